@@ -1,0 +1,33 @@
+"""Worlds with known relations: particles in a box that pull and push each other.
+
+:class:`Springs` and :class:`Charged` say how relations are drawn and how they act. :func:`integrate` runs a system
+from a given start, :func:`simulate` from a random one, :func:`simulate_canonical` from the very start states of the
+published data sets.
+
+The box is 10 wide, masses are 1, and samples lie 0.1 of time apart unless told otherwise. Beside the axes of
+:mod:`bouncegrad.types`, ``dimension`` is the spatial one (x, then y).
+
+Source: Kipf, Fetaya, Wang, Welling and Zemel, 2018, "Neural relational inference for interacting systems",
+section 5.1 and appendix B.
+"""
+
+from __future__ import annotations
+
+from bouncegrad.simulate.canonical import CANONICAL_EXTREMES, CANONICAL_SPLITS, Extremes, Split, simulate_canonical
+from bouncegrad.simulate.motion import Start, Trajectories, integrate, simulate
+from bouncegrad.simulate.systems import Charged, Simulator, Springs
+
+__all__ = [
+    "CANONICAL_EXTREMES",
+    "CANONICAL_SPLITS",
+    "Charged",
+    "Extremes",
+    "Simulator",
+    "Split",
+    "Springs",
+    "Start",
+    "Trajectories",
+    "integrate",
+    "simulate",
+    "simulate_canonical",
+]
