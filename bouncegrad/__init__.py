@@ -1,3 +1,43 @@
-"""Relational inference by modular meta-learning: who acts on whom, in which way, and what happens next."""
+"""Relational inference by modular meta-learning: who acts on whom, in which way, and what happens next.
 
-__version__ = "0.1.0"
+The public interface is this screen; everything else is reached through its module.
+"""
+
+from bouncegrad.checkpoint import load_model, save_model
+from bouncegrad.infer import Posterior, infer, predict
+from bouncegrad.metrics import match_relations
+from bouncegrad.model import Model
+from bouncegrad.recipes import RECIPES, Recipe, fit
+from bouncegrad.report import Answer, draw_scenes
+from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes, stack_scenes
+from bouncegrad.score import Score, score
+from bouncegrad.simulate import Charged, Springs, simulate, simulate_canonical
+from bouncegrad.version import __version__
+
+__all__ = [
+    "RECIPES",
+    "Answer",
+    "Charged",
+    "DataError",
+    "Model",
+    "Normalization",
+    "Posterior",
+    "Recipe",
+    "Scenes",
+    "Score",
+    "Springs",
+    "__version__",
+    "draw_scenes",
+    "fit",
+    "from_arrays",
+    "infer",
+    "load_model",
+    "match_relations",
+    "predict",
+    "read_scenes",
+    "save_model",
+    "score",
+    "simulate",
+    "simulate_canonical",
+    "stack_scenes",
+]

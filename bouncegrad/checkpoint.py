@@ -1,0 +1,118 @@
+"""Files of tensors: models to share and checkpoints to resume from. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bouncegrad.compositions import NetworkConfig
+from bouncegrad.model import Model, ModelConfig
+from bouncegrad.noise import NoiseConfig
+from bouncegrad.scenes import DataError, Normalization
+from bouncegrad.scenes.writing import whole_files
+from bouncegrad.version import __version__
+
+FORMAT = 1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class CheckpointError(ValueError):
+    """A file that should hold a model or a checkpoint does not; the message says which and what to do."""
+
+
+def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    """Write tensors and JSON-able ``meta`` as one safetensors file that is there whole or not at all."""
+    target = Path(path)
+    with whole_files(target.parent) as folder:
+        contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+        save_file(contiguous, folder / target.name, metadata={"meta": json.dumps(meta)})
+
+
+def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, or something else.
+    """
+    try:
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return tensors, json.loads((file.metadata() or {})["meta"])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is no file of tensors written by bouncegrad ({error}): it may be damaged; fit again or restore it"
+        ) from error
+
+
+def save_model(folder: str | os.PathLike[str], model: Model) -> None:
+    """Write ``model.safetensors`` and ``config.json`` (with the checksum of the weights) into ``folder``."""
+    with whole_files(folder) as temporary:
+        weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+        save_file(weights, temporary / WEIGHTS)
+        description = {
+            "format": FORMAT,
+            "bouncegrad": __version__,
+            "model": asdict(model.config),
+            "feature_names": list(model.feature_names),
+            "normalization": model.normalization.to_dict(),
+            "sha256": hashlib.sha256((temporary / WEIGHTS).read_bytes()).hexdigest(),
+        }
+        (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def load_model(folder: str | os.PathLike[str]) -> Model:
+    """Read a model from its own folder or from the run folder around it.
+
+    Raises:
+        CheckpointError: there is no model, it was written by a newer version, or its files were changed.
+    """
+    place = Path(folder)
+    place = place / "model" if (place / "model" / CONFIG).exists() else place
+    description = _read_description(place)
+    _check_weights(place / WEIGHTS, description)
+    try:
+        parts = description["model"]
+        config = ModelConfig(NetworkConfig(**parts["network"]), NoiseConfig(**parts["noise"]))
+        normalization = Normalization.from_dict(description["normalization"])
+        names = tuple(description["feature_names"])
+        model = Model(config, normalization, names, torch.Generator().manual_seed(0))
+        model.load_state_dict(load_file(place / WEIGHTS))
+    except (KeyError, TypeError, RuntimeError, DataError) as error:
+        raise CheckpointError(
+            f"{place / CONFIG} does not describe its weights ({error}): restore both files"
+        ) from error
+    return model.eval()
+
+
+def _read_description(place: Path) -> dict[str, Any]:
+    if not (place / CONFIG).exists() or not (place / WEIGHTS).exists():
+        raise CheckpointError(
+            f"{place} holds no model: expected {CONFIG} and {WEIGHTS}, or a run folder with model/ inside, "
+            f"as `bouncegrad fit --out` leaves it"
+        )
+    try:
+        description = json.loads((place / CONFIG).read_text())
+        known = isinstance(description, dict) and int(description["format"]) <= FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{place / CONFIG} cannot be read ({error}): restore it or fit again") from error
+    if not known:
+        raise CheckpointError(f"{place / CONFIG} has a format newer than {FORMAT}: update bouncegrad")
+    return description
+
+
+def _check_weights(path: Path, description: Mapping[str, Any]) -> None:
+    if hashlib.sha256(path.read_bytes()).hexdigest() != description.get("sha256"):
+        raise CheckpointError(
+            f"{path} is not the file that {CONFIG} beside it describes (checksums differ): "
+            "it was changed or only half copied; restore both files or fit again"
+        )

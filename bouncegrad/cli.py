@@ -1,0 +1,203 @@
+"""The command ``bouncegrad``: one verb for each stage of the pipeline, and no logic of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+from bouncegrad import run, stages
+from bouncegrad.checkpoint import load_model
+from bouncegrad.progress import fit_progress
+from bouncegrad.recipes import RECIPES, Recipe, recipe_named
+from bouncegrad.report import score_table
+from bouncegrad.version import __version__
+
+DESCRIPTION = """\
+Who acts on whom, in which way, and what happens next: from trajectories alone.
+
+A whole session:
+  bouncegrad simulate springs --train 500 --valid 100 --test 200 --out data/springs5
+  bouncegrad fit --data data/springs5 --out runs/springs5
+  bouncegrad evaluate --model runs/springs5 --data data/springs5
+  bouncegrad infer --model runs/springs5 --data data/springs5 --out relations.csv
+  bouncegrad predict --model runs/springs5 --data data/springs5 --steps 20 --out future.npz
+"""
+
+DATA_HELP = """where the scenes lie: a folder in the NRI layout (loc_train_*.npy, vel_train_*.npy, edges optional;
+likewise valid and test) or one .npz with the arrays loc and vel [scene, time, dimension, entity] and, optionally,
+edges"""
+
+
+class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keep the line breaks of descriptions."""
+
+
+def _new_parser(description: str) -> ArgumentParser:
+    return ArgumentParser(description=description, formatter_class=_HelpFormatter)
+
+
+def _parser(words: Sequence[str]) -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="bouncegrad", description=DESCRIPTION, formatter_class=_HelpFormatter, version=__version__
+    )
+    verbs = parser.add_subcommands(required=True, dest="verb")
+    verbs.add_subcommand("simulate", _simulate_parser(), help="make scenes whose relations are known")
+    verbs.add_subcommand("fit", _fit_parser(words), help="learn modules and relations from scenes")
+    verbs.add_subcommand("infer", _infer_parser(), help="say who acts on whom in scenes")
+    verbs.add_subcommand("predict", _predict_parser(), help="say what happens next in scenes")
+    verbs.add_subcommand("evaluate", _evaluate_parser(), help="score a model on scenes it has not seen")
+    return parser
+
+
+def _simulate_parser() -> ArgumentParser:
+    parser = _new_parser("Simulate particles in a box and write them in the NRI folder layout.")
+    parser.add_argument("system", choices=["springs", "charged"], help="what acts between the particles")
+    parser.add_argument("--entities", type=int, default=5, help="particles in a scene")
+    parser.add_argument("--train", type=int, default=1000, help="scenes to learn from (49 samples)")
+    parser.add_argument("--valid", type=int, default=200, help="scenes to choose by (49 samples)")
+    parser.add_argument("--test", type=int, default=300, help="scenes to score on (99 samples)")
+    parser.add_argument("--out", type=str, required=True, help="folder to write")
+    parser.add_argument(
+        "--canonical",
+        action="store_true",
+        help="the first scenes of each split of the published data sets (Kipf et al. 2018), draw for draw",
+    )
+    parser.add_argument("--strengths", type=float, nargs="+", help="springs: the strength of each kind (default: 0 1)")
+    parser.add_argument("--directed", action="store_true", help="springs: draw each direction of a pair on its own")
+    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the observation noise")
+    parser.add_argument("--seed", type=int, default=0, help="of all randomness (canonical scenes have their own)")
+    return parser
+
+
+def _fit_parser(words: Sequence[str]) -> ArgumentParser:
+    parser = _new_parser(
+        "Learn a library of modules from scenes, relations unknown. The run folder holds the configuration, logs,\n"
+        "checkpoint, model and summary; the same command on the same folder resumes an interrupted run."
+    )
+    parser.add_argument("--config", action="config", help="a YAML file of these options, such as a run's config.yaml")
+    parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
+    parser.add_argument("--out", type=str, required=True, help="the run folder")
+    parser.add_argument("--recipe", type=str, default="fast", help=f"the method: {', '.join(sorted(RECIPES))}")
+    parser.add_argument("--minutes", type=float, help="learn for so long (default: the recipe's number of passes)")
+    parser.add_argument("--seed", type=int, default=0, help="of all randomness")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    name = _chosen_recipe(words)
+    parser.add_argument("--settings", type=Recipe, default=RECIPES.get(name, Recipe()), help="parts of the recipe")
+    return parser
+
+
+def _chosen_recipe(words: Sequence[str]) -> str:
+    """The recipe named on the command line or in a --config file: its settings are the defaults to show and change."""
+    options = dict(pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
+    if "--recipe" in options:
+        return options["--recipe"]
+    try:
+        return str(yaml.safe_load(Path(options["--config"]).read_text())["recipe"])
+    except (KeyError, TypeError, OSError, yaml.YAMLError):
+        return "fast"
+
+
+def _infer_parser() -> ArgumentParser:
+    parser = _reading_parser("Infer who acts on whom, with probabilities. Relations in the data are not looked at.")
+    parser.add_argument("--out", type=str, required=True, help="relations to write: .csv (a row a pair) or .npz")
+    return parser
+
+
+def _predict_parser() -> ArgumentParser:
+    parser = _reading_parser("Infer relations from the samples up to the start, then roll on from there.")
+    parser.add_argument("--start", type=int, default=-1, help="sample to start from, counted from 0; -1 = the last")
+    parser.add_argument("--steps", type=int, default=20, help="samples to predict")
+    parser.add_argument("--out", type=str, required=True, help="the predicted states, as .npz in the NRI layout")
+    return parser
+
+
+def _evaluate_parser() -> ArgumentParser:
+    parser = _reading_parser(
+        "Score a model: relation accuracy under one relabelling of all scenes, error at 1, 10 and 20 steps,\n"
+        "confusion and calibration. Structure is inferred from the first 49 samples, prediction starts at the next."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--picture", type=str, help="also draw trajectories and inferred graphs (.png, .pdf, .svg)")
+    return parser
+
+
+def _reading_parser(description: str) -> ArgumentParser:
+    parser = _new_parser(description)
+    parser.add_argument("--model", type=str, required=True, help="a run folder or the model folder in it")
+    parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
+    parser.add_argument("--split", type=str, default="test", help="which set of a folder")
+    return parser
+
+
+def _simulate(options: Namespace) -> None:
+    request = stages.SimulationRequest(
+        system=options.system,
+        num_entities=options.entities,
+        counts={"train": options.train, "valid": options.valid, "test": options.test},
+        canonical=options.canonical,
+        strengths=tuple(options.strengths) if options.strengths else None,
+        directed=options.directed,
+        noise=options.noise,
+        seed=options.seed,
+    )
+    print(stages.simulate_folder(request, options.out, progress=sys.stderr.isatty()))
+
+
+def _fit(options: Namespace) -> None:
+    recipe_named(options.recipe)
+    config = run.RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed)
+    with fit_progress(quiet=options.quiet) as watch:
+        run.fit_folder(config, options.out, watch)
+    print(f"the model is in {Path(options.out) / 'model'}, the log in {Path(options.out) / run.LOG}")
+
+
+def _infer(options: Namespace) -> None:
+    print(stages.infer_file(load_model(options.model), options.data, options.split, options.out))
+
+
+def _predict(options: Namespace) -> None:
+    span = stages.Span(options.start, options.steps)
+    print(stages.predict_file(load_model(options.model), options.data, options.split, span, options.out))
+
+
+def _evaluate(options: Namespace) -> None:
+    model = load_model(options.model)
+    found = stages.evaluate(model, options.data, options.split)
+    if options.picture:
+        stages.draw(model, options.data, options.split, found, options.picture)
+    print(json.dumps(found.to_dict()) if options.json else score_table(found))
+
+
+VERBS: dict[str, Callable[[Namespace], None]] = {
+    "simulate": _simulate,
+    "fit": _fit,
+    "infer": _infer,
+    "predict": _predict,
+    "evaluate": _evaluate,
+}
+
+ERROR_STATUS = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, or 2 with one clear line where the input cannot be used."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser(words)
+    options = parser.instantiate(parser.parse_args(words))
+    verb = options.verb
+    try:
+        VERBS[verb](options[verb])
+    except (ValueError, OSError) as error:
+        print(f"bouncegrad {verb}: error: {error}", file=sys.stderr)
+        return ERROR_STATUS
+    except KeyboardInterrupt:
+        print(f"bouncegrad {verb}: stopped; what was finished is kept", file=sys.stderr)
+        return 130
+    return 0

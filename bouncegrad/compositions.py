@@ -1,0 +1,150 @@
+"""Compositions: how modules on slots become a prediction. Here the graph network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from bouncegrad.graphs import SuperGraph
+from bouncegrad.modules import ModuleBank
+from bouncegrad.types import Structures
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class NetworkConfig:
+    """The shape of a graph network.
+
+    Attributes:
+        num_edge_kinds: size of the library of edge modules, the kinds of relation.
+        num_node_kinds: size of the library of node modules, the kinds of entity.
+        hidden: width of all hidden layers.
+        inputs: what an edge module sees: "absolute" (receiver's state, then sender's state; Alet et al. 2019) or
+            "relative" (sender's state minus receiver's).
+        update: how messages move a node: "general" (a node module reads the state and the summed messages; Alet et
+            al. 2019) or "superposed" (the summed messages are added to the change of state; no network over the sum).
+        skip: predict the change of state as a fixed linear map of the state, fitted once by least squares, plus what
+            the modules say in units of that map's residuals. Without it the modules' output is added to the state.
+        message_steps: rounds of message passing within one time step (T in section 3.1 of Alet et al. 2019).
+    """
+
+    num_edge_kinds: int = 2
+    num_node_kinds: int = 1
+    hidden: int = 64
+    inputs: Literal["absolute", "relative"] = "relative"
+    update: Literal["general", "superposed"] = "superposed"
+    skip: bool = True
+    message_steps: int = 1
+
+
+class GraphNetwork(nn.Module):
+    """The graph network of Alet et al. 2019, section 3.1, with kinds on edges and on nodes.
+
+    One step of the dynamics, repeated ``message_steps`` times::
+
+        m_e  = edge_module[kind of e](x_receiver, x_sender)      for every edge e
+        x_i <- x_i + A x_i + b + unit * node_update[kind of i](x_i, sum of m_e over edges e into i)
+
+    where the general update is ``node_module(x_i, sum)`` and the superposed one ``node_module(x_i) + sum``; ``A``,
+    ``b`` and ``unit`` are constants of the training data (:meth:`fit_skip`), or 0, 0, 1 without the skip.
+
+    Args:
+        config: the shape.
+        num_features: size of the state of an entity.
+        generator: draws the initial weights.
+    """
+
+    skip_weight: Tensor
+    skip_bias: Tensor
+    unit: Tensor
+
+    def __init__(self, config: NetworkConfig, num_features: int, generator: Generator) -> None:
+        super().__init__()
+        self.config = config
+        self.num_features = num_features
+        hidden, superposed = config.hidden, config.update == "superposed"
+        message_size = num_features if superposed else hidden
+        edge_sizes = (num_features * (1 if config.inputs == "relative" else 2), hidden, hidden, message_size)
+        node_sizes = (num_features + (0 if superposed else message_size), hidden, hidden, num_features)
+        gain = 0.1 if config.skip else 1.0
+        self.edge_modules = ModuleBank(
+            config.num_edge_kinds,
+            edge_sizes,
+            generator,
+            final_relu=not superposed,
+            final_gain=gain if superposed else 6**0.5,
+        )
+        self.node_modules = ModuleBank(config.num_node_kinds, node_sizes, generator, final_gain=gain)
+        self.register_buffer("skip_weight", torch.zeros(num_features, num_features))
+        self.register_buffer("skip_bias", torch.zeros(num_features))
+        self.register_buffer("unit", torch.ones(num_features))
+
+    @torch.no_grad()
+    def fit_skip(self, states: Float[Tensor, "item feature"], targets: Float[Tensor, "item feature"]) -> None:
+        """Fit the linear skip by least squares and take the spread of its residuals as the unit of the modules."""
+        inputs = torch.cat([states, torch.ones_like(states[:, :1])], 1).double()
+        changes = (targets - states).double()
+        solution = torch.linalg.lstsq(inputs, changes, driver="gelsd").solution
+        residuals = changes - inputs @ solution
+        self.skip_weight.copy_(solution[:-1])
+        self.skip_bias.copy_(solution[-1])
+        self.unit.copy_(residuals.std(0).clamp_min(1e-6))
+
+    def edge_inputs(self, receivers: Tensor, senders: Tensor) -> Tensor:
+        """What edge modules see of two states ``[..., feature]``."""
+        return senders - receivers if self.config.inputs == "relative" else torch.cat([receivers, senders], -1)
+
+    def update(
+        self,
+        states: Float[Tensor, "node *batch feature"],
+        incoming: Float[Tensor, "node *batch message"],
+        node_kinds: Int[Tensor, "node"],
+    ) -> Float[Tensor, "node *batch feature"]:
+        """Move nodes on, given the sum of their messages."""
+        if self.config.update == "superposed":
+            changes = self.node_modules(states, node_kinds) + incoming
+        else:
+            changes = self.node_modules(torch.cat([states, incoming], -1), node_kinds)
+        return self.linear(states) + self.unit * changes
+
+    def linear(self, states: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
+        """The states moved on by the linear skip alone."""
+        if not self.config.skip:
+            return states
+        return states + states @ self.skip_weight + self.skip_bias
+
+    def step(self, states: Tensor, graph: SuperGraph, edge_kinds: Tensor, node_kinds: Tensor) -> Tensor:
+        """One time step of all nodes: ``[node, ..., feature]`` to the same."""
+        for _ in range(self.config.message_steps):
+            inputs = self.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
+            incoming = graph.incoming(self.edge_modules(inputs, edge_kinds))
+            states = self.update(states, incoming, node_kinds)
+        return states
+
+    def rollout(
+        self,
+        states: Float[Tensor, "node *batch feature"],
+        graph: SuperGraph,
+        structures: Structures,
+        num_steps: int,
+    ) -> Float[Tensor, "node *batch step feature"]:
+        """Roll all scenes out together; every step starts from the model's own last step.
+
+        Args:
+            states: where to start, ``[node, ..., feature]``; any number of start times beside each other.
+            graph: the super-graph of the scenes.
+            structures: ``[task, slot]``, one row for each scene of the graph.
+            num_steps: how far to roll.
+
+        Returns:
+            The states after 1 to ``num_steps`` steps.
+        """
+        edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
+        steps = []
+        for _ in range(num_steps):
+            states = self.step(states, graph, edge_kinds, node_kinds)
+            steps.append(states)
+        return torch.stack(steps, -2)

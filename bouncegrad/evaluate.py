@@ -1,0 +1,183 @@
+"""From modules to losses: what each structure of a batch costs, one by one or as tables of all."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from bouncegrad.graphs import SuperGraph
+from bouncegrad.model import Batch, Model, Windows
+from bouncegrad.noise import negative_log_likelihood
+from bouncegrad.types import FactorTables, LossFn, Structures
+
+
+def receiver_energies(
+    model: Model, batch: Batch, windows: Windows, structures: Structures
+) -> Float[Tensor, "task receiver"]:
+    """What each entity's motion costs under the structures, rolled out with all others from the true starts.
+
+    With a learned scale: nats, summed over starts, steps and features (the scale at the start holds for all steps).
+    Without: squared errors, averaged so that a scene's receivers add up to its mean squared error.
+    """
+    predicted = model.network.rollout(windows.states, batch.graph, structures, windows.targets.shape[2])
+    log_scales = model.log_scales(windows.states, batch.graph)
+    residuals = (windows.targets - predicted) / model.network.unit
+    energies = _energies(model, residuals, log_scales[:, :, None], windows.weights).sum((1, 2))
+    return batch.graph.unpack_nodes(energies / _normalizer(model, batch.graph, windows))
+
+
+def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
+    """The loss of a structure: the sum of its :func:`receiver_energies`."""
+
+    @torch.no_grad()
+    def losses(structures: Structures) -> Float[Tensor, "task"]:
+        return receiver_energies(model, batch, windows, structures).sum(1)
+
+    return losses
+
+
+@torch.no_grad()
+def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTables:
+    """The energy of every receiver under all joint assignments of kinds to its incoming edges (and its node slot).
+
+    Each message is computed once per kind; what remains per combination is the node update and, for the superposed
+    update under normal tails, not even that: the energy is a quadratic form in the one-hot kinds,
+    ``E(z) = |r|^2 / 2 - z . M r + z . M M^T z / 2``, with ``M`` the messages and ``r`` the residuals without any,
+    both divided by the scale.
+
+    Args:
+        model: with one round of message passing.
+        batch: the scenes.
+        windows: of horizon 1.
+
+    Returns:
+        Tables whose look-ups equal :func:`loss_fn` for every structure. Absent entities cost nothing.
+
+    Raises:
+        ValueError: several rounds or steps, where a receiver's energy depends on more than its own slots.
+    """
+    if model.config.network.message_steps != 1 or windows.targets.shape[2] != 1:
+        raise ValueError(
+            f"tables need one round of message passing and horizon 1, this has {model.config.network.message_steps} "
+            f"rounds and horizon {windows.targets.shape[2]}: use loss_fn and a kernel that only needs losses"
+        )
+    layout = model.layout(batch.graph.present.shape[1])
+    messages = _incoming_messages(model, batch.graph, windows.states)
+    combinations = one_hot_combinations(layout.num_edge_kinds, layout.num_entities - 1).to(messages.device)
+    quadratic = model.config.network.update == "superposed" and model.config.noise.degrees_of_freedom is None
+    table = _quadratic_tables if quadratic else _direct_tables
+    energies = table(model, batch.graph, windows, messages, combinations)
+    energies = energies / _normalizer(model, batch.graph, windows)[:, None]
+    slots = layout.receiver_slots.to(messages.device)
+    return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds)
+
+
+def one_hot_combinations(num_kinds: int, width: int) -> Float[Tensor, "combination neighbour_kind"]:
+    """All assignments of kinds to ``width`` edges, each as a flat one-hot row, first edge most significant.
+
+    >>> one_hot_combinations(2, 2).int().tolist()
+    [[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 1, 0], [0, 1, 0, 1]]
+    """
+    combinations = torch.tensor(list(product(range(num_kinds), repeat=width)), dtype=torch.long)
+    return functional.one_hot(combinations, num_kinds).flatten(1).float()
+
+
+def _incoming_messages(
+    model: Model, graph: SuperGraph, states: Float[Tensor, "node start feature"]
+) -> Float[Tensor, "node neighbour_kind start message"]:
+    """Every message under every kind, arranged by receiver; zeros from absent senders."""
+    inputs = model.network.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
+    messages = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
+    width = graph.present.shape[1] - 1
+    if graph.in_degree == width:
+        return messages.reshape(graph.num_nodes, -1, *messages.shape[2:])
+    padded = messages.new_zeros(graph.num_nodes, width, *messages.shape[1:])
+    return padded.index_put((graph.receivers, graph.edge_slots % width), messages).flatten(1, 2)
+
+
+def _direct_tables(
+    model: Model,
+    graph: SuperGraph,
+    windows: Windows,
+    messages: Float[Tensor, "node neighbour_kind start message"],
+    combinations: Float[Tensor, "combination neighbour_kind"],
+) -> Float[Tensor, "node combination"]:
+    """Run the node update on every summed message."""
+    sums = torch.einsum("ce,nesm->ncsm", combinations, messages)
+    states = windows.states[:, None].expand(-1, len(combinations), -1, -1)
+    log_scales = model.log_scales(windows.states, graph)[:, None]
+    columns = []
+    for kind in range(model.config.network.num_node_kinds):
+        kinds = torch.full((graph.num_nodes,), kind, device=states.device)
+        predicted = model.network.update(states, sums, kinds)
+        residuals = (windows.targets[:, None, :, 0] - predicted) / model.network.unit
+        energies = _energies(model, residuals, log_scales, windows.weights[:, None, :, 0])
+        columns.append(energies.sum(2))
+    return torch.stack(columns, 2).flatten(1)
+
+
+def _quadratic_tables(
+    model: Model,
+    graph: SuperGraph,
+    windows: Windows,
+    messages: Float[Tensor, "node neighbour_kind start message"],
+    combinations: Float[Tensor, "combination neighbour_kind"],
+) -> Float[Tensor, "node combination"]:
+    """Read all energies off one Gram matrix per receiver, accumulated over time."""
+    log_scales = model.log_scales(windows.states, graph)
+    precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit
+    weights = windows.weights.sqrt() * precision
+    scaled = (messages * weights[:, None]).flatten(2)
+    gram = scaled @ scaled.mT
+    columns = []
+    for kind in range(model.config.network.num_node_kinds):
+        kinds = torch.full((graph.num_nodes,), kind, device=messages.device)
+        silent = model.network.update(windows.states, torch.zeros_like(messages[:, 0]), kinds)
+        residuals = ((windows.targets[:, :, 0] - silent) / model.network.unit * weights).flatten(1)
+        linear = (scaled @ residuals[:, :, None]).squeeze(2)
+        pairs = torch.einsum("ci,nij,cj->nc", combinations, gram, combinations)
+        columns.append(residuals.square().sum(1, keepdim=True) - 2 * linear @ combinations.T + pairs)
+    squares = torch.stack(columns, 2).flatten(1)
+    if model.scale is None:
+        return squares / model.network.num_features
+    constants = (log_scales.sum(2) * windows.weights[:, :, 0]).sum(1, keepdim=True)
+    return 0.5 * squares + constants
+
+
+def _energies(model: Model, residuals: Tensor, log_scales: Tensor, weights: Tensor) -> Tensor:
+    """Weighted energies of residuals ``[..., feature]`` in the network's unit."""
+    if model.scale is None:
+        return (residuals * model.network.unit).square().mean(-1) * weights
+    return negative_log_likelihood(residuals, log_scales, model.config.noise.degrees_of_freedom) * weights
+
+
+def _normalizer(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node"]:
+    """What divides a node's energy: 1 for nats, the number of valid targets of its scene for mean squares."""
+    if model.scale is not None:
+        return windows.weights.new_ones(graph.num_nodes)
+    counts = graph.unpack_nodes(windows.weights.sum((1, 2))).sum(1, keepdim=True).expand_as(graph.present)
+    return graph.pack_nodes(counts).clamp_min(1)
+
+
+def training_loss(model: Model, batch: Batch, windows: Windows, structures: Structures) -> Float[Tensor, ""]:
+    """The scalar that gradient descent lowers, structures fixed.
+
+    With a learned scale, the mean is trained on ``(r^2 / sigma)`` with detached, normalised weights (half the exponent
+    of the likelihood, which would starve the mean wherever the scale is still large) and the scale on the likelihood
+    of detached residuals. Without, on the mean squared error.
+    """
+    predicted = model.network.rollout(windows.states, batch.graph, structures, windows.targets.shape[2])
+    residuals = (windows.targets - predicted) / model.network.unit
+    weights = windows.weights[..., None]
+    total = weights.sum().clamp_min(1) * residuals.shape[-1]
+    if model.scale is None:
+        return ((residuals * model.network.unit).square() * weights).sum() / total
+    log_scales = model.log_scales(windows.states, batch.graph)[:, :, None]
+    precision = torch.exp(-log_scales.detach()) * weights
+    precision = precision / (precision.sum((0, 1, 2)) / weights.sum().clamp_min(1)).clamp_min(1e-12)
+    surprise = _energies(model, residuals.detach(), log_scales, windows.weights)
+    return (residuals.square() * precision).sum() / total + surprise.sum() / total

@@ -1,0 +1,132 @@
+"""Everything that is learned, in one module: the network, the scale of its errors, and the units of its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor, nn
+
+from bouncegrad.compositions import GraphNetwork, NetworkConfig
+from bouncegrad.graphs import Layout, SuperGraph, super_graph
+from bouncegrad.noise import NoiseConfig, ScaleNetwork
+from bouncegrad.scenes import Normalization, Scenes
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class ModelConfig:
+    """What a model is made of.
+
+    Attributes:
+        network: the graph network of modules.
+        noise: how errors are weighed.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+
+
+class Model(nn.Module):
+    """A graph network, its noise model and the normalisation of the scenes it was trained on.
+
+    Args:
+        config: what it is made of.
+        normalization: fitted on the training scenes; its features are the only ones that the model takes.
+        feature_names: their names.
+        generator: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        normalization: Normalization,
+        feature_names: tuple[str, ...],
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.normalization = normalization
+        self.feature_names = feature_names
+        self.network = GraphNetwork(config.network, len(feature_names), generator)
+        learned = config.noise.scale == "learned"
+        self.scale = ScaleNetwork(len(feature_names), config.noise.hidden, generator) if learned else None
+
+    def layout(self, num_entities: int) -> Layout:
+        """The slots of a scene of ``num_entities``."""
+        network = self.config.network
+        return Layout(num_entities, network.num_edge_kinds, network.num_node_kinds)
+
+    def log_scales(self, states: Tensor, graph: SuperGraph) -> Tensor:
+        """Log standard deviations of one step's errors, in the network's unit; zeros without a scale network."""
+        return self.scale(states, graph) if self.scale is not None else torch.zeros_like(states)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Scenes as a model takes them: normalised, in single precision, packed into a super-graph.
+
+    Attributes:
+        states: ``[node, time, feature]``.
+        valid: ``[node, time]``, which samples were observed.
+        graph: of all scenes of the batch.
+    """
+
+    states: Float[Tensor, "node time feature"]
+    valid: Bool[Tensor, "node time"]
+    graph: SuperGraph
+
+
+def pack(model: Model, scenes: Scenes) -> Batch:
+    """Normalise scenes and pack them into one super-graph.
+
+    Raises:
+        ValueError: the scenes have other features than the model was trained on.
+    """
+    if scenes.feature_names != model.feature_names:
+        raise ValueError(
+            f"the model was trained on the features {', '.join(model.feature_names)}, but the scenes have "
+            f"{', '.join(scenes.feature_names)}: bring scenes with the same features, or fit a model on these"
+        )
+    device = model.network.unit.device
+    graph = super_graph(scenes.present.to(device))
+    states = model.normalization.apply(scenes.states).to(device)
+    mask = scenes.mask.to(device)
+    states = torch.where(mask[..., None], states, 0)
+    return Batch(graph.pack_nodes(states.transpose(1, 2)), graph.pack_nodes(mask.transpose(1, 2)), graph)
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Stretches to predict: from each start, the next ``step`` samples.
+
+    Attributes:
+        states: ``[node, start, feature]``, the true states at the starts.
+        targets: ``[node, start, step, feature]``, what really followed.
+        weights: ``[node, start, step]``, 1 where the target and all entities of the scene at the start were observed,
+            else 0.
+    """
+
+    states: Float[Tensor, "node start feature"]
+    targets: Float[Tensor, "node start step feature"]
+    weights: Float[Tensor, "node start step"]
+
+
+def windows(batch: Batch, horizon: int = 1, stride: int = 1) -> Windows:
+    """Cut a batch into stretches of ``horizon`` steps that start every ``stride`` samples.
+
+    Raises:
+        ValueError: the scenes are shorter than ``horizon + 1`` samples.
+    """
+    num_times = batch.states.shape[1]
+    if num_times <= horizon:
+        raise ValueError(
+            f"a rollout of {horizon} steps needs scenes of at least {horizon + 1} samples, these have {num_times}: "
+            f"bring longer scenes or lower the horizon to {num_times - 1} or less"
+        )
+    starts = torch.arange(0, num_times - horizon, stride, device=batch.states.device)
+    targets = starts[:, None] + torch.arange(1, horizon + 1, device=starts.device)
+    missing = (~batch.valid[:, starts]).float()[batch.graph.senders]
+    complete = batch.valid[:, starts] & (batch.graph.incoming(missing) == 0)
+    weights = (complete[:, :, None] & batch.valid[:, targets]).float()
+    return Windows(batch.states[:, starts], batch.states[:, targets], weights)

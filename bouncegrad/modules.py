@@ -1,0 +1,84 @@
+"""A bank of M small networks as stacked tensors, applied by kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+
+class ModuleBank(nn.Module):
+    """M multi-layer perceptrons of one shape; every kind is one of them.
+
+    ``y = W_L relu(... relu(W_1 x + b_1) ...) + b_L`` with the weights of kind ``m`` at index ``m`` of each
+    parameter: ``weights[l]`` is ``[kind, in, out]``, ``biases[l]`` is ``[kind, 1, out]``.
+
+    Args:
+        num_modules: M.
+        sizes: widths of the layers, from input to output.
+        generator: draws the initial weights (uniform in ``+-sqrt(1 / in)``, He et al. 2015 up to the gain).
+        final_relu: also put a ReLU behind the last layer, as the edge modules of Alet et al. 2019 have.
+        final_gain: factor on the initial weights of the last layer; small values start near zero output.
+    """
+
+    def __init__(
+        self,
+        num_modules: int,
+        sizes: Sequence[int],
+        generator: Generator,
+        *,
+        final_relu: bool = False,
+        final_gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.num_modules = num_modules
+        self.final_relu = final_relu
+        gains = [math.sqrt(6.0)] * (len(sizes) - 2) + [final_gain]
+        layers = list(zip(pairwise(sizes), gains, strict=True))
+        self.weights = nn.ParameterList(_uniform(num_modules, *shape, gain, generator) for shape, gain in layers)
+        self.biases = nn.ParameterList(torch.zeros(num_modules, 1, size) for size in sizes[1:])
+
+    def forward(self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"]) -> Tensor:
+        """Apply to each item the module of its kind, each module once over all its items.
+
+        Args:
+            inputs: ``[item, ..., in]``.
+            kinds: ``[item]``, from 0 to M - 1.
+
+        Returns:
+            ``[item, ..., out]``.
+        """
+        if self.num_modules == 1:
+            return self._apply_one(inputs, 0)
+        order = torch.argsort(kinds, stable=True)
+        counts = torch.bincount(kinds, minlength=self.num_modules).tolist()
+        groups = inputs.index_select(0, order).split(counts)
+        outputs = torch.cat([self._apply_one(group, kind) for kind, group in enumerate(groups)])
+        return outputs.index_select(0, torch.argsort(order))
+
+    def every_kind(self, inputs: Float[Tensor, "*batch in"]) -> Float[Tensor, "kind *batch out"]:
+        """Apply all modules to the same inputs: ``[..., in]`` to ``[kind, ..., out]``."""
+        hidden = inputs.reshape(1, -1, inputs.shape[-1]).expand(self.num_modules, -1, -1)
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = self._activate(torch.baddbmm(bias, hidden, weight), layer)
+        return hidden.view(self.num_modules, *inputs.shape[:-1], hidden.shape[-1])
+
+    def _apply_one(self, inputs: Tensor, kind: int) -> Tensor:
+        hidden = inputs.reshape(-1, inputs.shape[-1])
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = self._activate(torch.addmm(bias[kind], hidden, weight[kind]), layer)
+        return hidden.view(*inputs.shape[:-1], hidden.shape[-1])
+
+    def _activate(self, hidden: Tensor, layer: int) -> Tensor:
+        return functional.relu(hidden) if self.final_relu or layer < len(self.weights) - 1 else hidden
+
+
+def _uniform(num_modules: int, size_in: int, size_out: int, gain: float, generator: Generator) -> Tensor:
+    bound = gain / math.sqrt(size_in)
+    weights = torch.rand(num_modules, size_in, size_out, generator=generator, device=generator.device)
+    return weights.mul_(2 * bound).sub_(bound)

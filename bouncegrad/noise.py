@@ -1,0 +1,81 @@
+"""Noise models: how surprising a prediction error is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from bouncegrad.graphs import SuperGraph
+from bouncegrad.modules import ModuleBank
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class NoiseConfig:
+    """Which noise model weighs the errors.
+
+    Attributes:
+        scale: "none": the energy is the squared error averaged over features (Alet et al. 2019); "learned": a normal
+            distribution whose standard deviation a small network predicts for each entity, time and feature.
+        degrees_of_freedom: of Student-t tails over the learned scale, so that one bad frame cannot outvote a scene;
+            ``None`` for normal tails.
+        hidden: width of the scale network.
+    """
+
+    scale: Literal["none", "learned"] = "learned"
+    degrees_of_freedom: float | None = None
+    hidden: int = 32
+
+
+class ScaleNetwork(nn.Module):
+    """Log standard deviation of the errors, from a node's state and its surroundings, blind to all kinds.
+
+    ``log sigma_i = f(x_i) + g(sum_j h(x_j - x_i))``. Since no kind enters, the scale cannot be used to
+    make a wrong structure look likely, and the energy of a superposed network stays quadratic.
+
+    Args:
+        num_features: size of the state of an entity.
+        hidden: width of the layers.
+        generator: draws the initial weights.
+    """
+
+    limits = (-9.0, 5.0)
+
+    def __init__(self, num_features: int, hidden: int, generator: Generator) -> None:
+        super().__init__()
+        self.own = ModuleBank(1, (num_features, hidden, hidden, num_features), generator, final_gain=0.1)
+        self.pair = ModuleBank(1, (num_features, hidden, hidden), generator)
+        self.surroundings = ModuleBank(1, (hidden, hidden, num_features), generator, final_gain=0.1)
+
+    def forward(self, states: Float[Tensor, "node *batch feature"], graph: SuperGraph) -> Tensor:
+        """Log standard deviations ``[node, ..., feature]``, in units of the network's outputs."""
+        pairs = states.index_select(0, graph.senders) - states.index_select(0, graph.receivers)
+        around = graph.incoming(_only(self.pair, pairs))
+        return (_only(self.own, states) + _only(self.surroundings, around)).clamp(*self.limits)
+
+
+def _only(bank: ModuleBank, inputs: Tensor) -> Tensor:
+    return bank.every_kind(inputs)[0]
+
+
+def negative_log_likelihood(
+    residuals: Float[Tensor, "*batch feature"],
+    log_scales: Float[Tensor, "*batch feature"],
+    degrees_of_freedom: float | None = None,
+) -> Float[Tensor, "*batch"]:
+    """Nats of surprise, summed over features, without the constants that no structure changes.
+
+    Normal: ``(r / sigma)^2 / 2 + log sigma``. Student-t with d degrees of freedom:
+    ``(d + 1) / 2 log(1 + (r / sigma)^2 / d) + log sigma``, which tends to the normal form as d grows.
+
+    >>> negative_log_likelihood(torch.tensor([2.0]), torch.zeros(1)).item()
+    2.0
+    """
+    squares = (residuals * torch.exp(-log_scales)).square()
+    if degrees_of_freedom is None:
+        return (0.5 * squares + log_scales).sum(-1)
+    tails = 0.5 * (degrees_of_freedom + 1) * torch.log1p(squares / degrees_of_freedom)
+    return (tails + log_scales).sum(-1)

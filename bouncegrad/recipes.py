@@ -1,0 +1,98 @@
+"""Named methods: each a combination of parts, nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from bouncegrad.compositions import NetworkConfig
+from bouncegrad.model import Model, ModelConfig
+from bouncegrad.noise import NoiseConfig
+from bouncegrad.scenes import Scenes, split
+from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
+
+HELD_OUT = 200
+"""Scenes at most by which the best modules are chosen: more would cost time and change little."""
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class Recipe:
+    """All that a fit needs to know beside the scenes.
+
+    Attributes:
+        model: what the model is made of.
+        training: how it is trained.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+RECIPES = {
+    "fast": Recipe(),
+    "annealing": Recipe(
+        ModelConfig(
+            NetworkConfig(inputs="absolute", update="general", skip=False),
+            NoiseConfig(scale="none"),
+        ),
+        TrainingConfig(num_passes=1000, batch_size=128, learning_rate=1e-3, horizon=10, stride=10, search="metropolis"),
+    ),
+}
+"""``fast``: superposed messages, a learned scale, exact tables; the default.
+
+``annealing``: the network, loss and simulated annealing of Alet et al. 2019 with uniform proposals, at hidden size 64
+(theirs: 256, with a proposal network); slow, for comparison.
+"""
+
+
+def recipe_named(name: str) -> Recipe:
+    """Look a recipe up.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"there is no recipe {name!r}: choose one of {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]
+
+
+def fit(
+    scenes: Scenes,
+    recipe: str | Recipe = "fast",
+    *,
+    minutes: float | None = None,
+    seed: int = 0,
+    watch: Callable[[PassReport], None] | None = None,
+) -> Model:
+    """Learn modules from scenes whose relations nobody knows.
+
+    Args:
+        scenes: to learn from; a tenth of them (at most 200) only chooses between passes. Relations are not looked at.
+        recipe: the name of a method, or one of your own.
+        minutes: how long to learn; None: for the recipe's number of passes, repeatable to the bit.
+        seed: of all randomness.
+        watch: called after each pass.
+
+    Returns:
+        The model of the pass that explained the held-out scenes best.
+
+    Raises:
+        ValueError: an unknown recipe, or scenes too short for its horizon.
+    """
+    chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    kept, held_out = hold_out(scenes, seed)
+    trainer = BounceGrad(kept, held_out, chosen.model, chosen.training, seed)
+    for report in trainer.passes(minutes):
+        if watch:
+            watch(report)
+    return trainer.best_model()
+
+
+def hold_out(scenes: Scenes, seed: int) -> tuple[Scenes, Scenes]:
+    """Nine tenths to learn from, the rest (at most 200) to choose by; fewer than ten scenes are both."""
+    if scenes.num_scenes < 10:
+        return scenes, scenes
+    kept, held_out = split(scenes, (0.9, 0.1), torch.Generator().manual_seed(seed))
+    return kept, held_out.at(range(min(HELD_OUT, held_out.num_scenes)))

@@ -1,0 +1,7 @@
+"""Answers as pictures and tables that a person understands at a glance."""
+
+from bouncegrad.report.answer import Answer
+from bouncegrad.report.picture import draw_scene, draw_scenes
+from bouncegrad.report.table import confusion_table, score_table
+
+__all__ = ["Answer", "confusion_table", "draw_scene", "draw_scenes", "score_table"]

@@ -1,0 +1,102 @@
+"""Scenes and what was found out about them, side by side in one file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bouncegrad.metrics import RelationMatch, match_relations
+from bouncegrad.report.answer import Answer, check_answer
+from bouncegrad.report.colours import INK
+from bouncegrad.report.graph import Edge, draw_graph, edge_handles, edges_of
+from bouncegrad.report.paths import draw_paths, path_handles
+from bouncegrad.scenes import Scenes
+from bouncegrad.scenes.writing import whole_files
+
+FORMATS = (".png", ".pdf", ".svg")
+ROW_SIZE = (10.0, 4.7)
+"""Inches: two square panels side by side."""
+
+
+def draw_scene(scenes: Scenes, index: int, answer: Answer, path: str | os.PathLike[str]) -> None:
+    """One scene as a picture: its trajectories on the left, who acts on whom on the right.
+
+    As :func:`draw_scenes`; all scenes take part in the relabelling, also when one is drawn.
+    """
+    draw_scenes(scenes, [index], answer, path)
+
+
+def draw_scenes(scenes: Scenes, indices: Sequence[int], answer: Answer, path: str | os.PathLike[str]) -> None:
+    """Some scenes as one picture, a row for each.
+
+    Left: one colour for each entity, the past faded, a dot where it was last observed; if there is a
+    prediction, dashed, and what happened in truth thin beside it. Right: the inferred graph, arrows from
+    sender to receiver, or plain lines where the graph is symmetric. Where true relations are known they are
+    compared under one relabelling of all scenes: wrong edges are red, missed ones grey and dashed.
+
+    Args:
+        scenes: all scenes that ``answer`` is about.
+        indices: which of them to draw.
+        answer: what was inferred.
+        path: the picture, .png, .pdf or .svg; replaced if it exists.
+
+    Raises:
+        ValueError: an index, shape or kind that does not fit the scenes, another file type, or a place that
+            cannot be written.
+    """
+    place = Path(path)
+    _check(scenes, indices, answer, place)
+    match = None
+    if scenes.relations is not None and not scenes.relations.isnan().all():
+        match = match_relations(answer.kinds, scenes.relations, scenes.present)
+    figure = Figure((ROW_SIZE[0], ROW_SIZE[1] * len(indices) + 0.4), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(indices), 2, squeeze=False)
+    rows = [_draw_row(row, scenes, index, answer, match) for row, index in zip(axes, indices, strict=True)]
+    _legend(axes[-1, 0], path_handles(scenes, answer))
+    _legend(axes[-1, 1], edge_handles([edge for edges in rows for edge in edges], answer))
+    with whole_files(place.parent) as temporary:
+        figure.savefig(temporary / place.name, dpi=150)
+
+
+def _check(scenes: Scenes, indices: Sequence[int], answer: Answer, place: Path) -> None:
+    if place.suffix.lower() not in FORMATS:
+        raise ValueError(f"expected a picture file ({', '.join(FORMATS)}), got {place.name!r}")
+    if not indices or not all(0 <= index < scenes.num_scenes for index in indices):
+        raise ValueError(f"expected scenes among 0 .. {scenes.num_scenes - 1} to draw, got {list(indices)}")
+    check_answer(scenes, answer)
+
+
+def _draw_row(axes: np.ndarray, scenes: Scenes, index: int, answer: Answer, match: RelationMatch | None) -> list[Edge]:
+    edges = edges_of(scenes, index, answer, match)
+    draw_paths(axes[0], scenes, index, answer)
+    draw_graph(axes[1], scenes, index, edges, answer)
+    for panel, title in zip(axes, (f"Scene {index}", _graph_title(scenes, index, answer, match)), strict=True):
+        panel.set_title(title, fontsize=13, fontweight="bold", color=INK)
+    return edges
+
+
+def _graph_title(scenes: Scenes, index: int, answer: Answer, match: RelationMatch | None) -> str:
+    if match is None or scenes.relations is None:
+        return "Who acts on whom"
+    truth = match.true_kinds(scenes.relations[index : index + 1])[0]
+    present = scenes.present[index]
+    known = (truth >= 0) & present[:, None] & present[None, :]
+    right = known & (truth == answer.kinds[index])
+    return f"{int(right.sum())} of {int(known.sum())} relations right" if known.any() else "Who acts on whom"
+
+
+def _legend(axes: Axes, handles: list[Line2D]) -> None:
+    if handles:
+        axes.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.11),
+            ncols=2 if len(handles) == 4 else min(len(handles), 3), frameon=False,
+            fontsize=9, labelcolor=INK, columnspacing=1.4, handlelength=2.4,
+        )  # fmt: skip

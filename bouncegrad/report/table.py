@@ -1,0 +1,44 @@
+"""Plain text for the terminal."""
+
+from __future__ import annotations
+
+from bouncegrad.metrics import RelationMatch
+from bouncegrad.score import Score
+
+
+def confusion_table(match: RelationMatch) -> str:
+    """A plain text table of labels against kinds; a star marks the label that a kind stands for.
+
+    Example:
+        >>> import torch
+        >>> from bouncegrad.metrics import match_relations
+        >>> kinds = torch.tensor([[[0, 1, 1], [0, 0, 1], [0, 1, 0]]])
+        >>> truth = torch.tensor([[[0.0, -1, -1], [1, 0, -1], [1, 1, 0]]])
+        >>> print(confusion_table(match_relations(kinds, truth)))
+        5 of 6 relations right (83.33 %)
+                 kind 0  kind 1
+        label -1      0       3*
+        label 1       2*      1
+    """
+    head = ["", *(f"kind {kind} " for kind in range(len(match.relabelling)))]
+    rows = [[f"label {label:g}", *_cells(match, row)] for row, label in enumerate(match.labels)]
+    table = [head, *rows]
+    first, width = max(len(row[0]) for row in table), max(len(cell) for row in table for cell in row[1:]) + 1
+    lines = [row[0].ljust(first) + "".join(cell.rjust(width) for cell in row[1:]) for row in table]
+    title = f"{match.num_right:,} of {match.num_pairs:,} relations right ({100 * match.accuracy:.2f} %)"
+    return "\n".join([title, *(line.rstrip() for line in lines)])
+
+
+def score_table(score: Score) -> str:
+    """All figures of a score as plain text."""
+    lines = [f"{score.num_scenes} scenes, relations from {score.num_observed} samples, {score.seconds:.1f} s"]
+    if score.match is not None:
+        lines += [confusion_table(score.match), f"calibration error {score.calibration_error:.4f}"]
+    errors = "   ".join(f"{step}: {error:.3g}" for step, error in score.mse.items())
+    lines.append(f"mean squared error at step   {errors}   ({score.unit})")
+    return "\n".join(lines)
+
+
+def _cells(match: RelationMatch, label: int) -> list[str]:
+    counts = match.confusion[label].tolist()
+    return [f"{n:,}{'*' if match.relabelling[kind] == label else ' '}" for kind, n in enumerate(counts)]

@@ -1,0 +1,24 @@
+"""Scenes: recordings of interacting entities, how they are read, written, parted, stacked and normalised."""
+
+from bouncegrad.scenes.files import read_meta, read_scenes, write_folder, write_npz
+from bouncegrad.scenes.layout import NRI_TIME_STEP, from_arrays, to_arrays
+from bouncegrad.scenes.normalization import Normalization
+from bouncegrad.scenes.parts import split, stack_scenes
+from bouncegrad.scenes.record import DataError, Scenes
+from bouncegrad.scenes.relations import relation_kinds
+
+__all__ = [
+    "NRI_TIME_STEP",
+    "DataError",
+    "Normalization",
+    "Scenes",
+    "from_arrays",
+    "read_meta",
+    "read_scenes",
+    "relation_kinds",
+    "split",
+    "stack_scenes",
+    "to_arrays",
+    "write_folder",
+    "write_npz",
+]

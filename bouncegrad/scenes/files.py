@@ -1,0 +1,324 @@
+"""Scenes on disk: a folder of .npy files as in Kipf et al. (2018), or one .npz. No pickle is ever loaded.
+
+A folder holds, for each split (``train``, ``valid``, ``test``) and one suffix (``springs5``):
+
+====================================  ============================================================
+``loc_{split}_{suffix}.npy``          positions, ``[scene, time, dimension, entity]``
+``vel_{split}_{suffix}.npy``          velocities, the same shape
+``edges_{split}_{suffix}.npy``        optional: relations, ``[scene, receiver, sender]``
+``mask_{split}_{suffix}.npy``         optional: ``[scene, time, entity]``, True = measured
+``scenes.json``                       optional: time step, names, system, normalisation constants
+====================================  ============================================================
+
+A .npz holds one set: the arrays ``loc`` and ``vel``, and optionally ``edges``, ``mask``, ``time_step`` and
+``meta`` (JSON text).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bouncegrad.scenes.layout import NRI_TIME_STEP, from_arrays, to_arrays
+from bouncegrad.scenes.record import DataError, Scenes
+from bouncegrad.scenes.writing import whole_files
+
+META_FILE = "scenes.json"
+REQUIRED_ARRAYS = ("loc", "vel")
+OPTIONAL_ARRAYS = ("edges", "mask")
+NAME_LISTS = ("feature_names", "entity_names")
+
+
+def read_scenes(path: str | os.PathLike[str], split: str | None = None) -> Scenes:
+    """Read one set of scenes.
+
+    Args:
+        path: a folder of .npy files, or one .npz file (see the top of this module).
+        split: which set of the folder; a .npz holds one set only.
+
+    Where nothing states the time step it is :data:`~bouncegrad.scenes.layout.NRI_TIME_STEP`.
+
+    Raises:
+        DataError: there is no such file or split, several data sets share the folder, a file is damaged or
+            holds pickled objects, or its content makes no scenes.
+    """
+    place = Path(path)
+    if place.is_dir():
+        return _read_split(place, split)
+    _check_npz(place)
+    if split is not None:
+        raise DataError(f"{place} holds one set of scenes: leave out split={split!r}, or name a folder of splits")
+    return _read_npz(place)
+
+
+def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is written beside the scenes: time step, names, system, normalisation; empty where nothing is.
+
+    Raises:
+        DataError: there is no such file, or it does not hold a JSON object.
+    """
+    place = Path(path)
+    if place.is_dir():
+        file = place / META_FILE
+        return _parse_meta(file, _read_text(file)) if file.exists() else {}
+    _check_npz(place)
+    return _npz_meta(place, _read_archive(place, ("time_step", "meta")))
+
+
+def write_folder(
+    path: str | os.PathLike[str],
+    splits: Mapping[str, Scenes],
+    suffix: str,
+    meta: Mapping[str, Any] | None = None,
+) -> None:
+    """Write sets of scenes as a folder that :func:`read_scenes` reads back exactly.
+
+    Splits of the same suffix that are already there and not in ``splits`` stay, as does what ``scenes.json``
+    says beyond ``meta``. Nothing is changed unless everything could be written.
+
+    Args:
+        path: the folder; made where it does not exist.
+        splits: the scenes of each split, all with one time step and the same features.
+        suffix: names the data set: ``springs5``.
+        meta: goes to ``scenes.json``, for example ``{"system": "springs", "normalization": {...}}``.
+
+    Raises:
+        DataError: a name that makes no file name, sets that do not share time step and features, another
+            data set in the folder, or a folder that cannot be written.
+    """
+    folder = Path(path)
+    _check_file_names(splits, suffix)
+    text = _folder_meta(folder, splits, suffix, meta or {})
+    with whole_files(folder) as temporary:
+        written = {name for split, scenes in splits.items() for name in _write_split(temporary, scenes, split, suffix)}
+        (temporary / META_FILE).write_text(text, encoding="utf-8")
+        for array in OPTIONAL_ARRAYS:
+            for split in splits:
+                stale = _file_name(array, split, suffix)
+                if stale not in written:
+                    (folder / stale).unlink(missing_ok=True)
+
+
+def write_npz(path: str | os.PathLike[str], scenes: Scenes, meta: Mapping[str, Any] | None = None) -> None:
+    """Write one set of scenes as a .npz that :func:`read_scenes` reads back exactly.
+
+    Raises:
+        DataError: the name does not end in .npz, ``meta`` is no JSON, or the file cannot be written.
+    """
+    place = Path(path)
+    if place.suffix != ".npz":
+        raise DataError(f"expected a file name that ends in .npz, got {place.name!r}")
+    names = {"feature_names": scenes.feature_names, "entity_names": scenes.entity_names}
+    text = _to_json({**(meta or {}), **names})
+    arrays = {**_arrays_of(scenes), "time_step": np.float64(scenes.time_step), "meta": np.str_(text)}
+    with whole_files(place.parent) as temporary:
+        np.savez(temporary / place.name, **arrays)
+
+
+# reading
+
+
+def _read_split(folder: Path, split: str | None) -> Scenes:
+    suffixes = _suffixes(folder)
+    if not suffixes:
+        raise DataError(f"{folder} holds no scenes: expected files such as loc_train_springs5.npy")
+    if len(suffixes) > 1:
+        names = ", ".join(repr(name) for name in sorted(suffixes))
+        raise DataError(f"{folder} holds several data sets ({names}): move each to a folder of its own")
+    [(suffix, splits)] = suffixes.items()
+    if split not in splits:
+        wanted = "say which split to read" if split is None else f"there is no split {split!r}"
+        raise DataError(f"{wanted}: {folder} holds {', '.join(repr(name) for name in sorted(splits))}")
+    return _read_files(folder, split, suffix)
+
+
+def _suffixes(folder: Path) -> dict[str, set[str]]:
+    """Suffix -> splits, from the names of the position files."""
+    found: dict[str, set[str]] = {}
+    for path in folder.glob("loc_*.npy"):
+        match = re.fullmatch(r"loc_([^_]+)(?:_(.+))?\.npy", path.name)
+        if match:
+            found.setdefault(match[2] or "", set()).add(match[1])
+    return found
+
+
+def _file_name(array: str, split: str, suffix: str) -> str:
+    return "_".join(filter(None, (array, split, suffix))) + ".npy"
+
+
+def _read_files(folder: Path, split: str, suffix: str) -> Scenes:
+    paths = {name: folder / _file_name(name, split, suffix) for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS)}
+    if not paths["vel"].exists():
+        raise DataError(f"{paths['vel']} does not exist: it belongs beside {paths['loc'].name}")
+    arrays = {name: _read_array(file) for name, file in paths.items() if file.exists()}
+    meta = read_meta(folder)
+    return _assembled(folder, arrays, {**meta, "entity_names": _section(meta, "entity_names").get(split)})
+
+
+def _read_npz(path: Path) -> Scenes:
+    arrays = _read_archive(path, (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, "time_step", "meta"))
+    missing = [name for name in REQUIRED_ARRAYS if name not in arrays]
+    if missing:
+        wanted = ", ".join((*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS))
+        raise DataError(f"{path} has no array {missing[0]!r}: expected {wanted}, of which the first two are needed")
+    meta = _npz_meta(path, arrays)
+    return _assembled(path, {name: array for name, array in arrays.items() if name not in ("time_step", "meta")}, meta)
+
+
+def _assembled(place: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Scenes:
+    try:
+        scenes = from_arrays(**arrays, time_step=meta.get("time_step", NRI_TIME_STEP))
+        given = {word: _name_list(word, meta[word]) for word in NAME_LISTS if meta.get(word) is not None}
+        return replace(scenes, **given) if given else scenes
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def _name_list(word: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise DataError(f"{word} must be a list of strings, got {value!r}")
+    return tuple(value)
+
+
+def _check_npz(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path} does not exist: expected a folder of .npy files or one .npz file")
+    if path.suffix != ".npz" or not path.is_file():
+        raise DataError(f"{path} is neither a folder of .npy files nor a .npz file")
+
+
+def _read_array(path: Path) -> np.ndarray:
+    with _clear_errors(path):
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+    raise DataError(f"{path} is a .npz archive: expected one array, as numpy.save writes it")
+
+
+def _read_archive(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Those of the arrays ``names`` that there are."""
+    with _clear_errors(path):
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.ndarray):
+            with content:
+                return {name: np.asarray(content[name]) for name in names if name in content.files}
+    raise DataError(f"{path} is a single array: expected an archive of arrays, as numpy.savez writes it")
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # on damaged files numpy raises a dozen kinds, from EOFError to zlib.error
+        if "allow_pickle" in str(error) or "pickled" in str(error):
+            reason = "holds pickled objects, which are never loaded, or is no numpy file: save plain number arrays"
+        else:
+            reason = f"cannot be read, it may be damaged or cut short ({error}): make or copy it again"
+        raise DataError(f"{path} {reason}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _npz_meta(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    meta = _parse_meta(path, str(arrays["meta"])) if "meta" in arrays else {}
+    if "time_step" not in arrays:
+        return meta
+    time_step = arrays["time_step"]
+    if time_step.size != 1 or time_step.dtype.kind not in "fiu":
+        raise DataError(f"{path}: time_step must be one number, got {time_step.dtype} of shape {time_step.shape}")
+    return {**meta, "time_step": float(time_step.item())}
+
+
+def _parse_meta(path: Path, text: str) -> dict[str, Any]:
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no valid JSON ({error}): repair or remove it") from error
+    if not isinstance(meta, dict):
+        raise DataError(f"{path} must hold a JSON object, got {type(meta).__name__}")
+    return meta
+
+
+def _section(meta: Mapping[str, Any], word: str) -> dict[str, Any]:
+    section = meta.get(word, {})
+    if not isinstance(section, dict):
+        raise DataError(f"{word} in {META_FILE} must map each split to a list, got {section!r}")
+    return section
+
+
+# writing
+
+
+def _check_file_names(splits: Mapping[str, Scenes], suffix: str) -> None:
+    if not splits:
+        raise DataError("expected at least one split to write, got none")
+    for split in splits:
+        if not re.fullmatch(r"[A-Za-z0-9.-]+", split):
+            raise DataError(f"a split is named with letters, digits, '.' and '-', got {split!r}")
+    if not re.fullmatch(r"[A-Za-z0-9._-]*", suffix):
+        raise DataError(f"a suffix is made of letters, digits, '.', '-' and '_', got {suffix!r}")
+
+
+def _folder_meta(folder: Path, splits: Mapping[str, Scenes], suffix: str, meta: Mapping[str, Any]) -> str:
+    """The text of ``scenes.json``, and the checks that the folder stays readable."""
+    found = _suffixes(folder) if folder.is_dir() else {}
+    others = sorted(set(found) - {suffix})
+    if others:
+        raise DataError(f"{folder} already holds the data set {others[0]!r}: write {suffix!r} to a folder of its own")
+    kept = sorted(found.get(suffix, set()) - set(splits))
+    before = read_meta(folder) if kept else {}
+    shared = _shared_meta(splits, before, kept)
+    entity_names = {name: names for name, names in _section(before, "entity_names").items() if name in kept}
+    entity_names |= {split: list(scenes.entity_names) for split, scenes in splits.items()}
+    return _to_json({**before, **meta, **shared, "entity_names": entity_names})
+
+
+def _shared_meta(splits: Mapping[str, Scenes], before: Mapping[str, Any], kept: list[str]) -> dict[str, Any]:
+    first, *others = (
+        {"time_step": scenes.time_step, "feature_names": list(scenes.feature_names)} for scenes in splits.values()
+    )
+    if kept:
+        others.append({"time_step": NRI_TIME_STEP, "feature_names": first["feature_names"]} | {**before})
+    for other in others:
+        for word, value in first.items():
+            if other[word] != value:
+                raise DataError(f"the splits of a folder must have the same {word}, got {value} and {other[word]}")
+    return first
+
+
+def _write_split(folder: Path, scenes: Scenes, split: str, suffix: str) -> list[str]:
+    arrays = _arrays_of(scenes)
+    names = [_file_name(name, split, suffix) for name in arrays]
+    for name, array in zip(names, arrays.values(), strict=True):
+        np.save(folder / name, array, allow_pickle=False)
+    return names
+
+
+def _arrays_of(scenes: Scenes) -> dict[str, np.ndarray]:
+    loc, vel = to_arrays(scenes)
+    arrays = {"loc": loc, "vel": vel}
+    if scenes.relations is not None:
+        arrays["edges"] = scenes.relations.cpu().numpy()
+    if not scenes.mask.all():
+        arrays["mask"] = scenes.mask.cpu().numpy()
+    return arrays
+
+
+def _to_json(meta: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(meta, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise DataError(f"meta must be numbers, strings, lists and dicts that JSON can hold: {error}") from error

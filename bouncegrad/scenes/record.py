@@ -1,0 +1,191 @@
+"""The record of many recordings. What is in it has been checked: nothing behind it needs to check again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class DataError(ValueError):
+    """Data from outside that cannot be used as they are; the message says where, why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenes:
+    """Recordings of interacting entities, all with the same times, entities and features.
+
+    A state that nobody measured has ``mask`` False and is stored as 0, whatever was handed in, so that a
+    NaN cannot travel. An entity whose mask is False at all times is absent: its scene has fewer entities.
+
+    Attributes:
+        states: ``[scene, time, entity, feature]``, float64, in the units of the recording.
+        mask: ``[scene, time, entity]``, True where the state was measured.
+        time_step: from one sample to the next, in the time unit of the recording.
+        feature_names: what the features are, positions first: ``("x", "y", "vx", "vy")``.
+        entity_names: what to call the entities in pictures and tables.
+        relations: ``[scene, receiver, sender]``, float64, the labels of who acts on whom as they were handed
+            in, diagonal included, NaN where unknown; None, the normal case, where nobody knows them.
+
+    Raises:
+        DataError: wrong ranks or sizes; no scene, one time or one entity; NaN or infinity in a valid state.
+
+    Example:
+        >>> import torch
+        >>> states = torch.zeros(3, 49, 5, 4)
+        >>> mask = torch.ones(3, 49, 5, dtype=torch.bool)
+        >>> scenes = Scenes(states, mask, 0.1, ("x", "y", "vx", "vy"), tuple("abcde"))
+        >>> scenes.num_entities, scenes.between(0, 10).num_times, scenes.at([0, 2]).num_scenes
+        (5, 10, 2)
+    """
+
+    states: Float[Tensor, "scene time entity feature"]
+    mask: Bool[Tensor, "scene time entity"]
+    time_step: float
+    feature_names: tuple[str, ...]
+    entity_names: tuple[str, ...]
+    relations: Float[Tensor, "scene receiver sender"] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what was handed in and bring it to the promised form."""
+        states, mask = _tensor("states", self.states, 4), _tensor("mask", self.mask, 3)
+        _check_sizes(states)
+        _check_mask(states, mask)
+        object.__setattr__(self, "time_step", _positive_time_step(self.time_step))
+        object.__setattr__(self, "feature_names", _names("feature", self.feature_names, states.shape[3]))
+        object.__setattr__(self, "entity_names", _names("entity", self.entity_names, states.shape[2]))
+        _check_finite(states, mask, self)
+        object.__setattr__(self, "states", _without_masked(states.to(torch.float64), mask))
+        if self.relations is not None:
+            object.__setattr__(self, "relations", _checked_relations(self.relations, states))
+
+    @property
+    def num_scenes(self) -> int:
+        """How many recordings there are."""
+        return self.states.shape[0]
+
+    @property
+    def num_times(self) -> int:
+        """How many samples each recording has."""
+        return self.states.shape[1]
+
+    @property
+    def num_entities(self) -> int:
+        """How many entities a scene has room for; in a scene with absent ones there are fewer."""
+        return self.states.shape[2]
+
+    @property
+    def num_features(self) -> int:
+        """How many numbers are measured of an entity at one time."""
+        return self.states.shape[3]
+
+    @property
+    def present(self) -> Bool[Tensor, "scene entity"]:
+        """True for each entity that was measured at least once in the scene."""
+        return self.mask.any(1)
+
+    def at(self, indices: int | Sequence[int] | Int[Tensor, "subset"]) -> Scenes:
+        """The scenes at ``indices``, in that order.
+
+        Raises:
+            DataError: an index is outside ``0 .. num_scenes - 1``, or there is none.
+        """
+        chosen = torch.as_tensor(indices, dtype=torch.int64).flatten()
+        if chosen.numel() and not 0 <= int(chosen.min()) <= int(chosen.max()) < self.num_scenes:
+            outside = [i for i in chosen.tolist() if not 0 <= i < self.num_scenes]
+            raise DataError(f"there is no scene {outside[0]}: the {self.num_scenes} scenes count from 0")
+        relations = None if self.relations is None else self.relations[chosen]
+        return replace(self, states=self.states[chosen], mask=self.mask[chosen], relations=relations)
+
+    def between(self, start: int, stop: int) -> Scenes:
+        """The times ``start .. stop - 1`` of all scenes, as a view.
+
+        Raises:
+            DataError: the window leaves the recording or is shorter than two samples.
+        """
+        if not 0 <= start < stop <= self.num_times:
+            raise DataError(f"expected 0 <= start < stop <= {self.num_times} (times), got start={start}, stop={stop}")
+        return replace(self, states=self.states[:, start:stop], mask=self.mask[:, start:stop])
+
+
+def _tensor(name: str, value: object, rank: int) -> Tensor:
+    axes = "[scene, time, entity, feature]"
+    if not isinstance(value, Tensor):
+        raise DataError(f"{name} must be a torch tensor, got {type(value).__name__}: from_arrays takes arrays")
+    if value.dim() != rank:
+        wanted = axes if rank == 4 else "[scene, time, entity]"
+        raise DataError(f"expected {name} of shape {wanted}, got {value.dim()} axes: {tuple(value.shape)}")
+    return value
+
+
+def _check_sizes(states: Tensor) -> None:
+    if states.is_complex() or states.dtype == torch.bool:
+        raise DataError(f"states must be real numbers, got {states.dtype}: convert them to float64")
+    num_scenes, num_times, num_entities, num_features = states.shape
+    if num_scenes < 1:
+        raise DataError(f"there are no scenes: expected at least one, got states of shape {tuple(states.shape)}")
+    if num_times < 2:
+        raise DataError(f"expected at least 2 times to see motion, got {num_times}: take a longer recording or window")
+    if num_entities < 2:
+        raise DataError(f"expected at least 2 entities, got {num_entities}: relations need somebody to relate to")
+    if num_features < 1:
+        raise DataError("expected at least one feature of each entity, got none")
+
+
+def _check_mask(states: Tensor, mask: Tensor) -> None:
+    if mask.dtype != torch.bool:
+        raise DataError(f"mask must be bool (True = measured), got {mask.dtype}: convert it with mask.bool()")
+    if mask.shape != states.shape[:3]:
+        wanted = tuple(states.shape[:3])
+        raise DataError(f"mask must fit the states, [scene, time, entity] = {wanted}, got {tuple(mask.shape)}")
+
+
+def _positive_time_step(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise DataError(f"time_step must be a positive number (time between two samples), got {value!r}")
+    return float(value)
+
+
+def _names(what: str, names: Sequence[str], count: int) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{what}_names must be a tuple of {count} strings, got {names!r}")
+    if len(names) != count or len(set(names)) != count:
+        raise DataError(f"expected {count} different {what} names, one for each {what}, got {tuple(names)!r}")
+    return tuple(names)
+
+
+def _check_finite(states: Tensor, mask: Tensor, scenes: Scenes) -> None:
+    bad = ~torch.isfinite(states)
+    if not bad.any():
+        return
+    where = (bad & mask[..., None]).nonzero()
+    if len(where):
+        scene, time, entity, feature = (int(i) for i in where[0])
+        value = float(states[scene, time, entity, feature])
+        raise DataError(
+            f"the state is {value} at scene {scene}, time {time}, entity {entity} "
+            f"(feature {scenes.feature_names[feature]!r}, entity name {scenes.entity_names[entity]!r}; "
+            f"{len(where)} such values in all): repair it, or set mask to False where nothing was measured"
+        )
+
+
+def _without_masked(states: Tensor, mask: Tensor) -> Tensor:
+    return states if mask.all() else states.masked_fill(~mask[..., None], 0.0)
+
+
+def _checked_relations(relations: Tensor, states: Tensor) -> Tensor:
+    num_scenes, _, num_entities, _ = states.shape
+    wanted = (num_scenes, num_entities, num_entities)
+    if not isinstance(relations, Tensor) or tuple(relations.shape) != wanted:
+        got = tuple(relations.shape) if isinstance(relations, Tensor) else type(relations).__name__
+        raise DataError(f"relations must fit the states, [scene, receiver, sender] = {wanted}, got {got}")
+    if torch.isinf(relations).any():
+        scene, receiver, sender = torch.isinf(relations).nonzero()[0].tolist()
+        place = f"scene {scene}, receiver {receiver}, sender {sender}"
+        raise DataError(f"the relation is infinite at {place}: use a finite label, or NaN where it is unknown")
+    return relations.to(torch.float64)

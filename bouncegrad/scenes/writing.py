@@ -1,0 +1,33 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bouncegrad.scenes.record import DataError
+
+
+@contextmanager
+def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary folder whose files move to ``folder`` when the block ends, and vanish when it fails.
+
+    Each file is replaced by one ``os.replace``: a reader sees the old one or the new one, never half of one.
+    ``folder`` is made where it does not exist.
+
+    Raises:
+        DataError: ``folder`` cannot be made or written, or the disk is full.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=target) as temporary:
+            yield Path(temporary)
+            for path in sorted(Path(temporary).iterdir()):
+                os.replace(path, target / path.name)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"cannot write in {target}: {reason}; choose a folder that is writable and has room") from error

@@ -1,0 +1,125 @@
+"""How good a model is on scenes: relations found, motion predicted, probabilities calibrated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bouncegrad.infer import Posterior, infer, predict
+from bouncegrad.metrics import RelationMatch, expected_calibration_error, match_relations, rollout_mse
+from bouncegrad.model import Model
+from bouncegrad.scenes import DataError, Normalization, Scenes
+
+STEPS = (1, 10, 20)
+"""The horizons at which the field reports prediction errors (Kipf et al. 2018, table 2)."""
+
+OBSERVED = 49
+"""Samples from which structure is inferred; the rest of a test scene is there to be predicted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Figures of one model on one set of scenes.
+
+    Attributes:
+        match: inferred relations beside the labels; None where there are no labels.
+        calibration_error: expected calibration error of the marginal probabilities; None without labels.
+        mse: step -> mean squared error of the rollout over scenes, entities and features, in ``unit``.
+        unit: whose normalisation the errors are in.
+        num_scenes: how many scenes were scored.
+        num_observed: samples from which the structures were inferred.
+        seconds: spent on inference and prediction.
+        posterior: what was inferred.
+    """
+
+    match: RelationMatch | None
+    calibration_error: float | None
+    mse: Mapping[int, float]
+    unit: str
+    num_scenes: int
+    num_observed: int
+    seconds: float
+    posterior: Posterior
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON."""
+        match = self.match
+        return {
+            "relation_accuracy": None if match is None else match.accuracy,
+            "mse": {str(step): error for step, error in self.mse.items()},
+            "mse_unit": self.unit,
+            "num_scenes": self.num_scenes,
+            "num_observed": self.num_observed,
+            "seconds": round(self.seconds, 3),
+            "calibration_error": self.calibration_error,
+            "prior": "none",
+            "confusion": None if match is None else match.confusion.tolist(),
+            "labels": None if match is None else list(match.labels),
+            "kind_of_label": None if match is None else [match.relabelling.index(i) for i in _matched(match)],
+        }
+
+
+def _matched(match: RelationMatch) -> list[int]:
+    return [label for label in range(len(match.labels)) if label in match.relabelling]
+
+
+def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None = None) -> Score:
+    """Infer structures from the first samples of each scene, roll on from the next, and compare.
+
+    As in Kipf et al. 2018: structure from samples 0 to 48, then 20 free steps from the true sample 49. Shorter scenes
+    give their last 21 samples to the prediction and the rest to the inference.
+
+    Args:
+        model: the trained model.
+        scenes: never seen in training; labels, where there are any, are used for the figures only.
+        unit: a name and the normalisation in which errors are given; by default the model's own.
+
+    Raises:
+        DataError: scenes too short to infer from and predict.
+    """
+    started = time.perf_counter()
+    num_observed = _num_observed(scenes)
+    posterior = infer(model, scenes.between(0, num_observed))
+    errors = _prediction_errors(model, scenes, posterior, num_observed, (unit or ("", model.normalization))[1])
+    seconds = time.perf_counter() - started
+    match = calibration = None
+    if scenes.relations is not None:
+        match = match_relations(posterior.relations, scenes.relations, scenes.present)
+        calibration = expected_calibration_error(posterior.probabilities, match.true_kinds(scenes.relations))
+    return Score(
+        match=match,
+        calibration_error=calibration,
+        mse={step: float(errors[step - 1]) for step in STEPS},
+        unit=unit[0] if unit else "normalised by the model's training scenes",
+        num_scenes=scenes.num_scenes,
+        num_observed=num_observed,
+        seconds=seconds,
+        posterior=posterior,
+    )
+
+
+def _num_observed(scenes: Scenes) -> int:
+    longest = max(STEPS)
+    num_observed = min(OBSERVED, scenes.num_times - longest - 1)
+    if num_observed < 2:
+        raise DataError(
+            f"expected scenes of at least {longest + 3} samples (2 to infer from, then a start and {longest} steps "
+            f"to predict), got {scenes.num_times}: bring longer scenes"
+        )
+    return num_observed
+
+
+def _prediction_errors(
+    model: Model, scenes: Scenes, posterior: Posterior, start: int, unit: Normalization
+) -> Float[Tensor, "step"]:
+    num_steps = max(STEPS)
+    predicted = predict(model, scenes, posterior.structures, start=start, num_steps=num_steps)
+    future = slice(start + 1, start + 1 + num_steps)
+    truth, mask = scenes.states[:, future], scenes.mask[:, future] & scenes.mask[:, start : start + 1]
+    return rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)

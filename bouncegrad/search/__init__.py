@@ -1,0 +1,1 @@
+"""Search over structures: integers and losses, nothing of graphs or networks."""

@@ -1,0 +1,229 @@
+"""The stages of the pipeline on files: what each verb of the command does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy
+
+from bouncegrad.graphs import to_matrix
+from bouncegrad.infer import Posterior, infer, predict, weakest_kind
+from bouncegrad.model import Model
+from bouncegrad.report import Answer, draw_scenes
+from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_meta, read_scenes, to_arrays
+from bouncegrad.scenes import write_folder as write_scenes
+from bouncegrad.scenes.writing import whole_files
+from bouncegrad.score import STEPS, Score, score
+from bouncegrad.simulate import (
+    CANONICAL_EXTREMES,
+    Charged,
+    Springs,
+    simulate,
+    simulate_canonical,
+)
+
+NUM_STEPS = {"train": 5000, "valid": 5000, "test": 10000}
+"""Integration steps of each split, as in the published data sets: 49 samples, and 99 where there is to predict."""
+
+
+DRAWN = 3
+"""Scenes on a picture: enough to see that they differ, few enough to read."""
+
+CANONICAL_NAMES: dict[str, Literal["train", "valid", "test"]] = {"train": "train", "valid": "valid", "test": "test"}
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationRequest:
+    """What to simulate.
+
+    Attributes:
+        system: "springs" or "charged".
+        num_entities: particles in a scene.
+        counts: split -> number of scenes; splits of 0 scenes are left out.
+        canonical: take the scenes of the published data sets.
+        strengths: springs: the strength of each kind; None: 0 and 1.
+        directed: springs: each direction of a pair on its own.
+        noise: standard deviation of the observation noise.
+        seed: of all randomness.
+    """
+
+    system: str
+    num_entities: int
+    counts: Mapping[str, int]
+    canonical: bool = False
+    strengths: tuple[float, ...] | None = None
+    directed: bool = False
+    noise: float = 0.0
+    seed: int = 0
+
+    def simulator(self) -> Springs | Charged:
+        """The system asked for.
+
+        Raises:
+            DataError: an option that this system does not have.
+        """
+        if self.system == "springs":
+            return Springs(self.num_entities, self.strengths or (0.0, 1.0), directed=self.directed)
+        if self.strengths or self.directed:
+            raise DataError("only springs have strengths and directions: leave --strengths and --directed out")
+        return Charged(self.num_entities)
+
+    @property
+    def suffix(self) -> str:
+        """What the files are called after."""
+        return f"{self.system}{self.num_entities}"
+
+
+def simulate_folder(request: SimulationRequest, out: str | os.PathLike[str], progress: bool = False) -> str:
+    """Simulate all splits and write them in the NRI folder layout; returns a line that says so."""
+    wanted = {split: count for split, count in request.counts.items() if count != 0}
+    if not wanted:
+        raise DataError("expected at least one scene in one of train, valid and test, got none")
+    if request.canonical:
+        _check_canonical(request)
+    simulated = {split: _simulated(request, split, count, progress) for split, count in wanted.items()}
+    meta = {"system": request.suffix, "canonical": request.canonical, "seed": request.seed}
+    write_scenes(out, simulated, request.suffix, meta | (_canonical_units(request) if request.canonical else {}))
+    counts = ", ".join(f"{count} {split}" for split, count in wanted.items())
+    return f"{out}: {counts} scenes of {request.suffix}"
+
+
+def _simulated(request: SimulationRequest, split: str, count: int, progress: bool) -> Scenes:
+    system = request.simulator()
+    if request.canonical:
+        found = simulate_canonical(system, CANONICAL_NAMES[split], count, progress=progress)
+    else:
+        seeds = numpy.random.SeedSequence([request.seed, list(NUM_STEPS).index(split)])
+        found = simulate(
+            system,
+            count,
+            generator=numpy.random.default_rng(seeds),
+            num_steps=NUM_STEPS[split],
+            observation_noise=request.noise,
+            progress=progress,
+        )
+    return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
+
+
+def _canonical_units(request: SimulationRequest) -> dict[str, object]:
+    """The constants in which published errors are given, where the extremes of the published set are known."""
+    found = CANONICAL_EXTREMES.get(request.suffix)
+    if found is None:
+        return {}
+    low = (found.loc_min, found.loc_min, found.vel_min, found.vel_min)
+    high = (found.loc_max, found.loc_max, found.vel_max, found.vel_max)
+    return {"normalization": Normalization(low, high).to_dict()}
+
+
+def _check_canonical(request: SimulationRequest) -> None:
+    if request.noise or request.strengths or request.directed or request.seed:
+        raise DataError(
+            "the canonical scenes are noise-free, undirected, of strengths 0 and 1, and have their own seed: "
+            "leave --noise, --strengths, --directed and --seed out, or leave --canonical out"
+        )
+
+
+def evaluate(model: Model, data: str | os.PathLike[str], part: str | None = None) -> Score:
+    """Score a model on one split of a folder or on a ``.npz``.
+
+    Errors are in the units that the data name as canonical, where they do (``simulate --canonical`` writes them), so
+    that they can stand beside published ones; otherwise in those of the model's training scenes.
+    """
+    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    constants = read_meta(data).get("normalization")
+    unit = ("canonical training set", Normalization.from_dict(constants)) if constants else None
+    return score(model, scenes, unit)
+
+
+def infer_file(model: Model, data: str | os.PathLike[str], part: str, out: str | os.PathLike[str]) -> str:
+    """Infer the relations of all scenes and write them; returns a line that says so.
+
+    ``.csv``: a row for each ordered pair with the most probable kind and the probability of every kind.
+    ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal), ``probabilities``
+    ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]``.
+
+    Raises:
+        DataError: another file type, or a place that cannot be written.
+    """
+    place = Path(out)
+    if place.suffix not in (".csv", ".npz"):
+        raise DataError(f"relations are written as .csv or .npz, got {place.name!r}: choose one of these endings")
+    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    posterior = infer(model, scenes)
+    with whole_files(place.parent) as folder:
+        if place.suffix == ".csv":
+            (folder / place.name).write_text(_relation_rows(scenes, posterior))
+        else:
+            numpy.savez(
+                folder / place.name,
+                relations=posterior.relations.numpy(),
+                probabilities=posterior.probabilities.numpy(),
+                losses=posterior.losses.numpy(),
+            )
+    return f"{place}: relations of {scenes.num_scenes} scenes; kind {weakest_kind(model, scenes)} acts least"
+
+
+def _relation_rows(scenes: Scenes, posterior: Posterior) -> str:
+    num_kinds = posterior.probabilities.shape[-1]
+    lines = ["scene,receiver,sender,kind," + ",".join(f"probability_{kind}" for kind in range(num_kinds))]
+    both = scenes.present[:, :, None] & scenes.present[:, None, :] & (posterior.relations >= 0)
+    for scene, receiver, sender in both.nonzero().tolist():
+        numbers = ",".join(f"{p:.6f}" for p in posterior.probabilities[scene, receiver, sender].tolist())
+        names = f"{scenes.entity_names[receiver]},{scenes.entity_names[sender]}"
+        lines.append(f"{scene},{names},{int(posterior.relations[scene, receiver, sender])},{numbers}")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What to predict: ``num_steps`` samples after sample ``start`` (-1 = the last)."""
+
+    start: int
+    num_steps: int
+
+
+def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Span, out: str | os.PathLike[str]) -> str:
+    """Infer relations from the samples up to the start, roll on, and write ``loc`` and ``vel``; returns a line.
+
+    Raises:
+        DataError: another file type, a start outside the scenes, or too few samples up to it.
+    """
+    place = Path(out)
+    if place.suffix != ".npz":
+        raise DataError(f"predictions are written as .npz, got {place.name!r}: choose that ending")
+    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    start = span.start + scenes.num_times if span.start < 0 else span.start
+    if not 1 <= start < scenes.num_times:
+        raise DataError(
+            f"expected a start from 1 to {scenes.num_times - 1} (relations are inferred from the samples up to it), "
+            f"got {span.start}"
+        )
+    posterior = infer(model, scenes.between(0, start + 1))
+    predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)
+    mask = scenes.present[:, None].expand(-1, span.num_steps, -1)
+    future = Scenes(predicted, mask, scenes.time_step, scenes.feature_names, scenes.entity_names)
+    loc, vel = to_arrays(future)[:2]
+    with whole_files(place.parent) as folder:
+        numpy.savez(folder / place.name, loc=loc, vel=vel, edges=posterior.relations.numpy())
+    return f"{place}: {span.num_steps} samples after sample {start} of {scenes.num_scenes} scenes"
+
+
+def draw(
+    model: Model, data: str | os.PathLike[str], part: str | None, found: Score, picture: str | os.PathLike[str]
+) -> None:
+    """Draw three scenes: what was seen, what was inferred, what was predicted and what happened."""
+    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    chosen = scenes.at(range(min(DRAWN, scenes.num_scenes)))
+    structures = found.posterior.structures[: chosen.num_scenes]
+    predicted = predict(model, chosen, structures, start=found.num_observed, num_steps=max(STEPS))
+    answer = Answer(
+        kinds=to_matrix(structures, scenes.num_entities),
+        none_kind=weakest_kind(model, scenes),
+        predicted=predicted,
+        num_observed=found.num_observed + 1,
+    )
+    draw_scenes(chosen, range(chosen.num_scenes), answer, picture)

@@ -1,0 +1,319 @@
+"""BounceGrad: bounce (search every scene's structure, modules fixed), then grad (train the modules, structures fixed).
+
+The trainer and the checkpoint are the two places where anything changes in place.
+
+Source: Alet, Weng, Lozano-Perez and Kaelbling, 2019, "Neural relational inference with fast modular meta-learning",
+algorithm 1; Alet, Lozano-Perez and Kaelbling, 2018, "Modular meta-learning", for the alternation itself.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from bouncegrad.checkpoint import CheckpointError
+from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
+from bouncegrad.graphs import Layout, to_matrix, to_slots
+from bouncegrad.metrics import match_relations
+from bouncegrad.model import Batch, Model, ModelConfig, Windows, pack, windows
+from bouncegrad.scenes import Normalization, Scenes, relation_kinds
+from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
+from bouncegrad.search.kernels import exact, frozen, gibbs, metropolis
+from bouncegrad.search.proposals import node_block
+from bouncegrad.types import Kernel, LossFn, SearchInfo, Structures
+
+HEAT_STEPS = 10_000
+"""Resolution of the temperature's schedule over a training."""
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class TrainingConfig:
+    """How modules and structures are learned.
+
+    Attributes:
+        num_passes: times that every training scene is searched and learned from.
+        batch_size: scenes in one super-graph.
+        learning_rate: of Adam, at its highest; it warms up over the first steps and ends near 0 on a cosine.
+        clip_norm: the gradient's norm is cut to this.
+        horizon: steps of the rollouts that are trained and searched on.
+        stride: samples between the starts of those rollouts.
+        search: "exact" draws every receiver's incoming edges from their exact conditional (tables; horizon 1);
+            "metropolis" makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps
+            the true relations (a baseline that uses labels).
+        heat: "scheduled": the temperature falls geometrically from hottest to coolest; "steered": the share of worse
+            moves that are accepted follows ``exp(-5 progress)`` (Alet et al. 2019), for searches that propose.
+        hottest: temperature at the start; hot enough that no random structure freezes in.
+        coolest: temperature at the end of cooling; 1 means samples from the posterior.
+        cooling: share of the training over which the scheduled temperature falls.
+    """
+
+    num_passes: int = 60
+    batch_size: int = 50
+    learning_rate: float = 2e-3
+    clip_norm: float = 1.0
+    horizon: int = 1
+    stride: int = 1
+    search: Literal["exact", "metropolis", "gibbs", "frozen"] = "exact"
+    heat: Literal["scheduled", "steered"] = "scheduled"
+    hottest: float = 60.0
+    coolest: float = 1.0
+    cooling: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """What one pass over the training scenes did.
+
+    Attributes:
+        number: passes done, counted from 1.
+        loss: mean training loss of the modules.
+        temperature: of the last batch.
+        acceptance: share of scenes whose structure changed.
+        held_out: mean loss of the held-out scenes under their best structures, nats or mean squares per scene.
+        relation_accuracy: of the current training structures, where labels exist; never used to learn.
+        progress: share of the training that is done.
+        seconds: since the training began, interruptions left out.
+    """
+
+    number: int
+    loss: float
+    temperature: float
+    acceptance: float
+    held_out: float
+    relation_accuracy: float | None
+    progress: float = 0.0
+    seconds: float = 0.0
+
+
+class BounceGrad:
+    """The state of a training run: modules, optimiser, one structure for each scene, temperature, randomness.
+
+    Args:
+        scenes: to learn from; their relations are only ever compared with, never learned from, unless
+            ``config.search`` is "frozen".
+        held_out: scenes by which the best modules are chosen; unlabelled as well.
+        model_config: what the model is made of.
+        config: how it is trained.
+        seed: of all randomness.
+    """
+
+    def __init__(
+        self, scenes: Scenes, held_out: Scenes, model_config: ModelConfig, config: TrainingConfig, seed: int
+    ) -> None:
+        self.config = config
+        self.scenes = scenes
+        self.generator = Generator().manual_seed(seed)
+        normalization = Normalization.fit(scenes)
+        self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
+        self.held_out = [pack(self.model, held_out.at(part)) for part in _parts(held_out, config.batch_size)]
+        whole = windows(pack(self.model, scenes), config.horizon, config.stride)
+        if model_config.network.skip:
+            seen = whole.weights[:, :, 0] > 0
+            self.model.network.fit_skip(whole.states[seen], whole.targets[:, :, 0][seen])
+        self.layout = self.model.layout(scenes.num_entities)
+        self.structures = self._initial_structures()
+        self.kernel = _kernel(config, self.layout)
+        self.heat = AnnealingState(0, config.hottest, 1.0)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate)
+        self.num_passes_done = 0
+        self.num_steps = 0
+        self.best_score = math.inf
+        self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def _initial_structures(self) -> Structures:
+        if self.config.search != "frozen":
+            return self.layout.random(self.scenes.num_scenes, self.generator)
+        if self.scenes.relations is None:
+            raise ValueError(
+                'search "frozen" keeps the true relations, but these scenes have none: choose another search'
+            )
+        return to_slots(relation_kinds(self.scenes.relations)[0]).clamp_min(0)
+
+    @property
+    def progress(self) -> float:
+        """Share of ``config.num_passes`` that is done."""
+        return self.num_passes_done / self.config.num_passes
+
+    def passes(self, minutes: float | None = None, elapsed: float = 0.0) -> Iterator[PassReport]:
+        """Train to the end, pass by pass.
+
+        Args:
+            minutes: how long to train; temperature and learning rate then follow the time. None: for
+                ``config.num_passes`` passes, repeatable to the bit.
+            elapsed: seconds that an interrupted training has already had.
+        """
+        if minutes is not None and minutes <= 0:
+            raise ValueError(f"expected a positive number of minutes, got {minutes}")
+        started = time.monotonic() - elapsed
+
+        def clock(by_passes: float) -> float:
+            return by_passes if minutes is None else (time.monotonic() - started) / (60 * minutes)
+
+        while clock(self.progress) < 1:
+            report = self.run_pass(clock)
+            yield replace(report, progress=min(1.0, clock(self.progress)), seconds=time.monotonic() - started)
+
+    def run_pass(self, clock: Callable[[float], float] = lambda by_passes: by_passes) -> PassReport:
+        """Search and learn once from every training scene, in random order.
+
+        Args:
+            clock: turns the share of passes that is done into the share of the whole training, by which temperature
+                and learning rate are set; at 1 the pass ends early. By default they are the same.
+        """
+        batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.config.batch_size)
+        losses, changed, progress = [], [], 0.0
+        for number, indices in enumerate(batches):
+            progress = clock(self.progress + number / len(batches) / self.config.num_passes)
+            if losses and progress >= 1:
+                break
+            batch = pack(self.model, self.scenes.at(indices))
+            stretches = windows(batch, self.config.horizon, self.config.stride)
+            info = self._bounce(batch, stretches, indices, min(1.0, progress))
+            losses.append(self._grad(batch, stretches, self.structures[indices], min(1.0, progress)))
+            changed.append(info.changed.float())
+        self.num_passes_done += 1
+        return self._report(losses, changed, progress)
+
+    def _bounce(self, batch: Batch, stretches: Windows, indices: Tensor, progress: float) -> SearchInfo:
+        target = _search_target(self.model, batch, stretches, self.config)
+        temperature = self._temperature(progress)
+        state = self.kernel.init(self.structures[indices], target, temperature)
+        state, info = self.kernel.step(state, target, self.generator)
+        if self.config.heat == "steered":
+            share = acceptance_target(HEAT_STEPS)(round(HEAT_STEPS * progress))
+            self.heat = acceptance_steered(share, self.config.hottest).next(self.heat, info)
+        self.structures[indices] = state.structures
+        return info
+
+    def _temperature(self, progress: float) -> float:
+        config = self.config
+        if config.heat == "steered":
+            return self.heat.temperature
+        cooling = exponential(config.hottest, config.coolest, max(1, round(HEAT_STEPS * config.cooling)))
+        return cooling(round(HEAT_STEPS * progress))
+
+    def _grad(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
+        warm = min(1.0, (self.num_steps + 1) / 20)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+        self.optimizer.zero_grad()
+        loss = training_loss(self.model, batch, stretches, structures)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.num_steps += 1
+        return loss.item()
+
+    def _report(self, losses: list[float], changed: list[Tensor], progress: float) -> PassReport:
+        held_out = self._held_out_loss(losses)
+        if held_out <= self.best_score:
+            self.best_score = held_out
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+        return PassReport(
+            number=self.num_passes_done,
+            loss=sum(losses) / len(losses),
+            temperature=self._temperature(min(1.0, progress)),
+            acceptance=float(torch.cat(changed).mean()),
+            held_out=held_out,
+            relation_accuracy=self._accuracy(),
+        )
+
+    def _accuracy(self) -> float | None:
+        if self.scenes.relations is None:
+            return None
+        kinds = to_matrix(self.structures, self.scenes.num_entities)
+        return match_relations(kinds, self.scenes.relations, self.scenes.present).accuracy
+
+    @torch.no_grad()
+    def _held_out_loss(self, losses: list[float]) -> float:
+        """Mean loss of the held-out scenes under the best structures; where no tables say these, the training loss."""
+        if self.config.search != "exact":
+            return sum(losses) / len(losses)
+        total = 0.0
+        for batch in self.held_out:
+            total += float(receiver_tables(self.model, batch, windows(batch)).energies.amin(2).sum())
+        return total / sum(len(batch.graph.present) for batch in self.held_out)
+
+    def best_model(self) -> Model:
+        """The model of the pass that explained the held-out scenes best, ready for use."""
+        best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
+        best.load_state_dict(self.best_weights)
+        return best.eval()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that a continued training needs, as tensors and JSON."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        moments = self.optimizer.state_dict()["state"]
+        tensors |= {f"optimizer.{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
+        tensors |= {"structures": self.structures, "generator": self.generator.get_state()}
+        meta = {
+            "heat": asdict(self.heat),
+            "num_passes_done": self.num_passes_done,
+            "num_steps": self.num_steps,
+            "best_score": self.best_score,
+        }
+        return tensors, meta
+
+    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned.
+
+        Raises:
+            CheckpointError: it belongs to another model or other scenes.
+        """
+        try:
+            self.model.load_state_dict(_under("model.", tensors))
+            self.best_weights = _under("best.", tensors)
+            if tensors["structures"].shape != self.structures.shape:
+                raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
+            self.structures = tensors["structures"]
+            self.generator.set_state(tensors["generator"])
+            self._load_moments(_under("optimizer.", tensors))
+            self.heat = AnnealingState(**meta["heat"])
+            self.num_passes_done, self.num_steps = meta["num_passes_done"], meta["num_steps"]
+            self.best_score = meta["best_score"]
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit this model and these scenes ({error}): were the data changed? "
+                "Choose another run folder to start again"
+            ) from error
+
+    def _load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in moments.items():
+            index, word = name.split(".")
+            states.setdefault(int(index), {})[word] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+
+
+def _parts(scenes: Scenes, size: int) -> Sequence[Tensor]:
+    return torch.arange(scenes.num_scenes).split(size)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _kernel(config: TrainingConfig, layout: Layout) -> Kernel:
+    """The search that a configuration names."""
+    kernels: dict[str, Callable[[], Kernel]] = {
+        "exact": lambda: exact(layout.num_kinds),
+        "metropolis": lambda: metropolis(node_block(layout.receiver_slots, layout.num_kinds)),
+        "gibbs": lambda: gibbs(layout.receiver_slots, layout.num_kinds),
+        "frozen": frozen,
+    }
+    if config.search not in kernels:
+        raise ValueError(f"there is no search {config.search!r}: choose one of {', '.join(kernels)}")
+    return kernels[config.search]()
+
+
+def _search_target(model: Model, batch: Batch, stretches: Windows, config: TrainingConfig) -> LossFn:
+    if config.search == "exact":
+        return receiver_tables(model, batch, stretches)
+    return loss_fn(model, batch, stretches)

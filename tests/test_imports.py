@@ -1,0 +1,63 @@
+"""The way of the data: every module imports only from those above it."""
+
+import ast
+from pathlib import Path
+
+import bouncegrad
+
+ORDER = [
+    "version",
+    "types",
+    "simulate",
+    "scenes",
+    "graphs",
+    "modules",
+    "compositions",
+    "noise",
+    "model",
+    "evaluate",
+    "search",
+    "metrics",
+    "checkpoint",
+    "train",
+    "infer",
+    "score",
+    "recipes",
+    "report",
+    "run",
+    "progress",
+    "stages",
+    "cli",
+]
+PACKAGE = Path(bouncegrad.__file__).parent
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bouncegrad."):
+            found.add(str(node.module).split(".")[1])
+    return found
+
+
+def test_every_file_has_its_place():
+    parts = {part_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
+    assert parts == set(ORDER)
+
+
+def test_imports_go_one_way():
+    for path in PACKAGE.rglob("*.py"):
+        part = part_of(path)
+        if part in ("__init__", "__main__"):
+            continue
+        later = {name for name in imports_of(path) if ORDER.index(name) > ORDER.index(part)}
+        assert not later, f"{path.relative_to(PACKAGE)} imports {sorted(later)}, which come after {part}"
+
+
+def test_search_knows_nothing_of_networks():
+    for path in (PACKAGE / "search").glob("*.py"):
+        assert imports_of(path) <= {"types", "search"}, path.name

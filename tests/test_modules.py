@@ -1,0 +1,57 @@
+import torch
+from torch.nn import functional
+
+from bouncegrad.modules import ModuleBank
+
+
+def bank(num_modules: int = 3, **options) -> ModuleBank:
+    return ModuleBank(num_modules, (2, 5, 4), torch.Generator().manual_seed(0), **options)
+
+
+def by_hand(modules: ModuleBank, kind: int, inputs: torch.Tensor) -> torch.Tensor:
+    hidden = functional.relu(inputs @ modules.weights[0][kind] + modules.biases[0][kind])
+    return hidden @ modules.weights[1][kind] + modules.biases[1][kind]
+
+
+def test_every_item_goes_through_the_module_of_its_kind():
+    modules, generator = bank(), torch.Generator().manual_seed(1)
+    inputs = torch.randn(20, 7, 2, generator=generator)
+    kinds = torch.randint(3, (20,), generator=generator)
+    outputs = modules(inputs, kinds)
+    for item in range(20):
+        torch.testing.assert_close(outputs[item], by_hand(modules, int(kinds[item]), inputs[item]))
+
+
+def test_a_kind_that_nobody_has_is_no_trouble():
+    modules = bank()
+    inputs = torch.ones(4, 2)
+    torch.testing.assert_close(modules(inputs, torch.full((4,), 2)), by_hand(modules, 2, inputs))
+
+
+def test_every_kind_equals_one_kind_at_a_time():
+    modules = bank()
+    inputs = torch.randn(6, 3, 2, generator=torch.Generator().manual_seed(2))
+    everything = modules.every_kind(inputs)
+    assert everything.shape == (3, 6, 3, 4)
+    for kind in range(3):
+        torch.testing.assert_close(everything[kind], modules(inputs, torch.full((6,), kind)))
+
+
+def test_gradients_reach_the_used_kinds_only():
+    modules = bank()
+    modules(torch.ones(4, 2), torch.tensor([0, 2, 2, 0])).sum().backward()
+    gradient = modules.biases[1].grad
+    assert gradient is not None
+    assert gradient[1].abs().sum() == 0
+    assert (gradient[[0, 2]].abs().sum((1, 2)) > 0).all()
+
+
+def test_final_relu_and_gain():
+    inputs = torch.randn(50, 2, generator=torch.Generator().manual_seed(3))
+    kinds = torch.zeros(50, dtype=torch.long)
+    assert (bank(final_relu=True)(inputs, kinds) >= 0).all()
+    assert bank(final_gain=1e-6)(inputs, kinds).abs().max() < 1e-4
+
+
+def test_one_seed_one_bank():
+    assert all(torch.equal(a, b) for a, b in zip(bank().parameters(), bank().parameters(), strict=True))
