@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
@@ -34,40 +34,44 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], me
     """Write tensors and JSON-able ``meta`` as one safetensors file that is there whole or not at all."""
     target = Path(path)
     with whole_files(target.parent) as folder:
-        contiguous = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(contiguous, folder / target.name, metadata={"meta": json.dumps(meta)})
+        metadata = {"meta": json.dumps(meta), "sha256": _checksum(_serialized(tensors), meta)}
+        (folder / target.name).write_bytes(_serialized(tensors, metadata))
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what :func:`save_tensors` wrote.
 
     Raises:
-        CheckpointError: the file is missing, cut short, or something else.
+        CheckpointError: the file is missing, cut short, changed, or something else.
     """
     try:
         tensors = load_file(path)
         with safe_open(path, framework="pt") as file:
-            return tensors, json.loads((file.metadata() or {})["meta"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            metadata = file.metadata() or {}
+        meta = json.loads(metadata["meta"])
+        if _checksum(_serialized(tensors), meta) != metadata["sha256"]:
+            raise ValueError("checksums differ")
+        return tensors, meta
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is no file of tensors written by bouncegrad ({error}): it may be damaged; fit again or restore it"
         ) from error
 
 
 def save_model(folder: str | os.PathLike[str], model: Model) -> None:
-    """Write ``model.safetensors`` and ``config.json`` (with the checksum of the weights) into ``folder``."""
+    """Write ``model.safetensors`` and ``config.json`` (with the checksum of both) into ``folder``."""
     with whole_files(folder) as temporary:
-        weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-        save_file(weights, temporary / WEIGHTS)
+        weights = _serialized(model.state_dict())
+        (temporary / WEIGHTS).write_bytes(weights)
         description = {
             "format": FORMAT,
             "bouncegrad": __version__,
             "model": asdict(model.config),
             "feature_names": list(model.feature_names),
             "normalization": model.normalization.to_dict(),
-            "sha256": hashlib.sha256((temporary / WEIGHTS).read_bytes()).hexdigest(),
         }
-        (temporary / CONFIG).write_text(json.dumps(description, indent=2) + "\n")
+        checked = {**description, "sha256": _checksum(weights, description)}
+        (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:
@@ -85,9 +89,11 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         config = ModelConfig(NetworkConfig(**parts["network"]), NoiseConfig(**parts["noise"]))
         normalization = Normalization.from_dict(description["normalization"])
         names = tuple(description["feature_names"])
+        if len(normalization.minimum) != len(names):
+            raise ValueError(f"{len(names)} features but normalization constants for {len(normalization.minimum)}")
         model = Model(config, normalization, names, torch.Generator().manual_seed(0))
         model.load_state_dict(load_file(place / WEIGHTS))
-    except (KeyError, TypeError, RuntimeError, DataError) as error:
+    except (AttributeError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{place / CONFIG} does not describe its weights ({error}): restore both files"
         ) from error
@@ -103,7 +109,7 @@ def _read_description(place: Path) -> dict[str, Any]:
     try:
         description = json.loads((place / CONFIG).read_text())
         known = isinstance(description, dict) and int(description["format"]) <= FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{place / CONFIG} cannot be read ({error}): restore it or fit again") from error
     if not known:
         raise CheckpointError(f"{place / CONFIG} has a format newer than {FORMAT}: update bouncegrad")
@@ -111,8 +117,18 @@ def _read_description(place: Path) -> dict[str, Any]:
 
 
 def _check_weights(path: Path, description: Mapping[str, Any]) -> None:
-    if hashlib.sha256(path.read_bytes()).hexdigest() != description.get("sha256"):
+    rest = {name: value for name, value in description.items() if name != "sha256"}
+    if _checksum(path.read_bytes(), rest) != description.get("sha256"):
         raise CheckpointError(
-            f"{path} is not the file that {CONFIG} beside it describes (checksums differ): "
-            "it was changed or only half copied; restore both files or fit again"
+            f"{path} and {CONFIG} beside it are not as they were written (checksums differ): "
+            "one was changed or only half copied; restore both files or fit again"
         )
+
+
+def _checksum(weights: bytes, description: Mapping[str, Any]) -> str:
+    return hashlib.sha256(weights + json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def _serialized(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
+    """As bytes, so that the file is written like any other: with usual permissions, and a full disk is an OSError."""
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from bouncegrad import run, stages
 from bouncegrad.checkpoint import load_model
@@ -39,14 +41,14 @@ class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keep the line breaks of descriptions."""
 
 
-def _new_parser(description: str) -> ArgumentParser:
-    return ArgumentParser(description=description, formatter_class=_HelpFormatter)
+def _new_parser(description: str, **options: Any) -> ArgumentParser:
+    return ArgumentParser(
+        description=description, formatter_class=_HelpFormatter, exit_on_error=False, allow_abbrev=False, **options
+    )
 
 
 def _parser(words: Sequence[str]) -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="bouncegrad", description=DESCRIPTION, formatter_class=_HelpFormatter, version=__version__
-    )
+    parser = _new_parser(DESCRIPTION, prog="bouncegrad", version=__version__)
     verbs = parser.add_subcommands(required=True, dest="verb")
     verbs.add_subcommand("simulate", _simulate_parser(), help="make scenes whose relations are known")
     verbs.add_subcommand("fit", _fit_parser(words), help="learn modules and relations from scenes")
@@ -57,7 +59,11 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
 
 
 def _simulate_parser() -> ArgumentParser:
-    parser = _new_parser("Simulate particles in a box and write them in the NRI folder layout.")
+    parser = _new_parser(
+        "Simulate particles in a box and write them in the NRI folder layout, relations beside them.\n\n"
+        "Example: scenes whose relations are one-sided, to see that directions are told apart\n"
+        "  bouncegrad simulate springs --directed --entities 4 --train 500 --valid 100 --test 200 --out data/directed4"
+    )
     parser.add_argument("system", choices=["springs", "charged"], help="what acts between the particles")
     parser.add_argument("--entities", type=int, default=5, help="particles in a scene")
     parser.add_argument("--train", type=int, default=1000, help="scenes to learn from (49 samples)")
@@ -79,7 +85,12 @@ def _simulate_parser() -> ArgumentParser:
 def _fit_parser(words: Sequence[str]) -> ArgumentParser:
     parser = _new_parser(
         "Learn a library of modules from scenes, relations unknown. The run folder holds the configuration, logs,\n"
-        "checkpoint, model and summary; the same command on the same folder resumes an interrupted run."
+        "checkpoint, model and summary; the same command on the same folder resumes an interrupted run.\n\n"
+        "Examples:\n"
+        "  bouncegrad fit --data data/springs5 --out runs/springs5 --minutes 10\n"
+        "  bouncegrad fit --config runs/springs5/config.yaml --seed 1 --out runs/springs5-again\n"
+        "  bouncegrad fit --data data/charged5 --out runs/charged5 --settings.model.network.hidden 128",
+        usage="bouncegrad fit --data DATA --out OUT [--recipe NAME] [--minutes M] [--seed S] [--settings.PART VALUE ...]",
     )
     parser.add_argument("--config", action="config", help="a YAML file of these options, such as a run's config.yaml")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
@@ -96,22 +107,33 @@ def _fit_parser(words: Sequence[str]) -> ArgumentParser:
 def _chosen_recipe(words: Sequence[str]) -> str:
     """The recipe named on the command line or in a --config file: its settings are the defaults to show and change."""
     options = dict(pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
-    if "--recipe" in options:
-        return options["--recipe"]
     try:
-        return str(yaml.safe_load(Path(options["--config"]).read_text())["recipe"])
-    except (KeyError, TypeError, OSError, yaml.YAMLError):
-        return "fast"
+        filed = str(yaml.safe_load(Path(options["--config"]).read_text())["recipe"])
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--config {options['--config']} is no text: give a YAML file of options") from error
+    except (KeyError, TypeError, OSError, yaml.YAMLError):  # the parser itself says what is wrong with it
+        return options.get("--recipe", "fast")
+    if options.get("--recipe", filed) != filed:
+        raise ValueError(f"--recipe {options['--recipe']} but the --config file has recipe {filed}: drop one of them")
+    return filed
 
 
 def _infer_parser() -> ArgumentParser:
-    parser = _reading_parser("Infer who acts on whom, with probabilities. Relations in the data are not looked at.")
+    parser = _reading_parser(
+        "Infer who acts on whom, with probabilities. Relations in the data are not looked at.\n\n"
+        "Example:\n"
+        "  bouncegrad infer --model runs/springs5 --data data/springs5 --out relations.csv"
+    )
     parser.add_argument("--out", type=str, required=True, help="relations to write: .csv (a row a pair) or .npz")
     return parser
 
 
 def _predict_parser() -> ArgumentParser:
-    parser = _reading_parser("Infer relations from the samples up to the start, then roll on from there.")
+    parser = _reading_parser(
+        "Infer relations from the samples up to the start, then roll on from there.\n\n"
+        "Example: what comes after the last sample of each scene\n"
+        "  bouncegrad predict --model runs/springs5 --data data/springs5 --steps 20 --out future.npz"
+    )
     parser.add_argument("--start", type=int, default=-1, help="sample to start from, counted from 0; -1 = the last")
     parser.add_argument("--steps", type=int, default=20, help="samples to predict")
     parser.add_argument("--out", type=str, required=True, help="the predicted states, as .npz in the NRI layout")
@@ -121,7 +143,9 @@ def _predict_parser() -> ArgumentParser:
 def _evaluate_parser() -> ArgumentParser:
     parser = _reading_parser(
         "Score a model: relation accuracy under one relabelling of all scenes, error at 1, 10 and 20 steps,\n"
-        "confusion and calibration. Structure is inferred from the first 49 samples, prediction starts at the next."
+        "confusion and calibration. Structure is inferred from the first 49 samples, prediction starts at the next.\n\n"
+        "Example:\n"
+        "  bouncegrad evaluate --model runs/springs5 --data data/springs5 --json"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw trajectories and inferred graphs (.png, .pdf, .svg)")
@@ -155,7 +179,7 @@ def _fit(options: Namespace) -> None:
     config = run.RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed)
     with fit_progress(quiet=options.quiet) as watch:
         run.fit_folder(config, options.out, watch)
-    print(f"the model is in {Path(options.out) / 'model'}, the log in {Path(options.out) / run.LOG}")
+    print(f"the run is in {options.out}, its model in {Path(options.out) / 'model'}")
 
 
 def _infer(options: Namespace) -> None:
@@ -170,9 +194,9 @@ def _predict(options: Namespace) -> None:
 def _evaluate(options: Namespace) -> None:
     model = load_model(options.model)
     found = stages.evaluate(model, options.data, options.split)
+    print(json.dumps(found.to_dict()) if options.json else score_table(found))
     if options.picture:
         stages.draw(model, options.data, options.split, found, options.picture)
-    print(json.dumps(found.to_dict()) if options.json else score_table(found))
 
 
 VERBS: dict[str, Callable[[Namespace], None]] = {
@@ -183,21 +207,40 @@ VERBS: dict[str, Callable[[Namespace], None]] = {
     "evaluate": _evaluate,
 }
 
-ERROR_STATUS = 2
+ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, or 2 with one clear line where the input cannot be used."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _parser(words)
-    options = parser.instantiate(parser.parse_args(words))
-    verb = options.verb
+    name = " ".join(["bouncegrad", *(word for word in words[:1] if word in VERBS)])
     try:
-        VERBS[verb](options[verb])
+        parser = _parser(words)
+        options = parser.instantiate(parser.parse_args(words))
+        VERBS[options.verb](options[options.verb])
+    except ArgumentError as error:
+        print(f"{name}: error: {_plain(_one_line(error))}; see {name} --help", file=sys.stderr)
+        return ERROR_STATUS
     except (ValueError, OSError) as error:
-        print(f"bouncegrad {verb}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {_one_line(error)}", file=sys.stderr)
+        return ERROR_STATUS
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        print(f"{name}: error: not enough memory ({_one_line(error)}): ask for less at once", file=sys.stderr)
         return ERROR_STATUS
     except KeyboardInterrupt:
-        print(f"bouncegrad {verb}: stopped; what was finished is kept", file=sys.stderr)
-        return 130
+        print(f"{name}: stopped; what was finished is kept", file=sys.stderr)
+        return INTERRUPTED_STATUS
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _plain(message: str) -> str:
+    """The parser's words for options and types, as a user knows them."""
+    message = re.sub(r'Parser key "([\w.]+)"', r"--\1", message)
+    message = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(\w+)", r"--\1", message)
+    return re.sub(r"<class '(\w+)'>", r"\1", message).replace("a typing.Literal", "one of ")

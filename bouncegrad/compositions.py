@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from bouncegrad.graphs import SuperGraph
 from bouncegrad.modules import ModuleBank
+from bouncegrad.settings import check_settings
 from bouncegrad.types import Structures
 
 
@@ -29,6 +30,9 @@ class NetworkConfig:
         skip: predict the change of state as a fixed linear map of the state, fitted once by least squares, plus what
             the modules say in units of that map's residuals. Without it the modules' output is added to the state.
         message_steps: rounds of message passing within one time step (T in section 3.1 of Alet et al. 2019).
+
+    Raises:
+        ValueError: a number or word that makes no network.
     """
 
     num_edge_kinds: int = 2
@@ -38,6 +42,9 @@ class NetworkConfig:
     update: Literal["general", "superposed"] = "superposed"
     skip: bool = True
     message_steps: int = 1
+
+    def __post_init__(self) -> None:
+        check_settings(self, counts=("num_edge_kinds", "num_node_kinds", "hidden", "message_steps"))
 
 
 class GraphNetwork(nn.Module):

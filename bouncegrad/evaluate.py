@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -13,6 +14,9 @@ from bouncegrad.graphs import SuperGraph
 from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.noise import negative_log_likelihood
 from bouncegrad.types import FactorTables, LossFn, Structures
+
+CHUNK_CELLS = 1_000_000
+"""Numbers in the largest array of one chunk of nodes: 4 MB, about what stays in a core's cache."""
 
 
 def receiver_energies(
@@ -106,18 +110,48 @@ def _direct_tables(
     messages: Float[Tensor, "node neighbour_kind start message"],
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
-    """Run the node update on every summed message."""
-    sums = torch.einsum("ce,nesm->ncsm", combinations, messages)
-    states = windows.states[:, None].expand(-1, len(combinations), -1, -1)
-    log_scales = model.log_scales(windows.states, graph)[:, None]
+    """Run the node update on every summed message, some nodes at a time."""
+    log_scales = model.log_scales(windows.states, graph)
+    predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
+    cells = len(combinations) * windows.states.shape[1] * model.config.network.hidden
     columns = []
     for kind in range(model.config.network.num_node_kinds):
-        kinds = torch.full((graph.num_nodes,), kind, device=states.device)
-        predicted = model.network.update(states, sums, kinds)
-        residuals = (windows.targets[:, None, :, 0] - predicted) / model.network.unit
-        energies = _energies(model, residuals, log_scales, windows.weights[:, None, :, 0])
-        columns.append(energies.sum(2))
+        parts = []
+        for nodes in torch.arange(graph.num_nodes).split(max(1, CHUNK_CELLS // cells)):
+            chosen = slice(int(nodes[0]), int(nodes[-1]) + 1)
+            predicted = predict(windows.states[chosen], messages[chosen], combinations, kind)
+            residuals = (windows.targets[chosen, None, :, 0] - predicted) / model.network.unit
+            energies = _energies(model, residuals, log_scales[chosen, None], windows.weights[chosen, None, :, 0])
+            parts.append(energies.sum(2))
+        columns.append(torch.cat(parts))
     return torch.stack(columns, 2).flatten(1)
+
+
+def _every_sum(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """The general update under every combination; its first layer is linear, so it goes before the sums."""
+    network = model.network
+
+    def predict(states: Tensor, messages: Tensor, combinations: Tensor, kind: int) -> Tensor:
+        weight, bias = network.node_modules.weights[0][kind], network.node_modules.biases[0][kind]
+        own = states @ weight[: network.num_features] + bias
+        said = messages @ weight[network.num_features :]
+        hidden = torch.matmul(combinations, said.flatten(2)).view(len(states), -1, *own.shape[1:])
+        changes = network.node_modules.finish(hidden.add_(own[:, None]), kind)
+        return network.linear(states)[:, None] + network.unit * changes
+
+    return predict
+
+
+def _every_superposition(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """The superposed update under every combination."""
+
+    def predict(states: Tensor, messages: Tensor, combinations: Tensor, kind: int) -> Tensor:
+        kinds = torch.full((len(states),), kind, device=states.device)
+        silent = model.network.update(states, torch.zeros_like(states), kinds)
+        sums = torch.matmul(combinations, messages.flatten(2)).view(len(states), -1, *states.shape[1:])
+        return silent[:, None] + model.network.unit * sums
+
+    return predict
 
 
 def _quadratic_tables(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -154,7 +154,8 @@ def predict(
 ) -> Float[Tensor, "scene step entity feature"]:
     """Roll on from the true states at ``start``: the next ``num_steps`` samples, in the units of the scenes.
 
-    Only the states at ``start`` are read: what lies behind them cannot leak into the prediction.
+    Only the states at ``start`` are read: what lies behind them cannot leak into the prediction. Entities that were
+    not measured then neither act nor move: their prediction means nothing.
 
     Args:
         model: the trained model.
@@ -177,8 +178,9 @@ def predict(
             f"expected structures [scene, slot] = {(scenes.num_scenes, layout.num_slots)}, "
             f"got {tuple(structures.shape)}: infer them from these scenes"
         )
-    batch = pack(model, scenes)
-    predicted = model.network.rollout(batch.states[:, start], batch.graph, structures, num_steps)
+    at_start = [start, start]  # one time is no recording
+    batch = pack(model, replace(scenes, states=scenes.states[:, at_start], mask=scenes.mask[:, at_start]))
+    predicted = model.network.rollout(batch.states[:, 0], batch.graph, structures, num_steps)
     return model.normalization.undo(batch.graph.unpack_nodes(predicted).transpose(1, 2))
 
 

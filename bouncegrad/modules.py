@@ -9,7 +9,6 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 
 class ModuleBank(nn.Module):
@@ -74,8 +73,16 @@ class ModuleBank(nn.Module):
             hidden = self._activate(torch.addmm(bias[kind], hidden, weight[kind]), layer)
         return hidden.view(*inputs.shape[:-1], hidden.shape[-1])
 
+    def finish(self, hidden: Float[Tensor, "*batch hidden"], kind: int) -> Float[Tensor, "*batch out"]:
+        """The rest of one module behind its first linear map, whose output ``hidden`` is overwritten."""
+        flat = self._activate(hidden.view(-1, hidden.shape[-1]), 0)
+        for layer in range(1, len(self.weights)):
+            flat = self._activate(torch.addmm(self.biases[layer][kind], flat, self.weights[layer][kind]), layer)
+        return flat.view(*hidden.shape[:-1], flat.shape[-1])
+
     def _activate(self, hidden: Tensor, layer: int) -> Tensor:
-        return functional.relu(hidden) if self.final_relu or layer < len(self.weights) - 1 else hidden
+        """In place: what a linear map returns is needed by nobody else, not even by its gradient."""
+        return torch.relu_(hidden) if self.final_relu or layer < len(self.weights) - 1 else hidden
 
 
 def _uniform(num_modules: int, size_in: int, size_out: int, gain: float, generator: Generator) -> Tensor:

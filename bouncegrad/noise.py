@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from bouncegrad.graphs import SuperGraph
 from bouncegrad.modules import ModuleBank
+from bouncegrad.settings import check_settings
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -23,11 +24,18 @@ class NoiseConfig:
         degrees_of_freedom: of Student-t tails over the learned scale, so that one bad frame cannot outvote a scene;
             ``None`` for normal tails.
         hidden: width of the scale network.
+
+    Raises:
+        ValueError: a number or word that makes no noise model.
     """
 
     scale: Literal["none", "learned"] = "learned"
     degrees_of_freedom: float | None = None
     hidden: int = 32
+
+    def __post_init__(self) -> None:
+        tails = () if self.degrees_of_freedom is None else ("degrees_of_freedom",)
+        check_settings(self, counts=("hidden",), positive=tails)
 
 
 class ScaleNetwork(nn.Module):

@@ -1,14 +1,17 @@
 """A run: one folder that holds all that a fit was given, did and found, and from which it resumes.
 
 ``config.yaml`` (the effective configuration), ``versions.json``, ``log.jsonl`` and TensorBoard events (one entry per
-pass), ``checkpoint.safetensors`` (to resume from), ``model/`` (the best modules), ``summary.json`` (the figures).
+pass), ``checkpoint.safetensors`` (to resume from), ``model/`` (the best modules), ``summary.json`` (the figures, on
+scenes that nothing was learned from).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,15 +23,19 @@ import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
-from bouncegrad.model import Model
+from bouncegrad.model import Model, pack
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out
-from bouncegrad.scenes import DataError, Scenes, read_scenes
-from bouncegrad.scenes.writing import whole_files
-from bouncegrad.score import Score
+from bouncegrad.scenes import DataError, Normalization, Scenes, read_meta, read_scenes
+from bouncegrad.scenes.writing import PREFIX, whole_files
+from bouncegrad.score import STEPS, Score, score
+from bouncegrad.settings import is_positive
 from bouncegrad.train import BounceGrad, PassReport
 from bouncegrad.version import __version__
 
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
+
+SHORTEST = max(STEPS) + 3
+"""Samples that a scene needs to be scored: two to infer from, then a start and the longest prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class RunConfig:
         settings: all that the method is made of.
         minutes: how long to learn; None: for ``settings.training.num_passes`` passes.
         seed: of all randomness.
+
+    Raises:
+        ValueError: minutes or a seed that cannot be.
     """
 
     data: str
@@ -48,6 +58,12 @@ class RunConfig:
     settings: Recipe
     minutes: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not is_positive(self.minutes):
+            raise ValueError(f"expected a positive, finite number of minutes, got {self.minutes}; or leave it out")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"expected a seed from 0 to 2^63 - 1, got {self.seed}")
 
 
 def fit_folder(
@@ -58,6 +74,9 @@ def fit_folder(
     A run that was interrupted goes on from its last pass when it is called again with the same configuration, and ends
     in the same bits as if it had not been interrupted (unless ``minutes`` bounds it: seconds are not repeatable).
 
+    At the end the model is scored on the ``test`` split, or without one on the held-out scenes. Where these are too
+    short to predict from there is no ``summary.json``.
+
     Args:
         config: what to do.
         out: the run folder; made where it does not exist.
@@ -67,17 +86,22 @@ def fit_folder(
         DataError: unusable scenes, an unwritable folder, or a folder that holds a run of another configuration.
     """
     scenes, held_out = training_scenes(config.data, config.seed)
+    unseen = _unseen_scenes(config.data, held_out)
     trainer = BounceGrad(scenes, held_out, config.settings.model, config.settings.training, config.seed)
+    pack(trainer.model, unseen.at(0))  # would fail at the end of the training, where the features are others
     folder = Path(out)
-    elapsed = _open(folder, config, trainer)
-    with SummaryWriter(str(folder)) as board:
+    fingerprint = _fingerprint(scenes, held_out)
+    elapsed = _open(folder, config, trainer, fingerprint)
+    with SummaryWriter(str(folder), purge_step=trainer.num_passes_done + 1) as board:
         for report in trainer.passes(config.minutes, elapsed):
             _log(folder, board, report)
-            _save(folder, trainer, report.seconds)
+            _save(folder, trainer, {"elapsed": report.seconds, "scenes": fingerprint})
             if watch:
                 watch(report)
     model = trainer.best_model()
     save_model(folder / "model", model)
+    if unseen.num_times >= SHORTEST:
+        write_summary(folder, score(model, unseen, error_unit(config.data)))
     return model
 
 
@@ -95,33 +119,79 @@ def training_scenes(data: str | os.PathLike[str], seed: int) -> tuple[Scenes, Sc
     return hold_out(train, seed)
 
 
+def _unseen_scenes(data: str, held_out: Scenes) -> Scenes:
+    """What the summary is about; read before the training, so that a damaged file costs no time."""
+    place = Path(data)
+    return read_scenes(place, "test") if place.is_dir() and any(place.glob("loc_test*.npy")) else held_out
+
+
+def error_unit(data: str | os.PathLike[str]) -> tuple[str, Normalization] | None:
+    """The name and the normalisation in which the data want errors to be given, where they say so.
+
+    ``simulate --canonical`` writes that of the published training sets, so that errors can stand beside published ones.
+    """
+    constants = read_meta(data).get("normalization")
+    return ("canonical training set", Normalization.from_dict(constants)) if constants else None
+
+
 def write_summary(folder: str | os.PathLike[str], found: Score) -> None:
     """Write ``summary.json``."""
-    _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict(), indent=2))
+    _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict(), indent=2) + "\n")
 
 
-def _open(folder: Path, config: RunConfig, trainer: BounceGrad) -> float:
+def _open(folder: Path, config: RunConfig, trainer: BounceGrad, fingerprint: str) -> float:
     """Start a run, or go on with the one that lies there; returns the seconds that it has already had."""
-    settings = yaml.safe_dump(_plain(config), sort_keys=False)
+    settings = f"# bouncegrad {__version__}\n" + yaml.safe_dump(asdict(config), sort_keys=False)
+    _check_same(folder, settings)
+    _clear_unfinished(folder)
     if not (folder / CHECKPOINT).exists():
         _write_text(folder, SETTINGS, settings)
-        _write_text(folder, "versions.json", json.dumps(_versions(), indent=2))
+        _write_text(folder, "versions.json", json.dumps(_versions(), indent=2) + "\n")
         _write_text(folder, LOG, "")
         return 0.0
-    if (folder / SETTINGS).read_text() != settings:
-        raise DataError(
-            f"{folder} holds a run of another configuration (see {SETTINGS} there): "
-            "choose another --out, or delete that folder to start again"
-        )
     tensors, meta = load_tensors(folder / CHECKPOINT)
+    if meta.get("scenes") != fingerprint:
+        raise DataError(
+            f"{folder} holds a run on other scenes than those that are at {config.data} now: "
+            "bring the old ones back, or choose another --out"
+        )
     trainer.load_state(tensors, meta["trainer"])
     _cut_log(folder, trainer.num_passes_done)
     return float(meta["elapsed"])
 
 
-def _save(folder: Path, trainer: BounceGrad, elapsed: float) -> None:
-    tensors, meta = trainer.state()
-    save_tensors(folder / CHECKPOINT, tensors, {"trainer": meta, "elapsed": elapsed})
+def _check_same(folder: Path, settings: str) -> None:
+    if not any((folder / name).exists() for name in (CHECKPOINT, SETTINGS)):
+        return
+    there = (folder / SETTINGS).read_text().splitlines() if (folder / SETTINGS).exists() else []
+    asked = settings.splitlines()
+    if there != asked:
+        first = next((line.strip() for line in there if line not in asked), "nothing")
+        instead = next((line.strip() for line in asked if line not in there), "nothing")
+        raise DataError(
+            f"{folder} holds a run of another configuration (its {SETTINGS} says {first!r} where {instead!r} was asked "
+            "for): choose another --out, or delete that folder to start again"
+        )
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what a killed process was writing."""
+    for place in folder.glob(f"{PREFIX}*"):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _fingerprint(*sets: Scenes) -> str:
+    """Of all that is learned from; labels are not."""
+    digest = hashlib.sha256()
+    for scenes in sets:
+        for values in (scenes.states, scenes.mask):
+            digest.update(values.cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _save(folder: Path, trainer: BounceGrad, meta: dict[str, Any]) -> None:
+    tensors, own = trainer.state()
+    save_tensors(folder / CHECKPOINT, tensors, {"trainer": own, **meta})
 
 
 def _log(folder: Path, board: SummaryWriter, report: PassReport) -> None:
@@ -136,16 +206,12 @@ def _log(folder: Path, board: SummaryWriter, report: PassReport) -> None:
 def _cut_log(folder: Path, num_passes: int) -> None:
     """Forget passes that were logged but not checkpointed: they will be done again."""
     lines = (folder / LOG).read_text().splitlines()[:num_passes]
-    _write_text(folder, LOG, "".join(line + "\n" for line in lines), end="")
+    _write_text(folder, LOG, "".join(line + "\n" for line in lines))
 
 
-def _write_text(folder: Path, name: str, text: str, end: str = "\n") -> None:
+def _write_text(folder: Path, name: str, text: str) -> None:
     with whole_files(folder) as temporary:
-        (temporary / name).write_text(text.rstrip("\n") + end if end else text)
-
-
-def _plain(config: RunConfig) -> dict[str, Any]:
-    return {"bouncegrad": __version__, **asdict(config)}
+        (temporary / name).write_text(text)
 
 
 def _versions() -> dict[str, str]:

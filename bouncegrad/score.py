@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,11 +49,11 @@ class Score:
     posterior: Posterior
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON."""
+        """The figures as plain JSON; an error that is no finite number is null."""
         match = self.match
         return {
             "relation_accuracy": None if match is None else match.accuracy,
-            "mse": {str(step): error for step, error in self.mse.items()},
+            "mse": {str(step): error if math.isfinite(error) else None for step, error in self.mse.items()},
             "mse_unit": self.unit,
             "num_scenes": self.num_scenes,
             "num_observed": self.num_observed,
@@ -89,9 +90,10 @@ def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None =
     errors = _prediction_errors(model, scenes, posterior, num_observed, (unit or ("", model.normalization))[1])
     seconds = time.perf_counter() - started
     match = calibration = None
-    if scenes.relations is not None:
+    if scenes.relations is not None and scenes.labelled:
         match = match_relations(posterior.relations, scenes.relations, scenes.present)
-        calibration = expected_calibration_error(posterior.probabilities, match.true_kinds(scenes.relations))
+        known = scenes.relations.where(scenes.pairs, math.nan)
+        calibration = expected_calibration_error(posterior.probabilities, match.true_kinds(known))
     return Score(
         match=match,
         calibration_error=calibration,
@@ -121,5 +123,6 @@ def _prediction_errors(
     num_steps = max(STEPS)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=num_steps)
     future = slice(start + 1, start + 1 + num_steps)
-    truth, mask = scenes.states[:, future], scenes.mask[:, future] & scenes.mask[:, start : start + 1]
+    complete = (scenes.mask[:, start] | ~scenes.present).all(1)  # an entity not seen at the start spoils its scene
+    truth, mask = scenes.states[:, future], scenes.mask[:, future] & complete[:, None, None]
     return rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +17,10 @@ from bouncegrad.graphs import to_matrix
 from bouncegrad.infer import Posterior, infer, predict, weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.report import Answer, draw_scenes
-from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_meta, read_scenes, to_arrays
+from bouncegrad.run import error_unit
+from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes
 from bouncegrad.scenes import write_folder as write_scenes
-from bouncegrad.scenes.writing import whole_files
+from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.score import STEPS, Score, score
 from bouncegrad.simulate import (
     CANONICAL_EXTREMES,
@@ -49,6 +53,9 @@ class SimulationRequest:
         directed: springs: each direction of a pair on its own.
         noise: standard deviation of the observation noise.
         seed: of all randomness.
+
+    Raises:
+        DataError: a number that cannot be simulated.
     """
 
     system: str
@@ -59,6 +66,19 @@ class SimulationRequest:
     directed: bool = False
     noise: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for split, count in self.counts.items():
+            if count < 0:
+                raise DataError(f"expected 0 or more {split} scenes, got {count}: 0 leaves the split out")
+        if not any(self.counts.values()):
+            raise DataError(f"expected at least one scene in one of {', '.join(self.counts)}, got none")
+        if not 0 <= self.noise < math.inf or not all(map(math.isfinite, self.strengths or ())):
+            raise DataError(
+                f"expected a finite noise, 0 or more, and finite strengths, got {self.noise} and {self.strengths}"
+            )
+        if self.seed < 0:
+            raise DataError(f"expected a seed of 0 or more, got {self.seed}")
 
     def simulator(self) -> Springs | Charged:
         """The system asked for.
@@ -80,9 +100,8 @@ class SimulationRequest:
 
 def simulate_folder(request: SimulationRequest, out: str | os.PathLike[str], progress: bool = False) -> str:
     """Simulate all splits and write them in the NRI folder layout; returns a line that says so."""
-    wanted = {split: count for split, count in request.counts.items() if count != 0}
-    if not wanted:
-        raise DataError("expected at least one scene in one of train, valid and test, got none")
+    wanted = {split: count for split, count in request.counts.items() if count}
+    check_folder(out)
     if request.canonical:
         _check_canonical(request)
     simulated = {split: _simulated(request, split, count, progress) for split, count in wanted.items()}
@@ -130,20 +149,19 @@ def _check_canonical(request: SimulationRequest) -> None:
 def evaluate(model: Model, data: str | os.PathLike[str], part: str | None = None) -> Score:
     """Score a model on one split of a folder or on a ``.npz``.
 
-    Errors are in the units that the data name as canonical, where they do (``simulate --canonical`` writes them), so
-    that they can stand beside published ones; otherwise in those of the model's training scenes.
+    Errors are in the unit that the data name (:func:`bouncegrad.run.error_unit`), else in that of the model's training
+    scenes.
     """
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
-    constants = read_meta(data).get("normalization")
-    unit = ("canonical training set", Normalization.from_dict(constants)) if constants else None
-    return score(model, scenes, unit)
+    return score(model, scenes, error_unit(data))
 
 
 def infer_file(model: Model, data: str | os.PathLike[str], part: str, out: str | os.PathLike[str]) -> str:
     """Infer the relations of all scenes and write them; returns a line that says so.
 
     ``.csv``: a row for each ordered pair with the most probable kind and the probability of every kind.
-    ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal), ``probabilities``
+    ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and beside absent
+    entities), ``probabilities``
     ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]``.
 
     Raises:
@@ -152,6 +170,7 @@ def infer_file(model: Model, data: str | os.PathLike[str], part: str, out: str |
     place = Path(out)
     if place.suffix not in (".csv", ".npz"):
         raise DataError(f"relations are written as .csv or .npz, got {place.name!r}: choose one of these endings")
+    check_folder(place.parent)
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
     posterior = infer(model, scenes)
     with whole_files(place.parent) as folder:
@@ -160,22 +179,25 @@ def infer_file(model: Model, data: str | os.PathLike[str], part: str, out: str |
         else:
             numpy.savez(
                 folder / place.name,
-                relations=posterior.relations.numpy(),
+                relations=posterior.relations.masked_fill(~scenes.pairs, -1).numpy(),
                 probabilities=posterior.probabilities.numpy(),
                 losses=posterior.losses.numpy(),
             )
-    return f"{place}: relations of {scenes.num_scenes} scenes; kind {weakest_kind(model, scenes)} acts least"
+    weakest = weakest_kind(model, scenes)
+    remark = "every kind acts" if weakest is None else f"kind {weakest} does next to nothing"
+    return f"{place}: relations of {scenes.num_scenes} scenes; {remark}"
 
 
 def _relation_rows(scenes: Scenes, posterior: Posterior) -> str:
     num_kinds = posterior.probabilities.shape[-1]
-    lines = ["scene,receiver,sender,kind," + ",".join(f"probability_{kind}" for kind in range(num_kinds))]
-    both = scenes.present[:, :, None] & scenes.present[:, None, :] & (posterior.relations >= 0)
-    for scene, receiver, sender in both.nonzero().tolist():
-        numbers = ",".join(f"{p:.6f}" for p in posterior.probabilities[scene, receiver, sender].tolist())
-        names = f"{scenes.entity_names[receiver]},{scenes.entity_names[sender]}"
-        lines.append(f"{scene},{names},{int(posterior.relations[scene, receiver, sender])},{numbers}")
-    return "\n".join(lines) + "\n"
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["scene", "receiver", "sender", "kind", *(f"probability_{kind}" for kind in range(num_kinds))])
+    for scene, receiver, sender in scenes.pairs.nonzero().tolist():
+        kind = int(posterior.relations[scene, receiver, sender])
+        numbers = (f"{p:.6f}" for p in posterior.probabilities[scene, receiver, sender].tolist())
+        table.writerow([scene, scenes.entity_names[receiver], scenes.entity_names[sender], kind, *numbers])
+    return text.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +209,9 @@ class Span:
 
 
 def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Span, out: str | os.PathLike[str]) -> str:
-    """Infer relations from the samples up to the start, roll on, and write ``loc`` and ``vel``; returns a line.
+    """Infer relations from the samples up to the start, roll on, and write a ``.npz`` of scenes; returns a line.
+
+    ``edges`` are the inferred kinds; ``mask`` is False for entities that were not measured at the start.
 
     Raises:
         DataError: another file type, a start outside the scenes, or too few samples up to it.
@@ -195,6 +219,9 @@ def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Sp
     place = Path(out)
     if place.suffix != ".npz":
         raise DataError(f"predictions are written as .npz, got {place.name!r}: choose that ending")
+    if span.num_steps < 1:
+        raise DataError(f"expected at least one step to predict, got {span.num_steps}")
+    check_folder(place.parent)
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
     start = span.start + scenes.num_times if span.start < 0 else span.start
     if not 1 <= start < scenes.num_times:
@@ -202,13 +229,15 @@ def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Sp
             f"expected a start from 1 to {scenes.num_times - 1} (relations are inferred from the samples up to it), "
             f"got {span.start}"
         )
+    seen = scenes.mask[:, start]
     posterior = infer(model, scenes.between(0, start + 1))
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)
-    mask = scenes.present[:, None].expand(-1, span.num_steps, -1)
-    future = Scenes(predicted, mask, scenes.time_step, scenes.feature_names, scenes.entity_names)
-    loc, vel = to_arrays(future)[:2]
+    loc, vel = predicted.masked_fill(~seen[:, None, :, None], 0).swapaxes(2, 3).chunk(2, 2)
+    mask = seen[:, None].expand(-1, span.num_steps, -1)
     with whole_files(place.parent) as folder:
-        numpy.savez(folder / place.name, loc=loc, vel=vel, edges=posterior.relations.numpy())
+        relations = posterior.relations.double().masked_fill(~scenes.pairs, math.nan)
+        arrays = {"loc": loc, "vel": vel, "edges": relations, "mask": mask}
+        numpy.savez(folder / place.name, **{name: array.numpy() for name, array in arrays.items()})
     return f"{place}: {span.num_steps} samples after sample {start} of {scenes.num_scenes} scenes"
 
 

@@ -26,10 +26,14 @@ from bouncegrad.scenes import Normalization, Scenes, relation_kinds
 from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
 from bouncegrad.search.kernels import exact, frozen, gibbs, metropolis
 from bouncegrad.search.proposals import node_block
+from bouncegrad.settings import check_settings, is_positive
 from bouncegrad.types import Kernel, LossFn, SearchInfo, Structures
 
 HEAT_STEPS = 10_000
 """Resolution of the temperature's schedule over a training."""
+
+EXACT_LIMIT = 2**16
+"""Joint assignments of one receiver's edges up to which training makes tables: N = 17 at two kinds."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -51,6 +55,9 @@ class TrainingConfig:
         hottest: temperature at the start; hot enough that no random structure freezes in.
         coolest: temperature at the end of cooling; 1 means samples from the posterior.
         cooling: share of the training over which the scheduled temperature falls.
+
+    Raises:
+        ValueError: a number or word that makes no training.
     """
 
     num_passes: int = 60
@@ -64,6 +71,15 @@ class TrainingConfig:
     hottest: float = 60.0
     coolest: float = 1.0
     cooling: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_settings(
+            self,
+            counts=("num_passes", "batch_size", "horizon", "stride"),
+            positive=("learning_rate", "clip_norm", "hottest", "coolest"),
+        )
+        if not 0 <= self.cooling <= 1:
+            raise ValueError(f"cooling must be a share of the training, from 0 to 1; got {self.cooling}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +129,16 @@ class BounceGrad:
         self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
         self.held_out = [pack(self.model, held_out.at(part)) for part in _parts(held_out, config.batch_size)]
         whole = windows(pack(self.model, scenes), config.horizon, config.stride)
+        if int((whole.weights > 0).sum()) < 2:
+            raise ValueError(
+                "there is nothing to learn from: no scene has all its entities measured at one sample and one of them at "
+                "the next; bring scenes with fewer gaps"
+            )
         if model_config.network.skip:
             seen = whole.weights[:, :, 0] > 0
             self.model.network.fit_skip(whole.states[seen], whole.targets[:, :, 0][seen])
         self.layout = self.model.layout(scenes.num_entities)
+        _check_search(config, model_config, self.layout)
         self.structures = self._initial_structures()
         self.kernel = _kernel(config, self.layout)
         self.heat = AnnealingState(0, config.hottest, 1.0)
@@ -129,11 +151,7 @@ class BounceGrad:
     def _initial_structures(self) -> Structures:
         if self.config.search != "frozen":
             return self.layout.random(self.scenes.num_scenes, self.generator)
-        if self.scenes.relations is None:
-            raise ValueError(
-                'search "frozen" keeps the true relations, but these scenes have none: choose another search'
-            )
-        return to_slots(relation_kinds(self.scenes.relations)[0]).clamp_min(0)
+        return _true_structures(self.scenes, self.layout)
 
     @property
     def progress(self) -> float:
@@ -148,8 +166,8 @@ class BounceGrad:
                 ``config.num_passes`` passes, repeatable to the bit.
             elapsed: seconds that an interrupted training has already had.
         """
-        if minutes is not None and minutes <= 0:
-            raise ValueError(f"expected a positive number of minutes, got {minutes}")
+        if minutes is not None and not is_positive(minutes):
+            raise ValueError(f"expected a positive, finite number of minutes, got {minutes}")
         started = time.monotonic() - elapsed
 
         def clock(by_passes: float) -> float:
@@ -225,7 +243,7 @@ class BounceGrad:
         )
 
     def _accuracy(self) -> float | None:
-        if self.scenes.relations is None:
+        if self.scenes.relations is None or not self.scenes.labelled:
             return None
         kinds = to_matrix(self.structures, self.scenes.num_entities)
         return match_relations(kinds, self.scenes.relations, self.scenes.present).accuracy
@@ -241,7 +259,13 @@ class BounceGrad:
         return total / sum(len(batch.graph.present) for batch in self.held_out)
 
     def best_model(self) -> Model:
-        """The model of the pass that explained the held-out scenes best, ready for use."""
+        """The model of the pass that explained the held-out scenes best, ready for use.
+
+        Raises:
+            ValueError: the training diverged from its first pass on.
+        """
+        if self.num_passes_done and self.best_score == math.inf:
+            raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.load_state_dict(self.best_weights)
         return best.eval()
@@ -278,7 +302,7 @@ class BounceGrad:
             self.heat = AnnealingState(**meta["heat"])
             self.num_passes_done, self.num_steps = meta["num_passes_done"], meta["num_steps"]
             self.best_score = meta["best_score"]
-        except (KeyError, RuntimeError, TypeError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit this model and these scenes ({error}): were the data changed? "
                 "Choose another run folder to start again"
@@ -298,6 +322,41 @@ def _parts(scenes: Scenes, size: int) -> Sequence[Tensor]:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _check_search(config: TrainingConfig, model_config: ModelConfig, layout: Layout) -> None:
+    """Refuse tables that cannot be made before anything is written or waited for."""
+    if config.search != "exact":
+        return
+    if config.horizon != 1 or model_config.network.message_steps != 1:
+        raise ValueError(
+            f'search "exact" needs horizon 1 and one round of messages, got horizon {config.horizon} and message_steps '
+            f'{model_config.network.message_steps}: choose search "metropolis" or "gibbs", or set both to 1'
+        )
+    num_combinations = math.prod(layout.receiver_kinds)
+    if num_combinations > EXACT_LIMIT:
+        raise ValueError(
+            f'search "exact" takes up to {EXACT_LIMIT} joint assignments of one entity\'s edges; {layout.num_entities} '
+            f'entities and {layout.num_edge_kinds} kinds make {num_combinations}: choose search "metropolis"'
+        )
+
+
+def _true_structures(scenes: Scenes, layout: Layout) -> Structures:
+    """The labels as structures; pairs with absent entities get kind 0."""
+    if scenes.relations is None:
+        raise ValueError('search "frozen" keeps the true relations, but these scenes have none: choose another search')
+    kinds, labels = relation_kinds(scenes.relations)
+    if len(labels) > layout.num_edge_kinds:
+        raise ValueError(
+            f'search "frozen" needs a kind for each of the {len(labels)} labels, got {layout.num_edge_kinds} edge '
+            f"kinds: set num_edge_kinds to {len(labels)}"
+        )
+    if (kinds[scenes.pairs] < 0).any():
+        raise ValueError(
+            'search "frozen" keeps the true relations, but some of them are unknown (NaN): label them, '
+            "leave those scenes out or choose another search"
+        )
+    return to_slots(kinds).clamp_min(0)
 
 
 def _kernel(config: TrainingConfig, layout: Layout) -> Kernel:

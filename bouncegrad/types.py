@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -55,7 +55,7 @@ class FactorTables:
 
     Attributes:
         energies: ``[task, factor, combination]``, in the unit of the loss.
-        slots: ``[factor, width]``, the slots that each factor sees; no slot appears in two factors.
+        slots: ``[factor, width]``, the slots that each factor sees; every slot of a task is in exactly one.
         num_kinds: ``[width]``, how many kinds the slots of a factor take (the same for every factor).
     """
 
@@ -100,12 +100,8 @@ class Proposed:
     log_ratio: Float[Tensor, "task"]
 
 
-class Proposal(Protocol):
-    """Propose a new structure for each task."""
-
-    def __call__(self, structures: Structures, generator: Generator) -> Proposed:
-        """Draw one proposal for each task."""
-        ...
+Proposal: TypeAlias = Callable[[Structures, Generator], Proposed]
+"""Structures -> one proposal for each task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +125,9 @@ class SearchInfo:
 
     Attributes:
         changed: ``[task]``, the structure is another one than before the step.
-        accepted: ``[task]``, the proposal was accepted (rejection-free kernels always accept).
-        worse: ``[task]``, the proposal had a larger loss than the current structure.
+        accepted: ``[task]``, another structure was proposed and accepted (rejection-free kernels accept every one).
+        worse: ``[task]``, the proposal had a larger loss than the current structure, and a finite one: a hotter search
+            would have accepted it more easily.
         num_evaluations: loss evaluations spent on each task.
     """
 

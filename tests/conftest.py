@@ -7,6 +7,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from bouncegrad.model import Model
+from bouncegrad.recipes import fit
+from small import QUICK, springs
+
 settings.register_profile("bouncegrad", deadline=None, derandomize=True)
 settings.load_profile("bouncegrad")
 
@@ -20,6 +24,18 @@ def no_global_state() -> Iterator[None]:
     assert after[1:] == before[1:], "a test changed the default dtype, device or gradient mode"
     assert torch.equal(after[0][0], before[0][0]), "a test drew from torch's global generator"
     assert after[0][1] == before[0][1], "a test drew from numpy's global generator"
+
+
+@pytest.fixture(scope="session")
+def springs_model() -> Model:
+    """A good model of springs between three entities."""
+    return fit(springs(150), QUICK)
+
+
+@pytest.fixture(scope="session")
+def directed_model() -> Model:
+    """A good model of springs that only pull at one end."""
+    return fit(springs(150, directed=True), QUICK)
 
 
 def _global_state() -> tuple:

@@ -8,6 +8,7 @@ import bouncegrad
 ORDER = [
     "version",
     "types",
+    "settings",
     "simulate",
     "scenes",
     "graphs",
@@ -17,6 +18,7 @@ ORDER = [
     "model",
     "evaluate",
     "search",
+    "priors",
     "metrics",
     "checkpoint",
     "train",

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from test_scenes import any_scenes, arrays, assert_same, scenes_like
 
 from bouncegrad.scenes import (
     NRI_TIME_STEP,
@@ -24,6 +23,7 @@ from bouncegrad.scenes import (
     write_npz,
 )
 from bouncegrad.scenes.writing import whole_files
+from test_scenes import any_scenes, arrays, assert_same, scenes_like
 
 
 def save(folder: Path, split="train", suffix="springs5", **changes):

@@ -54,7 +54,7 @@ def draw_scenes(scenes: Scenes, indices: Sequence[int], answer: Answer, path: st
     place = Path(path)
     _check(scenes, indices, answer, place)
     match = None
-    if scenes.relations is not None and not scenes.relations.isnan().all():
+    if scenes.labelled:
         match = match_relations(answer.kinds, scenes.relations, scenes.present)
     figure = Figure((ROW_SIZE[0], ROW_SIZE[1] * len(indices) + 0.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

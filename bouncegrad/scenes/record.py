@@ -89,6 +89,17 @@ class Scenes:
         """True for each entity that was measured at least once in the scene."""
         return self.mask.any(1)
 
+    @property
+    def pairs(self) -> Bool[Tensor, "scene receiver sender"]:
+        """True for each ordered pair of two different present entities."""
+        different = ~torch.eye(self.num_entities, dtype=torch.bool, device=self.mask.device)
+        return self.present[:, :, None] & self.present[:, None, :] & different
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the relation of any such pair is known."""
+        return self.relations is not None and not bool(self.relations[self.pairs].isnan().all())
+
     def at(self, indices: int | Sequence[int] | Int[Tensor, "subset"]) -> Scenes:
         """The scenes at ``indices``, in that order.
 

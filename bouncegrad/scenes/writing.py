@@ -10,6 +10,23 @@ from pathlib import Path
 
 from bouncegrad.scenes.record import DataError
 
+PREFIX = ".writing-"
+"""Begins the names of temporary folders; a killed process leaves one behind."""
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Find out whether files can be written in ``folder`` without making it: before long work, not after it.
+
+    Raises:
+        DataError: it, or the nearest folder above it that exists, is a file or may not be written.
+    """
+    target = Path(folder)
+    nearest = next(place for place in (target, *target.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise DataError(f"cannot write in {target}: {nearest} is a file; choose a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise DataError(f"cannot write in {target}: {nearest} is not writable; choose a folder that is")
+
 
 @contextmanager
 def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
@@ -22,9 +39,10 @@ def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         DataError: ``folder`` cannot be made or written, or the disk is full.
     """
     target = Path(folder)
+    check_folder(target)
     try:
         target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=target) as temporary:
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=target) as temporary:
             yield Path(temporary)
             for path in sorted(Path(temporary).iterdir()):
                 os.replace(path, target / path.name)

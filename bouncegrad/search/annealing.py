@@ -10,6 +10,9 @@ from torch import Generator
 
 from bouncegrad.types import Kernel, LossFn, Schedule, SearchInfo, SearchState, Structures
 
+COLDEST, HOTTEST = 1e-30, 1e30
+"""Where steering stops: a temperature that reached 0 or infinity would stay there."""
+
 
 def as_schedule(value: float | Schedule) -> Schedule:
     """Lift a number to the schedule that always says it."""
@@ -63,8 +66,14 @@ def scheduled(temperature: float | Schedule) -> Annealing:
     return Annealing(lambda: AnnealingState(0, schedule(0), 1.0), proceed)
 
 
-def acceptance_target(slope_steps: float) -> Schedule:
-    """``exp(-5 step / slope_steps)``: the share of worse moves to accept (Alet et al. 2019, released code)."""
+def acceptance_target(slope_steps: int) -> Schedule:
+    """``exp(-5 step / slope_steps)``: the share of worse moves to accept (Alet et al. 2019, released code).
+
+    Raises:
+        ValueError: a number of steps that is not positive.
+    """
+    if not slope_steps > 0:
+        raise ValueError(f"expected a positive number of steps, got {slope_steps}")
     return lambda step: math.exp(-5 * step / slope_steps)
 
 
@@ -72,8 +81,8 @@ def acceptance_steered(target: float | Schedule, start: float = 1.0, gain: float
     """Steer the temperature so that the share of worse proposals that are accepted follows ``target``.
 
     After each step the temperature is multiplied by ``exp(gain (logit(target) - logit(share)))``, cut to a factor of
-    2 either way. The share is a moving average with pseudo-counts, so it never reaches 0 or 1 and no state absorbs
-    (the released code's estimate stays at 0 once it is there).
+    2 either way and kept within :data:`COLDEST` and :data:`HOTTEST`. The share is a moving average with pseudo-counts,
+    so it never reaches 0 or 1 and no state absorbs (the released code's estimate stays at 0 once it is there).
 
     Args:
         target: step -> share between 0 and 1.
@@ -81,10 +90,12 @@ def acceptance_steered(target: float | Schedule, start: float = 1.0, gain: float
         gain: how hard to steer.
 
     Raises:
-        ValueError: a start that is not positive.
+        ValueError: a start that is not positive and finite, or a gain that is not positive.
     """
-    if start <= 0:
-        raise ValueError(f"expected a positive first temperature, got {start}")
+    if not 0 < start < math.inf:
+        raise ValueError(f"expected a positive and finite first temperature, got {start}")
+    if not gain > 0:
+        raise ValueError(f"expected a positive gain, got {gain}: a fixed temperature is scheduled(start)")
     schedule = as_schedule(target)
 
     def proceed(state: AnnealingState, info: SearchInfo) -> AnnealingState:
@@ -92,7 +103,8 @@ def acceptance_steered(target: float | Schedule, start: float = 1.0, gain: float
         if not info.worse.any():
             return moved
         push = gain * (_logit(schedule(moved.step)) - _logit(moved.share))
-        return replace(moved, temperature=state.temperature * math.exp(min(math.log(2), max(-math.log(2), push))))
+        temperature = state.temperature * math.exp(min(math.log(2), max(-math.log(2), push)))
+        return replace(moved, temperature=min(HOTTEST, max(COLDEST, temperature)))
 
     return Annealing(lambda: AnnealingState(0, start, schedule(0)), proceed)
 

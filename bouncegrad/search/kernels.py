@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.search.priors import uniform
+from bouncegrad.search.proposals import check_blocks
 from bouncegrad.types import (
     FactorTables,
     Kernel,
@@ -27,7 +28,7 @@ from bouncegrad.types import (
 )
 
 ENUMERATION_LIMIT = 2**16
-"""Structures that :func:`exact` evaluates one by one at the most."""
+"""Structures that one step of :func:`exact` or :func:`gibbs` evaluates one by one at the most."""
 
 
 def init_state(structures: Structures, loss_fn: LossFn, temperature: float) -> SearchState:
@@ -38,7 +39,9 @@ def init_state(structures: Structures, loss_fn: LossFn, temperature: float) -> S
 def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
     """Propose, then accept with probability ``min(1, exp(-d loss / T + d log_prior + log q(old|new) / q(new|old)))``.
 
-    At temperature 0 only moves that lower the loss are made (and ties, by the rest of the exponent).
+    At temperature 0 only moves that lower the loss are made (and ties, by the rest of the exponent). Impossible
+    structures (their loss is NaN or infinite, or the prior forbids them) are never accepted in place of possible ones;
+    a search that stands on one takes every proposal until it has walked out.
     Source: Metropolis et al. 1953; Hastings 1970.
     """
     prior = log_prior or uniform()
@@ -46,17 +49,18 @@ def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
     def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
         proposed = proposal(state.structures, generator)
         losses = _finite(loss_fn(proposed.structures))
-        bonus = prior(proposed.structures) - prior(state.structures) + proposed.log_ratio
+        log_priors = prior(state.structures)
+        bonus = prior(proposed.structures) - log_priors + proposed.log_ratio
         log_ratio = _scaled(state.losses - losses, state.temperature) + bonus
         uniforms = torch.rand(len(losses), generator=generator, dtype=torch.float64)
-        accepted = (uniforms.log() < log_ratio) & ~torch.isinf(losses)
+        accepted = (uniforms.log() < log_ratio) | ~_possible(state.losses, log_priors)
         new = SearchState(
             torch.where(accepted[:, None], proposed.structures, state.structures),
             torch.where(accepted, losses, state.losses),
             state.temperature,
         )
         different = (proposed.structures != state.structures).any(1)
-        worse = different & (losses > state.losses)
+        worse = different & (losses > state.losses) & losses.isfinite()
         return new, SearchInfo(accepted & different, accepted & different, worse, 1)
 
     return Kernel(init_state, step)
@@ -71,7 +75,16 @@ def gibbs(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int], log_prio
         blocks: ``[block, width]``, the slots of each block.
         num_kinds: ``[slot]``, how many kinds each slot takes.
         log_prior: over whole structures.
+
+    Raises:
+        ValueError: no block, slots that do not exist, or more than :data:`ENUMERATION_LIMIT` assignments of a block.
     """
+    check_blocks(blocks, num_kinds)
+    most = max(math.prod(num_kinds[slot] for slot in block) for block in blocks.tolist())
+    if most > ENUMERATION_LIMIT:
+        raise ValueError(
+            f"{most} joint assignments of one block are too many (limit {ENUMERATION_LIMIT}): choose smaller blocks"
+        )
     prior = log_prior or uniform()
 
     def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
@@ -119,9 +132,10 @@ def frozen() -> Kernel:
 
 
 def _draw_factors(state: SearchState, tables: FactorTables, generator: Generator) -> tuple[SearchState, SearchInfo]:
-    scores = _scaled(-tables.energies, state.temperature)
+    energies = _finite(tables.energies)
+    scores = _scores(energies, torch.zeros_like(energies), state.temperature)
     structures = tables.structures_of(_draw(scores, generator))
-    return _moved(state, structures, tables(structures), 1)
+    return _moved(state, structures, _finite(tables(structures)), 1)
 
 
 def _redraw(
@@ -129,8 +143,8 @@ def _redraw(
 ) -> tuple[SearchState, SearchInfo]:
     """Draw one of the candidates for each task, in proportion to the target."""
     losses = torch.stack([_finite(loss_fn(candidate)) for candidate in candidates], 1)
-    priors = torch.stack([prior(candidate) for candidate in candidates], 1)
-    drawn = _draw(_scaled(-losses, state.temperature) + priors, generator)
+    log_priors = torch.stack([prior(candidate) for candidate in candidates], 1)
+    drawn = _draw(_scores(losses, log_priors, state.temperature), generator)
     structures = torch.stack(candidates, 1)[torch.arange(len(drawn)), drawn]
     return _moved(state, structures, losses.gather(1, drawn[:, None]).squeeze(1), len(candidates))
 
@@ -139,25 +153,37 @@ def _moved(
     state: SearchState, structures: Structures, losses: Losses, num_evaluations: int
 ) -> tuple[SearchState, SearchInfo]:
     changed = (structures != state.structures).any(1)
-    info = SearchInfo(changed, changed, changed & (losses > state.losses), num_evaluations)
+    worse = changed & (losses > state.losses) & losses.isfinite()
+    info = SearchInfo(changed, changed, worse, num_evaluations)
     return SearchState(structures, losses, state.temperature), info
 
 
 def _draw(scores: Float[Tensor, "*batch choice"], generator: Generator) -> Int[Tensor, "*batch"]:
     """Categorical draws from unnormalised log probabilities, by the Gumbel-max trick (Gumbel 1954)."""
     uniforms = torch.rand(scores.shape, generator=generator, dtype=torch.float64, device=scores.device)
-    return (scores.double() - torch.log(-torch.log(uniforms.clamp_min(1e-300)))).argmax(-1)
+    return (scores - torch.log(-torch.log(uniforms.clamp_min(1e-300)))).argmax(-1)
+
+
+def _scores(losses: Tensor, log_priors: Tensor, temperature: float) -> Float[Tensor, "*batch choice"]:
+    """``-loss / temperature + log_prior`` up to a constant; all alike where no choice is possible."""
+    possible = _possible(losses, log_priors)
+    least = losses.masked_fill(~possible, math.inf).amin(-1, keepdim=True)
+    scores = _scaled(least - losses, temperature) + log_priors
+    return scores.masked_fill(~possible, -math.inf).masked_fill(~possible.any(-1, keepdim=True), 0.0)
 
 
 def _scaled(differences: Tensor, temperature: float) -> Tensor:
-    """``differences / temperature``, its limit at temperature 0, and no NaN between two infinite losses."""
+    """``differences / temperature`` in double precision (which holds the smallest temperatures); at 0 its limit."""
     if temperature > 0:
-        return (differences / temperature).nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
-    best = differences.amax(-1, keepdim=True) if differences.dim() > 1 else torch.zeros_like(differences)
-    return torch.where(differences == best, 0.0, torch.where(differences > best, math.inf, -math.inf))
+        return differences.double() / temperature
+    return torch.where(differences == 0, 0.0, differences.double() * math.inf)
 
 
-def _finite(losses: Losses) -> Losses:
+def _possible(losses: Tensor, log_priors: Tensor) -> Tensor:
+    return losses.isfinite() & log_priors.isfinite()
+
+
+def _finite(losses: Tensor) -> Tensor:
     """NaN counts as infinitely bad: a diverged rollout is never accepted and never locks a state."""
     return losses.nan_to_num(nan=math.inf, posinf=math.inf)
 

@@ -46,7 +46,11 @@ def node_block(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int]) -> 
     Args:
         blocks: ``[block, width]``, the slots of each block.
         num_kinds: ``[slot]``, how many kinds each slot takes.
+
+    Raises:
+        ValueError: no block, or slots that do not exist.
     """
+    check_blocks(blocks, num_kinds)
     counts = torch.tensor(list(num_kinds))
 
     def propose(structures: Structures, generator: Generator) -> Proposed:
@@ -56,6 +60,17 @@ def node_block(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int]) -> 
         return Proposed(structures.scatter(1, slots, drawn), torch.zeros(len(structures)))
 
     return propose
+
+
+def check_blocks(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int]) -> None:
+    """Raise a ValueError unless there are blocks, and ``num_kinds`` knows all their slots."""
+    if blocks.dim() != 2 or not blocks.numel():
+        raise ValueError(f"expected at least one block of slots, [block, width], got shape {tuple(blocks.shape)}")
+    if blocks.min() < 0 or blocks.max() >= len(num_kinds):
+        raise ValueError(
+            f"expected slots from 0 to {len(num_kinds) - 1}, one number of kinds for each, "
+            f"got slots from {int(blocks.min())} to {int(blocks.max())}"
+        )
 
 
 def without_correction(proposal: Proposal) -> Proposal:

@@ -25,7 +25,10 @@ class BestState(SearchState):
 
 
 def repeat(kernel: Kernel, num_steps: int) -> Kernel:
-    """``num_steps`` steps as one. The info tells what any of them did, and what all of them cost.
+    """``num_steps`` steps as one. The info tells what changed from first to last, and what all of them cost.
+
+    Whether a proposal was worse and accepted is that of the last step: joined over steps, a worse proposal that was
+    refused and a better one that was accepted would read as one that is both.
 
     Raises:
         ValueError: less than one step.
@@ -34,11 +37,14 @@ def repeat(kernel: Kernel, num_steps: int) -> Kernel:
         raise ValueError(f"expected at least one step to repeat, got {num_steps}")
 
     def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
-        state, total = kernel.step(state, loss_fn, generator)
+        before = state.structures
+        state, info = kernel.step(state, loss_fn, generator)
+        num_evaluations = info.num_evaluations
         for _ in range(num_steps - 1):
             state, info = kernel.step(state, loss_fn, generator)
-            total = _merged(total, info)
-        return state, total
+            num_evaluations += info.num_evaluations
+        changed = (state.structures != before).any(1)
+        return state, replace(info, changed=changed, num_evaluations=num_evaluations)
 
     return Kernel(kernel.init, step)
 
@@ -84,13 +90,3 @@ def _remember(state: SearchState, before: BestState | None) -> BestState:
     best_structures = torch.where(better[:, None], state.structures, before.best_structures)
     best_losses = torch.where(better, state.losses, before.best_losses)
     return BestState(state.structures, state.losses, state.temperature, best_structures, best_losses)
-
-
-def _merged(first: SearchInfo, second: SearchInfo) -> SearchInfo:
-    return replace(
-        first,
-        changed=first.changed | second.changed,
-        accepted=first.accepted | second.accepted,
-        worse=first.worse | second.worse,
-        num_evaluations=first.num_evaluations + second.num_evaluations,
-    )

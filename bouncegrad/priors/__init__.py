@@ -1,0 +1,20 @@
+"""Priors over whole graphs: what relations are believed to look like before the data speak.
+
+Which of them holds is decided by evidence, never by the name of the data (:mod:`bouncegrad.priors.choice`).
+"""
+
+from bouncegrad.priors.choice import PRIORS, best_prior, priors_for
+from bouncegrad.priors.families import Independent, NodeClasses, Symmetric
+from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, learned
+
+__all__ = [
+    "PRIORS",
+    "GraphPosterior",
+    "GraphPrior",
+    "Independent",
+    "NodeClasses",
+    "Symmetric",
+    "best_prior",
+    "learned",
+    "priors_for",
+]

@@ -1,0 +1,164 @@
+"""The record of a posterior over whole graphs, and the interface of priors that lead to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from bouncegrad.types import FactorTables, Structures
+
+
+class GraphPosterior(Protocol):
+    """What is known of the structures of some tasks once their tables are."""
+
+    @property
+    def log_evidence(self) -> Float[Tensor, "task"]:
+        """Log of the prior mean of ``exp(-loss / temperature)``: how well the prior foresaw the data."""
+        ...
+
+    def best(self) -> Structures:
+        """The most probable structure of each task."""
+        ...
+
+    def draw(self, generator: Generator) -> Structures:
+        """One exact sample for each task."""
+        ...
+
+    def marginals(self) -> Float[Tensor, "task slot kind"]:
+        """The probability of each kind on each slot."""
+        ...
+
+    def usage(self) -> Float[Tensor, "choice"]:
+        """How often each of the prior's own choices was made, expected and summed over tasks."""
+        ...
+
+
+class GraphPrior(Protocol):
+    """A belief about whole graphs, with weights of its own that are learned from the scenes.
+
+    A new prior is one frozen dataclass with these members and an entry in :data:`bouncegrad.priors.PRIORS`.
+    """
+
+    @property
+    def log_weights(self) -> Float[Tensor, "choice"]:
+        """Log probabilities of the prior's own choices (kinds, or maps from classes to kinds)."""
+        ...
+
+    def posterior(self, tables: FactorTables, temperature: float) -> GraphPosterior:
+        """Combine with the losses of tasks."""
+        ...
+
+    def reweighted(self, log_weights: Float[Tensor, "choice"]) -> GraphPrior:
+        """The same belief with other weights."""
+        ...
+
+
+def learned(prior: GraphPrior, usage: Float[Tensor, "choice"], pseudo_count: float = 10.0) -> GraphPrior:
+    """The prior whose weights are what its choices were used for (an M step; ``pseudo_count`` each to begin with)."""
+    return prior.reweighted(torch.log((usage + pseudo_count) / (usage + pseudo_count).sum()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FactoredPosterior:
+    """Receivers do not know of each other.
+
+    Attributes:
+        tables: of the tasks.
+        log_probabilities: ``[task, factor, combination]``, normalised.
+        log_evidence: ``[task]``.
+    """
+
+    tables: FactorTables
+    log_probabilities: Float[Tensor, "task factor combination"]
+    log_evidence: Float[Tensor, "task"]
+
+    def best(self) -> Structures:
+        """The most probable structure of each task."""
+        return self.tables.structures_of(self.log_probabilities.argmax(2))
+
+    def draw(self, generator: Generator) -> Structures:
+        """One exact sample for each task."""
+        return self.tables.structures_of(categorical(self.log_probabilities, generator))
+
+    def marginals(self) -> Float[Tensor, "task slot kind"]:
+        """The probability of each kind on each slot."""
+        probabilities = self.log_probabilities.exp()
+        digits = combination_kinds(self.tables)
+        num_kinds, slots = max(self.tables.num_kinds), self.tables.slots.flatten()
+        marginals = probabilities.new_zeros(len(probabilities), len(slots), num_kinds)
+        for kind in range(num_kinds):
+            marginals[:, slots, kind] = (probabilities @ (digits == kind).float()).flatten(1)
+        return marginals
+
+    def usage(self) -> Float[Tensor, "kind"]:
+        """How often each kind is on an edge."""
+        return self.marginals().sum((0, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnumeratedPosterior:
+    """All graphs that the prior allows, one by one.
+
+    Attributes:
+        structures: ``[graph, slot]``.
+        log_probabilities: ``[task, graph]``, normalised.
+        log_evidence: ``[task]``.
+        choices: ``[graph, choice]``, how often each graph makes each of the prior's choices.
+    """
+
+    structures: Int[Tensor, "graph slot"]
+    log_probabilities: Float[Tensor, "task graph"]
+    log_evidence: Float[Tensor, "task"]
+    choices: Float[Tensor, "graph choice"]
+
+    def best(self) -> Structures:
+        """The most probable structure of each task."""
+        return self.structures[self.log_probabilities.argmax(1)]
+
+    def draw(self, generator: Generator) -> Structures:
+        """One exact sample for each task."""
+        return self.structures[categorical(self.log_probabilities, generator)]
+
+    def marginals(self) -> Float[Tensor, "task slot kind"]:
+        """The probability of each kind on each slot."""
+        probabilities = self.log_probabilities.exp()
+        kinds = [(self.structures == kind).float() for kind in range(int(self.structures.max()) + 1)]
+        return torch.stack([probabilities @ on_slot for on_slot in kinds], 2)
+
+    def usage(self) -> Float[Tensor, "choice"]:
+        """How often each of the prior's choices was made."""
+        return (self.log_probabilities.exp() @ self.choices).sum(0)
+
+
+def enumerated(
+    structures: Int[Tensor, "graph slot"],
+    log_prior: Float[Tensor, "graph"],
+    choices: Float[Tensor, "graph choice"],
+    tables: FactorTables,
+    temperature: float,
+) -> EnumeratedPosterior:
+    """The posterior over graphs that are all listed: ``log p = log_prior - loss / temperature``, by look-ups."""
+    combinations = tables.combinations_of(structures)
+    losses = sum(tables.energies[:, factor, combinations[:, factor]] for factor in range(combinations.shape[1]))
+    scores = log_prior - torch.as_tensor(losses) / temperature
+    log_evidence = torch.logsumexp(scores, 1)
+    return EnumeratedPosterior(structures, scores - log_evidence[:, None], log_evidence, choices)
+
+
+def combination_kinds(tables: FactorTables) -> Int[Tensor, "combination width"]:
+    """The kinds that each combination gives to the slots of a factor."""
+    position = torch.arange(tables.energies.shape[2], device=tables.energies.device)
+    return position[:, None] // tables.radix() % torch.tensor(tables.num_kinds, device=position.device)
+
+
+def categorical(log_probabilities: Float[Tensor, "*batch choice"], generator: Generator) -> Int[Tensor, "*batch"]:
+    """Draws by inversion of the cumulative distribution, in double precision."""
+    cumulative = log_probabilities.double().exp().cumsum(-1)
+    shape = (*cumulative.shape[:-1], 1)
+    uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    drawn = torch.searchsorted(cumulative, uniforms.to(cumulative.device) * cumulative[..., -1:])
+    return drawn.squeeze(-1).clamp_max(cumulative.shape[-1] - 1)

@@ -1,0 +1,86 @@
+"""Temperatures that need no labels: for learning (by entropy) and for reading (by what early samples foretell)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bouncegrad.priors.posterior import GraphPosterior, GraphPrior
+from bouncegrad.types import FactorTables
+
+READING_TEMPERATURES = tuple(2 ** (step / 2) for step in range(15))
+"""From 1 to 128 in factors of the square root of 2."""
+
+HOTTEST = 1e6
+"""Where energies of any sane model have lost their say."""
+
+
+def mean_entropy(posterior: GraphPosterior) -> float:
+    """Mean entropy of the marginals, as a share of its maximum: 1 = nothing known, 0 = all decided."""
+    marginals = posterior.marginals().double()
+    return float(-torch.xlogy(marginals, marginals).sum(-1).mean()) / math.log(max(2, marginals.shape[-1]))
+
+
+def temperature_of_entropy(prior: GraphPrior, tables: FactorTables, share: float, coolest: float = 1.0) -> float:
+    """The temperature at which the posterior's :func:`mean_entropy` is ``share``, but at least ``coolest``.
+
+    Entropy grows with temperature, so bisection of its logarithm finds it, to 2 %.
+    """
+    low, high = math.log(coolest), math.log(HOTTEST)
+    if mean_entropy(prior.posterior(tables, coolest)) >= share:
+        return coolest
+    while high - low > 0.02:
+        middle = 0.5 * (low + high)
+        if mean_entropy(prior.posterior(tables, math.exp(middle))) < share:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
+
+
+def foretold(prior: GraphPrior, early: FactorTables, late: FactorTables, temperature: float) -> Float[Tensor, "task"]:
+    """How much likelier the early samples of a scene make its late ones, in nats.
+
+    ``log p(late | early) / p(late) = log Z(early + late) - log Z(early) - log Z(late)`` with ``Z`` the evidence at the
+    temperature. What normalises the likelihood of the samples cancels, so temperatures can be compared: too cold a
+    reading is sure of an early graph that the late samples contradict, too hot a one foretells nothing.
+    """
+    both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
+    together, first, second = (prior.posterior(tables, temperature).log_evidence for tables in (both, early, late))
+    return together - first - second
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read graphs off a model.
+
+    Attributes:
+        prior: the name of the prior with the largest evidence.
+        temperature: at which posteriors are read, for all priors alike.
+        evidence: name -> mean log evidence of held-out scenes at that temperature, nats per scene.
+    """
+
+    prior: str
+    temperature: float
+    evidence: Mapping[str, float]
+
+
+def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables) -> Reading:
+    """Choose prior and temperature on held-out scenes, without labels.
+
+    The temperature is the one at which early samples foretell late ones best (:func:`foretold`), the hottest of all
+    priors' choices; the prior is the one with the largest evidence there, the weaker belief where they tie.
+    """
+    temperature = max(_best_temperature(prior, early, late) for prior in priors.values())
+    both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
+    evidence = {n: float(p.posterior(both, temperature).log_evidence.mean()) for n, p in priors.items()}
+    return Reading(max(evidence, key=lambda name: evidence[name]), temperature, evidence)
+
+
+def _best_temperature(prior: GraphPrior, early: FactorTables, late: FactorTables) -> float:
+    return max(READING_TEMPERATURES, key=lambda t: float(foretold(prior, early, late, t).mean()))

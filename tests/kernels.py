@@ -1,0 +1,123 @@
+"""Kernels to test, and how to run them on :mod:`worlds`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Generator
+
+from bouncegrad.search.annealing import anneal, scheduled
+from bouncegrad.search.kernels import exact, gibbs, metropolis
+from bouncegrad.search.priors import independent
+from bouncegrad.search.proposals import node_block, uniform_slot
+from bouncegrad.search.wrappers import best_so_far, mixture, repeat
+from bouncegrad.types import Kernel, LogPrior, LossFn, Proposal, Proposed, SearchInfo, SearchState, Structures
+from worlds import World, for_tasks, generator
+
+BLOCKS = torch.tensor([[0, 1], [2, 3]])
+
+
+def slot_metropolis(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return metropolis(uniform_slot(num_kinds), log_prior)
+
+
+def block_metropolis(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return metropolis(node_block(BLOCKS, num_kinds), log_prior)
+
+
+def block_gibbs(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return gibbs(BLOCKS, num_kinds, log_prior)
+
+
+def skewed_metropolis(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return metropolis(skewed(num_kinds), log_prior)
+
+
+def mixed(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return mixture([(1.0, slot_metropolis(num_kinds, log_prior)), (2.0, block_gibbs(num_kinds, log_prior))])
+
+
+def repeated(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return repeat(slot_metropolis(num_kinds, log_prior), 3)
+
+
+def remembering(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return best_so_far(block_metropolis(num_kinds, log_prior))
+
+
+KERNELS: dict[str, Callable[..., Kernel]] = {
+    "slot metropolis": slot_metropolis,
+    "block metropolis": block_metropolis,
+    "skewed metropolis": skewed_metropolis,
+    "gibbs": block_gibbs,
+    "exact": exact,
+    "mixture": mixed,
+    "repeat": repeated,
+    "best so far": remembering,
+}
+"""num_kinds, log_prior -> kernel. On worlds made of factors, and without a prior, exact draws from the tables."""
+
+ENOUGH = {exact: 2, block_gibbs: 40, repeated: 40, mixed: 60}
+"""Steps after which the distribution on small worlds is the target; 120 where nothing is said."""
+
+PRIORS: dict[str, Callable[[int], LogPrior | None]] = {
+    "no prior": lambda num_slots: None,
+    "prior": lambda num_slots: independent(torch.randn(num_slots, 3, generator=generator(7)).mul(0.3)),
+}
+
+
+def skewed(num_kinds: Sequence[int]) -> Proposal:
+    """A random slot gets a kind drawn from ``q(kind) ~ 1 + kind``, whatever it had: not symmetric."""
+    counts = torch.tensor(list(num_kinds))
+    weights = (1.0 + torch.arange(3)) * (torch.arange(3) < counts[:, None])
+
+    def propose(structures: Structures, generator: Generator) -> Proposed:
+        slots = torch.randint(len(counts), (len(structures),), generator=generator)
+        drawn = torch.multinomial(weights[slots], 1, generator=generator)
+        old = structures.gather(1, slots[:, None])
+        log_ratio = (weights[slots].gather(1, old) / weights[slots].gather(1, drawn)).log().squeeze(1)
+        return Proposed(structures.scatter(1, slots[:, None], drawn), log_ratio)
+
+    return propose
+
+
+def first_half(num_kinds: Sequence[int]) -> Proposal:
+    """Never touches the second half of the slots."""
+    half = uniform_slot(num_kinds[: len(num_kinds) // 2])
+
+    def propose(structures: Structures, generator: Generator) -> Proposed:
+        proposed = half(structures[:, : len(num_kinds) // 2], generator)
+        rest = structures[:, len(num_kinds) // 2 :]
+        return replace(proposed, structures=torch.cat([proposed.structures, rest], 1))
+
+    return propose
+
+
+def run(kernel: Kernel, world: World, temperature: float, num_steps: int, num_tasks: int = 10_000) -> SearchState:
+    """Many parallel chains on one world, from uniform structures."""
+    steps = scheduled(temperature)
+    loss_fn = for_tasks(world.loss_fn, num_tasks)
+    return anneal(kernel, steps, loss_fn, world.random(num_tasks, generator(1)), num_steps, generator(2))[0]
+
+
+def trace(
+    kernel: Kernel,
+    loss_fn: LossFn,
+    structures: Structures,
+    temperature: float = 1.0,
+    num_steps: int = 30,
+    seed: int = 5,
+) -> tuple[list[SearchState], list[SearchInfo]]:
+    """Every state of a search, the first one included, and every info."""
+    random = generator(seed)
+    states, infos = [kernel.init(structures, loss_fn, temperature)], []
+    for _ in range(num_steps):
+        state, info = kernel.step(states[-1], loss_fn, random)
+        states.append(state)
+        infos.append(info)
+    return states, infos
+
+
+def first_of(world: World, num_tasks: int = 36) -> Structures:
+    """The structures of a world, over and over."""
+    return world.structures[torch.arange(num_tasks) % len(world.structures)]

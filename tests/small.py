@@ -1,0 +1,36 @@
+"""Small settings and scenes, so that a whole training takes a second."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from bouncegrad.compositions import NetworkConfig
+from bouncegrad.model import ModelConfig
+from bouncegrad.noise import NoiseConfig
+from bouncegrad.recipes import Recipe
+from bouncegrad.scenes import Scenes, from_arrays
+from bouncegrad.simulate import Springs, simulate
+from bouncegrad.train import TrainingConfig
+
+QUICK = Recipe(training=TrainingConfig(num_passes=40, batch_size=10, learning_rate=4e-3))
+"""Enough to learn springs of three entities from 150 scenes."""
+
+
+def springs(
+    num_scenes: int, *, num_entities: int = 3, seed: int = 0, directed: bool = False, num_steps: int = 5000
+) -> Scenes:
+    """49 samples of particles on springs, or 99 with 10,000 steps."""
+    found = simulate(Springs(num_entities, directed=directed), num_scenes, generator=seed, num_steps=num_steps)
+    return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
+
+
+def tiny(**training: Any) -> Recipe:
+    """Everything that the default recipe has, in small; ``training`` changes how it is trained."""
+    model = ModelConfig(NetworkConfig(hidden=8), NoiseConfig(hidden=4))
+    return Recipe(model, replace(TrainingConfig(num_passes=4, batch_size=8), **training))
+
+
+def without_labels(scenes: Scenes) -> Scenes:
+    """The same recordings of which nobody knows the relations."""
+    return replace(scenes, relations=None)

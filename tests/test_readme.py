@@ -1,0 +1,61 @@
+"""The README does what it says, at a smaller size."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bouncegrad.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+LONGEST = 25
+"""Lines in which a whole run fits."""
+
+SMALL = {"NUM_SCENES": 20, "NUM_UNSEEN": 3}
+SMALL_COUNTS = {"--train": "20", "--valid": "3", "--test": "3"}
+
+
+def code_of(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def smaller(code: str) -> str:
+    """The same code with the constants at its top made small."""
+    for name, value in SMALL.items():
+        code, count = re.subn(rf"^{name} = \d+$", f"{name} = {value}", code, flags=re.MULTILINE)
+        assert count == 1, f"expected one line {name} = ... in the README"
+    return code
+
+
+def test_a_whole_run_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    [code] = code_of("python")
+    assert len(code.splitlines()) <= LONGEST
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(smaller(code), "README.md", "exec"), names)
+    assert (tmp_path / "runs/python/scenes.png").exists()
+    assert names["posterior"].relations.shape == (3, 5, 5)
+    assert names["future"].shape == (3, 20, 5, 4)
+
+
+def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    session = [shlex.split(line)[1:] for code in code_of("sh") for line in code.splitlines() if "bouncegrad " in line]
+    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict"]
+    monkeypatch.chdir(tmp_path)
+    for words in session:
+        reduced = [SMALL_COUNTS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+        extra = ["--settings.training.num_passes", "2"] if words[0] == "fit" else []
+        assert main([*reduced, *extra]) == 0
+    assert json.loads(Path("runs/springs5/summary.json").read_text())["num_scenes"] == 3
+    assert Path("runs/springs5/scenes.png").exists()
+    assert Path("relations.csv").exists()
+    assert Path("future.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(name: str):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / name).read_text()):
+        assert (ROOT / target).exists(), target

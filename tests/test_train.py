@@ -1,0 +1,248 @@
+"""Training: what it learns from, what it never looks at, and that it learns."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmarks.super_graph import SHAPES, compared, measured
+from bouncegrad import train
+from bouncegrad.checkpoint import CheckpointError
+from bouncegrad.compositions import NetworkConfig
+from bouncegrad.infer import infer
+from bouncegrad.metrics import match_relations
+from bouncegrad.model import Model, ModelConfig
+from bouncegrad.noise import NoiseConfig
+from bouncegrad.recipes import RECIPES, Recipe, fit
+from bouncegrad.scenes import Normalization, Scenes, stack_scenes
+from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
+from small import QUICK, springs, tiny, without_labels
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def trainer_of(scenes: Scenes, recipe: Recipe, seed: int = 0, held_out: Scenes | None = None) -> BounceGrad:
+    return BounceGrad(scenes, held_out or scenes, recipe.model, recipe.training, seed)
+
+
+def same(model: Model, other: Model) -> bool:
+    weights = other.state_dict()
+    return all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+
+
+# what it learns
+
+
+def test_springs_are_learned(springs_model):
+    unseen = springs(100, seed=1)
+    assert match_relations(infer(springs_model, unseen).relations, unseen.relations).accuracy > 0.95
+
+
+def test_true_graphs_can_be_kept():
+    """The baseline that learns only the modules, from labels."""
+    training = replace(QUICK.training, search="frozen", num_passes=15)
+    model = fit(springs(150), replace(QUICK, training=training))
+    unseen = springs(100, seed=1)
+    assert match_relations(infer(model, unseen).relations, unseen.relations).accuracy > 0.95
+
+
+@pytest.mark.parametrize("heat", ["scheduled", "steered"])
+def test_the_annealing_recipe_lowers_its_loss(heat):
+    chosen = RECIPES["annealing"]
+    training = replace(chosen.training, num_passes=12, batch_size=10, heat=heat)
+    assert (training.search, training.horizon, chosen.model.network.update) == ("metropolis", 10, "general")
+    reports = list(trainer_of(springs(40), replace(chosen, training=training)).passes())
+    assert [report.number for report in reports] == list(range(1, 13))
+    assert reports[-1].loss < 0.5 * reports[0].loss
+    assert 0 < sum(report.acceptance for report in reports) < len(reports)
+
+
+@pytest.mark.parametrize("search", ["exact", "gibbs", "metropolis", "frozen"])
+def test_every_search_trains(search):
+    reports = list(trainer_of(springs(16), tiny(search=search, num_passes=3)).passes())
+    assert all(math.isfinite(report.loss) for report in reports)
+    assert json.loads(json.dumps([report.loss for report in reports]))
+
+
+# what it depends on
+
+
+def test_the_seed_decides_the_model():
+    scenes = springs(20)
+    first, again, other = (fit(scenes, tiny(), seed=seed) for seed in (3, 3, 4))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("search", ["exact", "metropolis", "gibbs"])
+def test_labels_are_not_learned_from(search):
+    scenes = springs(20)
+    assert scenes.relations is not None
+    shuffled = scenes.relations[torch.randperm(20, generator=generator())]
+    nobody_knows = torch.full_like(scenes.relations, math.nan)
+    versions = [without_labels(scenes), *(replace(scenes, relations=r) for r in (shuffled, nobody_knows))]
+    versions += [replace(scenes, relations=1e6 * torch.rand(20, 3, 3, generator=generator(), dtype=torch.float64))]
+    model = fit(scenes, tiny(search=search))
+    for version in versions:
+        assert same(fit(version, tiny(search=search)), model)
+
+
+def test_held_out_scenes_do_not_move_the_normalisation():
+    scenes = springs(16)
+    far = replace(springs(6, seed=1), states=100 * springs(6, seed=1).states)
+    trainer = trainer_of(scenes, tiny(), held_out=far)
+    list(trainer.passes())
+    assert trainer.best_model().normalization == Normalization.fit(scenes)
+    assert same(trainer.model, _trained(trainer_of(scenes, tiny())))
+
+
+def _trained(trainer: BounceGrad) -> Model:
+    list(trainer.passes())
+    return trainer.model
+
+
+def test_the_best_pass_is_kept():
+    trainer = trainer_of(springs(16), tiny(num_passes=6), held_out=springs(6, seed=1))
+    weights, losses = [], []
+    for report in trainer.passes():
+        weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+        losses.append(report.held_out)
+    best = weights[losses.index(min(losses))]
+    assert all(torch.equal(value, best[name]) for name, value in trainer.best_model().state_dict().items())
+
+
+def test_scenes_with_fewer_entities_train_beside_others():
+    scenes = stack_scenes([springs(8), springs(8, num_entities=2)])
+    reports = list(trainer_of(scenes, tiny()).passes())
+    assert reports[-1].loss < reports[0].loss
+
+
+# what it refuses
+
+
+def test_true_graphs_need_labels():
+    with pytest.raises(ValueError, match="these scenes have none: choose another search"):
+        fit(without_labels(springs(12)), tiny(search="frozen"))
+
+
+def test_true_graphs_need_all_labels():
+    scenes = springs(12)
+    assert scenes.relations is not None
+    relations = scenes.relations.clone()
+    relations[5, 0, 2] = math.nan
+    with pytest.raises(ValueError, match=r"some of them are unknown \(NaN\)"):
+        trainer_of(replace(scenes, relations=relations), tiny(search="frozen"))
+
+
+def test_true_graphs_may_lack_the_labels_of_absent_entities():
+    list(trainer_of(stack_scenes([springs(4), springs(4, num_entities=2)]), tiny(search="frozen")).passes())
+
+
+def test_true_graphs_need_a_kind_for_each_label():
+    scenes = springs(12)
+    recipe = replace(tiny(search="frozen"), model=ModelConfig(NetworkConfig(num_edge_kinds=1)))
+    with pytest.raises(ValueError, match="each of the 2 labels, got 1 edge kinds: set num_edge_kinds to 2"):
+        trainer_of(scenes, recipe)
+
+
+def test_scenes_shorter_than_the_horizon():
+    with pytest.raises(ValueError, match="a rollout of 10 steps needs scenes of at least 11 samples, these have 10"):
+        trainer_of(springs(4).between(0, 10), RECIPES["annealing"])
+
+
+def test_tables_need_one_step():
+    for recipe in (tiny(horizon=2), replace(tiny(), model=ModelConfig(NetworkConfig(message_steps=2)))):
+        with pytest.raises(ValueError, match='search "exact" needs horizon 1 and one round of messages'):
+            trainer_of(springs(4), recipe)
+
+
+def test_tables_of_too_many_entities_are_refused(monkeypatch):
+    monkeypatch.setattr(train, "EXACT_LIMIT", 3)
+    with pytest.raises(ValueError, match='3 entities and 2 kinds make 4: choose search "metropolis"'):
+        trainer_of(springs(4), tiny())
+    list(trainer_of(springs(4), tiny(search="metropolis")).passes())
+
+
+def test_scenes_that_are_all_gaps():
+    scenes = springs(4)
+    mask = torch.zeros_like(scenes.mask)
+    mask[:, ::2] = True
+    with pytest.raises(ValueError, match="nothing to learn from.*fewer gaps"):
+        trainer_of(replace(scenes, mask=mask), tiny())
+
+
+def test_a_diverged_training_is_no_model():
+    with pytest.raises(ValueError, match="the training diverged; lower learning_rate or clip_norm"):
+        fit(springs(12), tiny(learning_rate=1e30))
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan, math.inf])
+def test_impossible_minutes(minutes):
+    with pytest.raises(ValueError, match="positive, finite number of minutes"):
+        fit(springs(12), tiny(), minutes=minutes)
+
+
+def test_a_state_of_other_scenes_is_refused():
+    trainer = trainer_of(springs(12), tiny())
+    tensors, meta = trainer.state()
+    for other in (trainer_of(springs(13), tiny()), trainer_of(springs(12), QUICK)):
+        with pytest.raises(CheckpointError, match="does not fit this model and these scenes"):
+            other.load_state(tensors, meta)
+    for broken in ({}, {**meta, "heat": 3}):
+        with pytest.raises(CheckpointError, match="does not fit"):
+            trainer.load_state(tensors, broken)
+
+
+WRONG = [
+    *(
+        (TrainingConfig, {name: value})
+        for name in ("num_passes", "batch_size", "horizon", "stride")
+        for value in (0, -1)
+    ),
+    *((TrainingConfig, {"learning_rate": value}) for value in (0, -1e-3, math.nan, math.inf)),
+    *((TrainingConfig, {name: 0.0}) for name in ("clip_norm", "hottest", "coolest")),
+    *((TrainingConfig, {"cooling": value}) for value in (-0.1, 1.1, math.nan)),
+    (TrainingConfig, {"search": "nonsense"}),
+    (TrainingConfig, {"heat": "nonsense"}),
+    (TrainingConfig, {"num_passes": 2.5}),
+    (TrainingConfig, {"num_passes": True}),
+    *((NetworkConfig, {name: 0}) for name in ("hidden", "num_edge_kinds", "num_node_kinds", "message_steps")),
+    (NetworkConfig, {"inputs": "nonsense"}),
+    (NetworkConfig, {"update": "nonsense"}),
+    (NoiseConfig, {"scale": "nonsense"}),
+    (NoiseConfig, {"hidden": 0}),
+    *((NoiseConfig, {"degrees_of_freedom": value}) for value in (0.0, -1.0, math.nan)),
+]
+
+
+@pytest.mark.parametrize(("settings", "changes"), WRONG, ids=lambda part: str(getattr(part, "__name__", part)))
+def test_settings_that_cannot_be(settings, changes):
+    [(name, value)] = changes.items()
+    with pytest.raises(ValueError, match=rf"{name} must be .*; got {value!r}"):
+        settings(**changes)
+
+
+# many at once
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_super_graph_gives_the_numbers_of_its_scenes(shape):
+    found = compared(SHAPES[shape], num_tasks=6)
+    assert found.losses < 1e-4
+    assert found.gradients < 1e-3
+
+
+def test_the_benchmark_measures():
+    figures = measured("fast", num_tasks=4, repeats=1)
+    assert {"shape", "ratio", "together_seconds", "one_by_one_seconds", "max_loss_difference"} <= figures.keys()
+
+
+def test_reports_are_passed_on():
+    seen: list[PassReport] = []
+    fit(springs(12), tiny(), watch=seen.append)
+    assert [report.number for report in seen] == [1, 2, 3, 4]
+    assert seen[-1].progress == 1
