@@ -77,7 +77,7 @@ def tasks_of(model: Model, recipe: str, scenes: Scenes, structures: Structures) 
         "metropolis": metropolis(node_block(layout.receiver_slots, layout.num_kinds)),
     }
     stretches = windows(batch, chosen.training.horizon, chosen.training.stride)
-    return Tasks(model, searches[chosen.training.search], batch, stretches, structures)
+    return Tasks(model, searches[chosen.training.bounce.search], batch, stretches, structures)
 
 
 def together_and_alone(recipe: str, num_tasks: int) -> tuple[Tasks, list[Tasks]]:

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import Model, ModelConfig
+from bouncegrad.model import Model, ModelConfig, Reading
 from bouncegrad.noise import NoiseConfig
-from bouncegrad.scenes import DataError, Normalization
+from bouncegrad.scenes import Normalization
 from bouncegrad.scenes.writing import whole_files
 from bouncegrad.version import __version__
 
@@ -69,6 +69,7 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> None:
             "model": asdict(model.config),
             "feature_names": list(model.feature_names),
             "normalization": model.normalization.to_dict(),
+            "reading": asdict(model.reading),
         }
         checked = {**description, "sha256": _checksum(weights, description)}
         (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
@@ -92,6 +93,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         if len(normalization.minimum) != len(names):
             raise ValueError(f"{len(names)} features but normalization constants for {len(normalization.minimum)}")
         model = Model(config, normalization, names, torch.Generator().manual_seed(0))
+        model.reading = Reading(**description["reading"])
         model.load_state_dict(load_file(place / WEIGHTS))
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 
 from bouncegrad import run, stages
 from bouncegrad.checkpoint import load_model
+from bouncegrad.priors import PRIORS
 from bouncegrad.progress import fit_progress
 from bouncegrad.recipes import RECIPES, Recipe, recipe_named
 from bouncegrad.report import score_table
@@ -90,7 +91,7 @@ def _fit_parser(words: Sequence[str]) -> ArgumentParser:
         "  bouncegrad fit --data data/springs5 --out runs/springs5 --minutes 10\n"
         "  bouncegrad fit --config runs/springs5/config.yaml --seed 1 --out runs/springs5-again\n"
         "  bouncegrad fit --data data/charged5 --out runs/charged5 --settings.model.network.hidden 128",
-        usage="bouncegrad fit --data DATA --out OUT [--recipe NAME] [--minutes M] [--seed S] [--settings.PART VALUE ...]",
+        usage="bouncegrad fit --data DATA --out OUT [--recipe NAME] [--minutes M] [--seed S] [--settings.PART VALUE]",
     )
     parser.add_argument("--config", action="config", help="a YAML file of these options, such as a run's config.yaml")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
@@ -147,6 +148,12 @@ def _evaluate_parser() -> ArgumentParser:
         "Example:\n"
         "  bouncegrad evaluate --model runs/springs5 --data data/springs5 --json"
     )
+    parser.add_argument(
+        "--prior",
+        choices=["auto", *PRIORS],
+        default="auto",
+        help="what to believe of graphs beforehand; auto: what held-out scenes of the training gave most evidence for",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw trajectories and inferred graphs (.png, .pdf, .svg)")
     return parser
@@ -193,7 +200,7 @@ def _predict(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     model = load_model(options.model)
-    found = stages.evaluate(model, options.data, options.split)
+    found = stages.evaluate(model, options.data, options.split, options.prior)
     print(json.dumps(found.to_dict()) if options.json else score_table(found))
     if options.picture:
         stages.draw(model, options.data, options.split, found, options.picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.model import Batch, Model, Windows
+from bouncegrad.model import Batch, Model, Windows, part_of, windows
 from bouncegrad.noise import negative_log_likelihood
 from bouncegrad.types import FactorTables, LossFn, Structures
 
@@ -78,6 +78,12 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     energies = energies / _normalizer(model, batch.graph, windows)[:, None]
     slots = layout.receiver_slots.to(messages.device)
     return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds)
+
+
+def tables_of(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> FactorTables:
+    """The one-step tables of several batches as one, over some of their starts."""
+    parts = [receiver_tables(model, batch, part_of(windows(batch), starts)) for batch in batches]
+    return FactorTables(torch.cat([part.energies for part in parts]), parts[0].slots, parts[0].num_kinds)
 
 
 def one_hot_combinations(num_kinds: int, width: int) -> Float[Tensor, "combination neighbour_kind"]:
@@ -161,21 +167,25 @@ def _quadratic_tables(
     messages: Float[Tensor, "node neighbour_kind start message"],
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
-    """Read all energies off one Gram matrix per receiver, accumulated over time."""
+    """Read all energies off one Gram matrix per receiver, accumulated over time.
+
+    In double precision: a good model's energies are small differences of large squares.
+    """
     log_scales = model.log_scales(windows.states, graph)
     precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit
     weights = windows.weights.sqrt() * precision
-    scaled = (messages * weights[:, None]).flatten(2)
+    scaled = (messages * weights[:, None]).flatten(2).double()
+    combinations = combinations.double()
     gram = scaled @ scaled.mT
     columns = []
     for kind in range(model.config.network.num_node_kinds):
         kinds = torch.full((graph.num_nodes,), kind, device=messages.device)
         silent = model.network.update(windows.states, torch.zeros_like(messages[:, 0]), kinds)
-        residuals = ((windows.targets[:, :, 0] - silent) / model.network.unit * weights).flatten(1)
+        residuals = ((windows.targets[:, :, 0] - silent) / model.network.unit * weights).flatten(1).double()
         linear = (scaled @ residuals[:, :, None]).squeeze(2)
         pairs = torch.einsum("ci,nij,cj->nc", combinations, gram, combinations)
         columns.append(residuals.square().sum(1, keepdim=True) - 2 * linear @ combinations.T + pairs)
-    squares = torch.stack(columns, 2).flatten(1)
+    squares = torch.stack(columns, 2).flatten(1).to(messages.dtype)
     if model.scale is None:
         return squares / model.network.num_features
     constants = (log_scales.sum(2) * windows.weights[:, :, 0]).sum(1, keepdim=True)
@@ -202,7 +212,8 @@ def training_loss(model: Model, batch: Batch, windows: Windows, structures: Stru
 
     With a learned scale, the mean is trained on ``(r^2 / sigma)`` with detached, normalised weights (half the exponent
     of the likelihood, which would starve the mean wherever the scale is still large) and the scale on the likelihood
-    of detached residuals. Without, on the mean squared error.
+    of detached residuals. Under Student-t tails surprising residuals weigh less, by ``(d + 1) / (d + (r / sigma)^2)``
+    (Lange, Little and Taylor 1989). Without a scale, on the mean squared error.
     """
     predicted = model.network.rollout(windows.states, batch.graph, structures, windows.targets.shape[2])
     residuals = (windows.targets - predicted) / model.network.unit
@@ -211,7 +222,15 @@ def training_loss(model: Model, batch: Batch, windows: Windows, structures: Stru
     if model.scale is None:
         return ((residuals * model.network.unit).square() * weights).sum() / total
     log_scales = model.log_scales(windows.states, batch.graph)[:, :, None]
-    precision = torch.exp(-log_scales.detach()) * weights
+    precision = torch.exp(-log_scales.detach()) * weights * _trust(model, residuals.detach(), log_scales.detach())
     precision = precision / (precision.sum((0, 1, 2)) / weights.sum().clamp_min(1)).clamp_min(1e-12)
     surprise = _energies(model, residuals.detach(), log_scales, windows.weights)
     return (residuals.square() * precision).sum() / total + surprise.sum() / total
+
+
+def _trust(model: Model, residuals: Tensor, log_scales: Tensor) -> Tensor:
+    """How much each residual counts under the tails of the noise model."""
+    degrees = model.config.noise.degrees_of_freedom
+    if degrees is None:
+        return torch.ones_like(residuals)
+    return (degrees + 1) / (degrees + (residuals * torch.exp(-log_scales)).square())

@@ -13,13 +13,18 @@ from torch import Generator, Tensor
 from bouncegrad.evaluate import loss_fn, receiver_tables
 from bouncegrad.graphs import Layout, to_matrix
 from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.priors import PRIORS, GraphPrior, priors_for
 from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.search.annealing import exponential
 from bouncegrad.search.kernels import gibbs
 from bouncegrad.search.wrappers import BestState, best_so_far
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.types import Structures
 
 TABLE_LIMIT = 4096
 """Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
+
+SWEEPS = (6, 6)
+"""Sweeps over all slots that the sampler cools for, and then samples for."""
 
 CELL_BUDGET = 40_000_000
 """Numbers that one chunk of scenes may hold in its largest array; 160 MB in single precision."""
@@ -34,12 +39,17 @@ class Posterior:
         losses: ``[scene]``, what it costs.
         marginals: ``[scene, slot, kind]``, the probability of each kind on each slot.
         layout: which slots there are.
+        prior: what was believed of graphs beforehand.
+        log_evidence: ``[scene]``, how well that prior foresaw the scene, nats at the reading temperature; NaN where it
+            was sampled and nobody knows.
     """
 
     structures: Structures
     losses: Float[Tensor, "scene"]
     marginals: Float[Tensor, "scene slot kind"]
     layout: Layout
+    prior: str
+    log_evidence: Float[Tensor, "scene"]
 
     @property
     def relations(self) -> Int[Tensor, "scene receiver sender"]:
@@ -60,33 +70,57 @@ class Posterior:
         return self.structures[:, self.layout.num_edge_slots :]
 
 
-def infer(model: Model, scenes: Scenes, *, horizon: int = 1, seed: int = 0) -> Posterior:
-    """Infer the structure of every scene, modules fixed, all kinds equally likely beforehand.
+def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1, seed: int = 0) -> Posterior:
+    """Infer the structure of every scene, modules fixed.
 
-    Up to :data:`TABLE_LIMIT` joint assignments per receiver the answer is exact, by enumeration; above, a Gibbs
-    sampler draws it. The relations that ``scenes`` may carry are not looked at.
+    Up to :data:`TABLE_LIMIT` joint assignments per receiver the answer is exact, by enumeration, at the temperature
+    that held-out scenes chose; above, a Gibbs sampler draws it. The relations that ``scenes`` may carry are not looked
+    at.
 
     Args:
-        model: as :func:`bouncegrad.train.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
+        model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
         scenes: any number of entities, the features that the model was trained on.
+        prior: a name in :data:`bouncegrad.priors.PRIORS`; "auto": the one that held-out scenes of the training had the
+            most evidence for, or "none" where scenes of this size cannot have it.
         horizon: steps of the rollouts that are compared with the data; tables need 1.
         seed: of the sampler.
 
     Raises:
-        ValueError: other features than the model's, or scenes too short for the horizon.
+        ValueError: other features than the model's, scenes too short for the horizon, or a prior that there is not or
+            that these scenes cannot have.
     """
     layout = model.layout(scenes.num_entities)
     exact = math.prod(layout.receiver_kinds) <= TABLE_LIMIT and model.config.network.message_steps == 1 == horizon
+    name, believed = _believed(model, layout, prior, exact)
     parts = []
     for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if exact else 1):
         batch = pack(model, chunk)
         stretches = windows(batch, horizon)
         if exact:
             tables = receiver_tables(model, batch, stretches)
-            parts.append(read_tables(tables, layout, nats_per_loss(model, stretches, tables.energies.amin(2).sum(1))))
+            nats = nats_per_loss(model, stretches, tables.energies.amin(2).sum(1))
+            found = believed.posterior(tables, model.reading.temperature / nats)
+            best = found.best()
+            parts.append(Posterior(best, tables(best), found.marginals(), layout, name, found.log_evidence))
         else:
             parts.append(_sampled(model, batch, stretches, layout, Generator().manual_seed(seed)))
     return _joined(parts)
+
+
+def _believed(model: Model, layout: Layout, name: str, exact: bool) -> tuple[str, GraphPrior]:
+    """The prior to read under, with the weights that the training gave it."""
+    if name != "auto" and name not in PRIORS:
+        raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
+    if not exact and name not in ("auto", "none"):
+        raise ValueError(
+            f"the prior {name!r} needs tables: horizon 1, one round of messages and at most {TABLE_LIMIT} joint "
+            f"assignments of one entity's edges, here {math.prod(layout.receiver_kinds)}: choose none"
+        )
+    if name == "auto":
+        name = model.reading.prior if model.reading.prior in priors_for(layout) else "none"
+    prior = PRIORS[name](layout)
+    weights = model.reading.weights.get(name)
+    return name, prior if weights is None else prior.reweighted(torch.tensor(weights))
 
 
 def chunks(model: Model, scenes: Scenes, num_combinations: int) -> Iterator[Scenes]:
@@ -109,34 +143,36 @@ def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"
     return 0.5 * count / max(float(losses.mean()), 1e-12)
 
 
-def read_tables(tables: FactorTables, layout: Layout, nats: float = 1.0) -> Posterior:
-    """The exact posterior of independent receivers under a uniform prior, by look-ups."""
-    probabilities = torch.softmax(-nats * tables.energies, 2)
-    structures = tables.structures_of(tables.energies.argmin(2))
-    marginals = probabilities.new_zeros(*structures.shape, max(tables.num_kinds))
-    position = torch.arange(probabilities.shape[2], device=probabilities.device)
-    kinds = position[:, None] // tables.radix() % torch.tensor(tables.num_kinds, device=position.device)
-    for kind in range(max(tables.num_kinds)):
-        marginals[:, tables.slots.flatten(), kind] = (probabilities @ (kinds == kind).float()).flatten(1)
-    return Posterior(structures, tables(structures), marginals, layout)
-
-
 def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
-    """Gibbs sampling over single slots, for graphs too large for tables."""
+    """Gibbs sampling, cooled from where random structures differ, for graphs too large for tables.
+
+    Two slots of one receiver are redrawn together: to exchange one sender for another by single slots would lead
+    through structures that have both or neither, which a good model finds all but impossible.
+    """
     target = loss_fn(model, batch, stretches)
-    blocks = torch.arange(layout.num_slots)[:, None]
-    kernel = best_so_far(gibbs(blocks, layout.num_kinds))
+    kernel = best_so_far(gibbs(_pairs_of_slots(layout), layout.num_kinds))
     structures = layout.random(len(batch.graph.present), generator)
-    temperature = 1 / nats_per_loss(model, stretches, target(structures))
-    state = kernel.init(structures, target, temperature)
+    losses = target(structures)
+    coolest = model.reading.temperature / nats_per_loss(model, stretches, losses)
+    cooling = exponential(max(coolest, float(losses.std(correction=0))), coolest, SWEEPS[0] * layout.num_slots)
+    state = kernel.init(structures, target, cooling(0))
     counts = torch.zeros(*structures.shape, max(layout.num_kinds))
-    sweeps, burn_in = 6, 2
-    for step in range(sweeps * layout.num_slots):
-        state, _ = kernel.step(state, target, generator)
-        if step >= burn_in * layout.num_slots:
+    for step in range(sum(SWEEPS) * layout.num_slots):
+        state, _ = kernel.step(replace(state, temperature=cooling(step)), target, generator)
+        if step >= SWEEPS[0] * layout.num_slots:
             counts += torch.nn.functional.one_hot(state.structures, counts.shape[2])
     assert isinstance(state, BestState)
-    return Posterior(state.best_structures, state.best_losses, counts / counts.sum(2, keepdim=True), layout)
+    marginals = counts / counts.sum(2, keepdim=True)
+    unknown = torch.full_like(state.best_losses, math.nan)
+    return Posterior(state.best_structures, state.best_losses, marginals, layout, "none", unknown)
+
+
+def _pairs_of_slots(layout: Layout) -> Int[Tensor, "block two"]:
+    """All pairs of slots that decide about the same receiver; the slots themselves where there are no pairs."""
+    slots = layout.receiver_slots
+    if slots.shape[1] < 2:
+        return slots
+    return torch.cat([torch.combinations(block, 2) for block in slots])
 
 
 def _joined(parts: list[Posterior]) -> Posterior:
@@ -145,6 +181,8 @@ def _joined(parts: list[Posterior]) -> Posterior:
         torch.cat([part.losses for part in parts]),
         torch.cat([part.marginals for part in parts]),
         parts[0].layout,
+        parts[0].prior,
+        torch.cat([part.log_evidence for part in parts]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +28,23 @@ class ModelConfig:
     noise: NoiseConfig = field(default_factory=NoiseConfig)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How graphs are read off a model, as found on held-out scenes without labels.
+
+    Attributes:
+        prior: the name of the prior with the largest evidence.
+        temperature: at which posteriors are read, for all priors alike; above 1 where the noise model is too sure.
+        evidence: prior -> mean log evidence of the held-out scenes at that temperature, nats per scene.
+        weights: prior -> the log weights that it learned.
+    """
+
+    prior: str = "none"
+    temperature: float = 1.0
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
 class Model(nn.Module):
     """A graph network, its noise model and the normalisation of the scenes it was trained on.
 
@@ -48,6 +66,7 @@ class Model(nn.Module):
         self.config = config
         self.normalization = normalization
         self.feature_names = feature_names
+        self.reading = Reading()
         self.network = GraphNetwork(config.network, len(feature_names), generator)
         learned = config.noise.scale == "learned"
         self.scale = ScaleNetwork(len(feature_names), config.noise.hidden, generator) if learned else None
@@ -110,6 +129,19 @@ class Windows:
     states: Float[Tensor, "node start feature"]
     targets: Float[Tensor, "node start step feature"]
     weights: Float[Tensor, "node start step"]
+
+
+def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
+    """``num_starts`` of the starts, drawn at random without replacement, in their order."""
+    total = whole.states.shape[1]
+    if num_starts >= total:
+        return whole
+    return part_of(whole, torch.randperm(total, generator=generator)[:num_starts].sort().values)
+
+
+def part_of(whole: Windows, starts: slice | Tensor) -> Windows:
+    """Some of the starts: a slice, or their indices."""
+    return Windows(whole.states[:, starts], whole.targets[:, starts], whole.weights[:, starts])
 
 
 def windows(batch: Batch, horizon: int = 1, stride: int = 1) -> Windows:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
@@ -37,7 +38,15 @@ RECIPES = {
             NetworkConfig(inputs="absolute", update="general", skip=False),
             NoiseConfig(scale="none"),
         ),
-        TrainingConfig(num_passes=1000, batch_size=128, learning_rate=1e-3, horizon=10, stride=10, search="metropolis"),
+        TrainingConfig(
+            num_passes=1000,
+            batch_size=128,
+            learning_rate=1e-3,
+            horizon=10,
+            stride=10,
+            starts=1.0,
+            bounce=BounceConfig(search="metropolis", heat="scheduled"),
+        ),
     ),
 }
 """``fast``: superposed messages, a learned scale, exact tables; the default.

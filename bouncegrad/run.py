@@ -185,7 +185,7 @@ def _fingerprint(*sets: Scenes) -> str:
     digest = hashlib.sha256()
     for scenes in sets:
         for values in (scenes.states, scenes.mask):
-            digest.update(values.cpu().contiguous().numpy())
+            digest.update(values.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -199,7 +199,7 @@ def _log(folder: Path, board: SummaryWriter, report: PassReport) -> None:
     with (folder / LOG).open("a") as file:
         file.write(json.dumps(entry) + "\n")
     for name, value in entry.items():
-        if value is not None and name != "number":
+        if isinstance(value, int | float) and name != "number":
             board.add_scalar(name, value, report.number)
 
 

@@ -53,24 +53,29 @@ class Score:
         match = self.match
         return {
             "relation_accuracy": None if match is None else match.accuracy,
-            "mse": {str(step): error if math.isfinite(error) else None for step, error in self.mse.items()},
+            "mse": {str(step): _finite(error) for step, error in self.mse.items()},
             "mse_unit": self.unit,
             "num_scenes": self.num_scenes,
             "num_observed": self.num_observed,
             "seconds": round(self.seconds, 3),
             "calibration_error": self.calibration_error,
-            "prior": "none",
+            "prior": self.posterior.prior,
+            "evidence": _finite(float(self.posterior.log_evidence.mean())),
             "confusion": None if match is None else match.confusion.tolist(),
             "labels": None if match is None else list(match.labels),
             "kind_of_label": None if match is None else [match.relabelling.index(i) for i in _matched(match)],
         }
 
 
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
 def _matched(match: RelationMatch) -> list[int]:
     return [label for label in range(len(match.labels)) if label in match.relabelling]
 
 
-def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None = None) -> Score:
+def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None = None, *, prior: str = "auto") -> Score:
     """Infer structures from the first samples of each scene, roll on from the next, and compare.
 
     As in Kipf et al. 2018: structure from samples 0 to 48, then 20 free steps from the true sample 49. Shorter scenes
@@ -80,13 +85,14 @@ def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None =
         model: the trained model.
         scenes: never seen in training; labels, where there are any, are used for the figures only.
         unit: a name and the normalisation in which errors are given; by default the model's own.
+        prior: under which graphs are read (:func:`bouncegrad.infer.infer`).
 
     Raises:
         DataError: scenes too short to infer from and predict.
     """
     started = time.perf_counter()
     num_observed = _num_observed(scenes)
-    posterior = infer(model, scenes.between(0, num_observed))
+    posterior = infer(model, scenes.between(0, num_observed), prior=prior)
     errors = _prediction_errors(model, scenes, posterior, num_observed, (unit or ("", model.normalization))[1])
     seconds = time.perf_counter() - started
     match = calibration = None

@@ -146,14 +146,14 @@ def _check_canonical(request: SimulationRequest) -> None:
         )
 
 
-def evaluate(model: Model, data: str | os.PathLike[str], part: str | None = None) -> Score:
+def evaluate(model: Model, data: str | os.PathLike[str], part: str | None = None, prior: str = "auto") -> Score:
     """Score a model on one split of a folder or on a ``.npz``.
 
     Errors are in the unit that the data name (:func:`bouncegrad.run.error_unit`), else in that of the model's training
     scenes.
     """
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
-    return score(model, scenes, error_unit(data))
+    return score(model, scenes, error_unit(data), prior=prior)
 
 
 def infer_file(model: Model, data: str | os.PathLike[str], part: str, out: str | os.PathLike[str]) -> str:
@@ -236,8 +236,8 @@ def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Sp
     mask = seen[:, None].expand(-1, span.num_steps, -1)
     with whole_files(place.parent) as folder:
         relations = posterior.relations.double().masked_fill(~scenes.pairs, math.nan)
-        arrays = {"loc": loc, "vel": vel, "edges": relations, "mask": mask}
-        numpy.savez(folder / place.name, **{name: array.numpy() for name, array in arrays.items()})
+        target = folder / place.name
+        numpy.savez(target, loc=loc.numpy(), vel=vel.numpy(), edges=relations.numpy(), mask=mask.numpy())
     return f"{place}: {span.num_steps} samples after sample {start} of {scenes.num_scenes} scenes"
 
 

@@ -11,26 +11,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
-from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
+from bouncegrad.evaluate import tables_of, training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Batch, Model, ModelConfig, Windows, pack, windows
+from bouncegrad.model import Batch, Model, ModelConfig, Reading, Windows, pack, some_starts, windows
+from bouncegrad.priors import priors_for
+from bouncegrad.priors.temper import reading_of
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
-from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
-from bouncegrad.search.kernels import exact, frozen, gibbs, metropolis
-from bouncegrad.search.proposals import node_block
 from bouncegrad.settings import check_settings, is_positive
-from bouncegrad.types import Kernel, LossFn, SearchInfo, Structures
-
-HEAT_STEPS = 10_000
-"""Resolution of the temperature's schedule over a training."""
+from bouncegrad.types import Structures
 
 EXACT_LIMIT = 2**16
 """Joint assignments of one receiver's edges up to which training makes tables: N = 17 at two kinds."""
@@ -47,14 +44,9 @@ class TrainingConfig:
         clip_norm: the gradient's norm is cut to this.
         horizon: steps of the rollouts that are trained and searched on.
         stride: samples between the starts of those rollouts.
-        search: "exact" draws every receiver's incoming edges from their exact conditional (tables; horizon 1);
-            "metropolis" makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps
-            the true relations (a baseline that uses labels).
-        heat: "scheduled": the temperature falls geometrically from hottest to coolest; "steered": the share of worse
-            moves that are accepted follows ``exp(-5 progress)`` (Alet et al. 2019), for searches that propose.
-        hottest: temperature at the start; hot enough that no random structure freezes in.
-        coolest: temperature at the end of cooling; 1 means samples from the posterior.
-        cooling: share of the training over which the scheduled temperature falls.
+        starts: share of the starts that each batch is searched and learned on, drawn at random, at the start; grows
+            geometrically to all of them while the search cools. Few samples cost little and leave much undecided.
+        bounce: how structures are searched.
 
     Raises:
         ValueError: a number or word that makes no training.
@@ -66,20 +58,17 @@ class TrainingConfig:
     clip_norm: float = 1.0
     horizon: int = 1
     stride: int = 1
-    search: Literal["exact", "metropolis", "gibbs", "frozen"] = "exact"
-    heat: Literal["scheduled", "steered"] = "scheduled"
-    hottest: float = 60.0
-    coolest: float = 1.0
-    cooling: float = 0.7
+    starts: float = 0.34
+    bounce: BounceConfig = field(default_factory=BounceConfig)
 
     def __post_init__(self) -> None:
         check_settings(
             self,
             counts=("num_passes", "batch_size", "horizon", "stride"),
-            positive=("learning_rate", "clip_norm", "hottest", "coolest"),
+            positive=("learning_rate", "clip_norm"),
         )
-        if not 0 <= self.cooling <= 1:
-            raise ValueError(f"cooling must be a share of the training, from 0 to 1; got {self.cooling}")
+        if not 0 < self.starts <= 1:
+            raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +80,7 @@ class PassReport:
         loss: mean training loss of the modules.
         temperature: of the last batch.
         acceptance: share of scenes whose structure changed.
+        prior: what the search believed of graphs.
         held_out: mean loss of the held-out scenes under their best structures, nats or mean squares per scene.
         relation_accuracy: of the current training structures, where labels exist; never used to learn.
         progress: share of the training that is done.
@@ -101,6 +91,7 @@ class PassReport:
     loss: float
     temperature: float
     acceptance: float
+    prior: str
     held_out: float
     relation_accuracy: float | None
     progress: float = 0.0
@@ -112,7 +103,7 @@ class BounceGrad:
 
     Args:
         scenes: to learn from; their relations are only ever compared with, never learned from, unless
-            ``config.search`` is "frozen".
+            ``config.bounce.search`` is "frozen".
         held_out: scenes by which the best modules are chosen; unlabelled as well.
         model_config: what the model is made of.
         config: how it is trained.
@@ -131,8 +122,8 @@ class BounceGrad:
         whole = windows(pack(self.model, scenes), config.horizon, config.stride)
         if int((whole.weights > 0).sum()) < 2:
             raise ValueError(
-                "there is nothing to learn from: no scene has all its entities measured at one sample and one of them at "
-                "the next; bring scenes with fewer gaps"
+                "there is nothing to learn from: no scene has all its entities measured at one sample and one of them "
+                "at the next; bring scenes with fewer gaps"
             )
         if model_config.network.skip:
             seen = whole.weights[:, :, 0] > 0
@@ -140,8 +131,7 @@ class BounceGrad:
         self.layout = self.model.layout(scenes.num_entities)
         _check_search(config, model_config, self.layout)
         self.structures = self._initial_structures()
-        self.kernel = _kernel(config, self.layout)
-        self.heat = AnnealingState(0, config.hottest, 1.0)
+        self.bounce = make_bounce(config.bounce, self.layout)
         self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate)
         self.num_passes_done = 0
         self.num_steps = 0
@@ -149,7 +139,7 @@ class BounceGrad:
         self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _initial_structures(self) -> Structures:
-        if self.config.search != "frozen":
+        if self.config.bounce.search != "frozen":
             return self.layout.random(self.scenes.num_scenes, self.generator)
         return _true_structures(self.scenes, self.layout)
 
@@ -185,36 +175,28 @@ class BounceGrad:
                 and learning rate are set; at 1 the pass ends early. By default they are the same.
         """
         batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.config.batch_size)
-        losses, changed, progress = [], [], 0.0
+        losses, bounced = [], []
         for number, indices in enumerate(batches):
             progress = clock(self.progress + number / len(batches) / self.config.num_passes)
             if losses and progress >= 1:
                 break
             batch = pack(self.model, self.scenes.at(indices))
-            stretches = windows(batch, self.config.horizon, self.config.stride)
-            info = self._bounce(batch, stretches, indices, min(1.0, progress))
-            losses.append(self._grad(batch, stretches, self.structures[indices], min(1.0, progress)))
-            changed.append(info.changed.float())
+            stretches = self._stretches(batch, min(1.0, progress))
+            target = (self.model, batch, stretches)
+            found = self.bounce.search(target, self.structures[indices], min(1.0, progress), self.generator)
+            self.structures[indices] = found.structures
+            losses.append(self._grad(batch, stretches, found.structures, min(1.0, progress)))
+            bounced.append(found)
         self.num_passes_done += 1
-        return self._report(losses, changed, progress)
+        self.bounce.finish_pass()
+        return self._report(losses, bounced)
 
-    def _bounce(self, batch: Batch, stretches: Windows, indices: Tensor, progress: float) -> SearchInfo:
-        target = _search_target(self.model, batch, stretches, self.config)
-        temperature = self._temperature(progress)
-        state = self.kernel.init(self.structures[indices], target, temperature)
-        state, info = self.kernel.step(state, target, self.generator)
-        if self.config.heat == "steered":
-            share = acceptance_target(HEAT_STEPS)(round(HEAT_STEPS * progress))
-            self.heat = acceptance_steered(share, self.config.hottest).next(self.heat, info)
-        self.structures[indices] = state.structures
-        return info
-
-    def _temperature(self, progress: float) -> float:
-        config = self.config
-        if config.heat == "steered":
-            return self.heat.temperature
-        cooling = exponential(config.hottest, config.coolest, max(1, round(HEAT_STEPS * config.cooling)))
-        return cooling(round(HEAT_STEPS * progress))
+    def _stretches(self, batch: Batch, progress: float) -> Windows:
+        """A random part of a batch's windows, the larger the further the training is."""
+        whole = windows(batch, self.config.horizon, self.config.stride)
+        cooled = min(1.0, progress / max(self.config.bounce.cooling, 1e-9))
+        share = self.config.starts ** (1 - cooled)
+        return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
 
     def _grad(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
         warm = min(1.0, (self.num_steps + 1) / 20)
@@ -228,7 +210,7 @@ class BounceGrad:
         self.num_steps += 1
         return loss.item()
 
-    def _report(self, losses: list[float], changed: list[Tensor], progress: float) -> PassReport:
+    def _report(self, losses: list[float], bounced: list[Bounced]) -> PassReport:
         held_out = self._held_out_loss(losses)
         if held_out <= self.best_score:
             self.best_score = held_out
@@ -236,8 +218,9 @@ class BounceGrad:
         return PassReport(
             number=self.num_passes_done,
             loss=sum(losses) / len(losses),
-            temperature=self._temperature(min(1.0, progress)),
-            acceptance=float(torch.cat(changed).mean()),
+            temperature=bounced[-1].temperature,
+            acceptance=float(torch.cat([found.changed for found in bounced]).float().mean()),
+            prior=bounced[-1].prior,
             held_out=held_out,
             relation_accuracy=self._accuracy(),
         )
@@ -251,12 +234,9 @@ class BounceGrad:
     @torch.no_grad()
     def _held_out_loss(self, losses: list[float]) -> float:
         """Mean loss of the held-out scenes under the best structures; where no tables say these, the training loss."""
-        if self.config.search != "exact":
+        if self.config.bounce.search != "exact":
             return sum(losses) / len(losses)
-        total = 0.0
-        for batch in self.held_out:
-            total += float(receiver_tables(self.model, batch, windows(batch)).energies.amin(2).sum())
-        return total / sum(len(batch.graph.present) for batch in self.held_out)
+        return float(tables_of(self.model, self.held_out).energies.amin(2).sum(1).mean())
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
@@ -268,7 +248,17 @@ class BounceGrad:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.load_state_dict(self.best_weights)
+        best.reading = self._reading(best)
         return best.eval()
+
+    def _reading(self, model: Model) -> Reading:
+        """Prior and temperature by the held-out scenes: the first half of their samples against the second."""
+        middle = (self.held_out[0].states.shape[1] - 1) // 2
+        if self.config.bounce.search != "exact" or model.scale is None or middle < 1:
+            return Reading()
+        early, late = (tables_of(model, self.held_out, part) for part in (slice(middle), slice(middle, None)))
+        layout = self.model.layout(self.held_out[0].graph.present.shape[1])
+        return reading_of(priors_for(layout, self.bounce.state()["weights"]), early, late)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
@@ -278,7 +268,7 @@ class BounceGrad:
         tensors |= {f"optimizer.{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
         tensors |= {"structures": self.structures, "generator": self.generator.get_state()}
         meta = {
-            "heat": asdict(self.heat),
+            "bounce": self.bounce.state(),
             "num_passes_done": self.num_passes_done,
             "num_steps": self.num_steps,
             "best_score": self.best_score,
@@ -299,7 +289,7 @@ class BounceGrad:
             self.structures = tensors["structures"]
             self.generator.set_state(tensors["generator"])
             self._load_moments(_under("optimizer.", tensors))
-            self.heat = AnnealingState(**meta["heat"])
+            self.bounce.load_state(meta["bounce"])
             self.num_passes_done, self.num_steps = meta["num_passes_done"], meta["num_steps"]
             self.best_score = meta["best_score"]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -326,7 +316,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_search(config: TrainingConfig, model_config: ModelConfig, layout: Layout) -> None:
     """Refuse tables that cannot be made before anything is written or waited for."""
-    if config.search != "exact":
+    if config.bounce.search != "exact":
         return
     if config.horizon != 1 or model_config.network.message_steps != 1:
         raise ValueError(
@@ -357,22 +347,3 @@ def _true_structures(scenes: Scenes, layout: Layout) -> Structures:
             "leave those scenes out or choose another search"
         )
     return to_slots(kinds).clamp_min(0)
-
-
-def _kernel(config: TrainingConfig, layout: Layout) -> Kernel:
-    """The search that a configuration names."""
-    kernels: dict[str, Callable[[], Kernel]] = {
-        "exact": lambda: exact(layout.num_kinds),
-        "metropolis": lambda: metropolis(node_block(layout.receiver_slots, layout.num_kinds)),
-        "gibbs": lambda: gibbs(layout.receiver_slots, layout.num_kinds),
-        "frozen": frozen,
-    }
-    if config.search not in kernels:
-        raise ValueError(f"there is no search {config.search!r}: choose one of {', '.join(kernels)}")
-    return kernels[config.search]()
-
-
-def _search_target(model: Model, batch: Batch, stretches: Windows, config: TrainingConfig) -> LossFn:
-    if config.search == "exact":
-        return receiver_tables(model, batch, stretches)
-    return loss_fn(model, batch, stretches)

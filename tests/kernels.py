@@ -93,7 +93,7 @@ def first_half(num_kinds: Sequence[int]) -> Proposal:
     return propose
 
 
-def run(kernel: Kernel, world: World, temperature: float, num_steps: int, num_tasks: int = 10_000) -> SearchState:
+def run(kernel: Kernel, world: World, temperature: float, num_steps: int, num_tasks: int = 6_000) -> SearchState:
     """Many parallel chains on one world, from uniform structures."""
     steps = scheduled(temperature)
     loss_fn = for_tasks(world.loss_fn, num_tasks)

@@ -2,7 +2,8 @@
 
 A process of its own, because it forks: every attempt is a fresh copy that starts with all libraries loaded.
 The JSON holds ``words`` (of the command), ``deaths`` (what ends each attempt: seconds to live, or the name of a file
-that is half written when the process dies), ``log`` (a file whose lines are counted at each death). Prints what happened.
+that is half written when the process dies), ``log`` (a file whose lines are counted at each death). Prints what
+happened.
 """
 
 import json

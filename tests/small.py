@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
+from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import ModelConfig
 from bouncegrad.noise import NoiseConfig
@@ -25,10 +26,15 @@ def springs(
     return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
 
 
-def tiny(**training: Any) -> Recipe:
-    """Everything that the default recipe has, in small; ``training`` changes how it is trained."""
+def tiny(**changes: Any) -> Recipe:
+    """Everything that the default recipe has, in small; ``changes`` are to how it is trained and searched."""
     model = ModelConfig(NetworkConfig(hidden=8), NoiseConfig(hidden=4))
-    return Recipe(model, replace(TrainingConfig(num_passes=4, batch_size=8), **training))
+    if changes.get("search", "exact") in ("metropolis", "gibbs"):
+        changes = {"heat": "scheduled", **changes}
+    searching = {field.name for field in fields(BounceConfig)}
+    bounce = BounceConfig(**{name: value for name, value in changes.items() if name in searching})
+    training = {name: value for name, value in changes.items() if name not in searching}
+    return Recipe(model, replace(TrainingConfig(num_passes=4, batch_size=8, bounce=bounce), **training))
 
 
 def without_labels(scenes: Scenes) -> Scenes:

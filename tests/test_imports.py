@@ -21,6 +21,7 @@ ORDER = [
     "priors",
     "metrics",
     "checkpoint",
+    "bounce",
     "train",
     "infer",
     "score",

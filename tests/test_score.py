@@ -23,7 +23,10 @@ def long_scenes() -> Scenes:
 def errors_by_hand(model: Model, scenes: Scenes, start: int) -> dict[int, float]:
     structures = infer(model, scenes.between(0, start)).structures
     predicted = predict(model, scenes, structures, start=start, num_steps=20)
-    low, high = (torch.tensor(values, dtype=torch.float64) for values in (model.normalization.minimum, model.normalization.maximum))
+    low, high = (
+        torch.tensor(values, dtype=torch.float64)
+        for values in (model.normalization.minimum, model.normalization.maximum)
+    )
     found = {}
     for step in (1, 10, 20):
         difference = (predicted[:, step - 1] - scenes.states[:, start + step]) * 2 / (high - low)

@@ -91,8 +91,8 @@ def test_steering_reaches_its_target_from_anywhere(target: float, start: float):
 
 @pytest.mark.parametrize("num_tasks", [1, 10])
 def test_few_tasks_are_steered_too(num_tasks: int):
-    infos = steer(acceptance_steered(0.3, 1e-6), 4000, num_tasks)
-    assert accepted_share(infos[1000:]) == pytest.approx(0.3, rel=0.2)
+    infos = steer(acceptance_steered(0.3, 1e-6), 2500, num_tasks)
+    assert accepted_share(infos[500:]) == pytest.approx(0.3, rel=0.2)
 
 
 def test_steering_follows_a_moving_target():

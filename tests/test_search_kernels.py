@@ -97,9 +97,9 @@ def test_the_sampling_test_sees_a_wrong_temperature():
 @pytest.mark.parametrize("name", ["canonical", "unequal"])
 def test_cooled_kernels_find_the_minimum(build: Callable[..., Kernel], name: str):
     world = WORLDS[name]()
-    loss_fn = for_tasks(world.loss_fn, 300)
-    cooling = scheduled(exponential(0.4, 0.02, 600))
-    state, _ = anneal(build(world.num_kinds), cooling, loss_fn, world.random(300, generator(1)), 600, generator(2))
+    loss_fn = for_tasks(world.loss_fn, 200)
+    cooling = scheduled(exponential(0.4, 0.02, 700))
+    state, _ = anneal(build(world.num_kinds), cooling, loss_fn, world.random(200, generator(1)), 700, generator(2))
     found = state.best_losses if isinstance(state, BestState) else state.losses
     assert (found == world.losses.min()).float().mean() > 0.95
 
@@ -168,7 +168,7 @@ def test_a_search_goes_on_from_losses_of_moved_modules(build: Callable[..., Kern
 # Losses that are not finite
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1.0, 1e6, math.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0, math.inf])
 @pytest.mark.parametrize("name", ["diverged", "diverged factors"])
 def test_losses_that_are_not_finite_are_never_chosen(build: Callable[..., Kernel], name: str, temperature: float):
     """From a finite loss no search goes to NaN or infinity, and from there every search comes back."""

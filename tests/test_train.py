@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.super_graph import SHAPES, compared, measured
 from bouncegrad import train
+from bouncegrad.bounce import BounceConfig
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.infer import infer
@@ -44,7 +45,7 @@ def test_springs_are_learned(springs_model):
 
 def test_true_graphs_can_be_kept():
     """The baseline that learns only the modules, from labels."""
-    training = replace(QUICK.training, search="frozen", num_passes=15)
+    training = replace(QUICK.training, bounce=BounceConfig("frozen"), num_passes=15)
     model = fit(springs(150), replace(QUICK, training=training))
     unseen = springs(100, seed=1)
     assert match_relations(infer(model, unseen).relations, unseen.relations).accuracy > 0.95
@@ -53,8 +54,9 @@ def test_true_graphs_can_be_kept():
 @pytest.mark.parametrize("heat", ["scheduled", "steered"])
 def test_the_annealing_recipe_lowers_its_loss(heat):
     chosen = RECIPES["annealing"]
-    training = replace(chosen.training, num_passes=12, batch_size=10, heat=heat)
-    assert (training.search, training.horizon, chosen.model.network.update) == ("metropolis", 10, "general")
+    bounce = replace(chosen.training.bounce, heat=heat)
+    training = replace(chosen.training, num_passes=12, batch_size=10, bounce=bounce)
+    assert (bounce.search, training.horizon, chosen.model.network.update) == ("metropolis", 10, "general")
     reports = list(trainer_of(springs(40), replace(chosen, training=training)).passes())
     assert [report.number for report in reports] == list(range(1, 13))
     assert reports[-1].loss < 0.5 * reports[0].loss
@@ -192,7 +194,7 @@ def test_a_state_of_other_scenes_is_refused():
     for other in (trainer_of(springs(13), tiny()), trainer_of(springs(12), QUICK)):
         with pytest.raises(CheckpointError, match="does not fit this model and these scenes"):
             other.load_state(tensors, meta)
-    for broken in ({}, {**meta, "heat": 3}):
+    for broken in ({}, {**meta, "bounce": 3}):
         with pytest.raises(CheckpointError, match="does not fit"):
             trainer.load_state(tensors, broken)
 
@@ -204,10 +206,11 @@ WRONG = [
         for value in (0, -1)
     ),
     *((TrainingConfig, {"learning_rate": value}) for value in (0, -1e-3, math.nan, math.inf)),
-    *((TrainingConfig, {name: 0.0}) for name in ("clip_norm", "hottest", "coolest")),
-    *((TrainingConfig, {"cooling": value}) for value in (-0.1, 1.1, math.nan)),
-    (TrainingConfig, {"search": "nonsense"}),
-    (TrainingConfig, {"heat": "nonsense"}),
+    *((TrainingConfig, {name: 0.0}) for name in ("clip_norm", "starts")),
+    *((BounceConfig, {name: 0.0}) for name in ("hottest", "coolest")),
+    *((BounceConfig, {name: value}) for name in ("cooling", "entropy") for value in (-0.1, 1.1, math.nan)),
+    *((BounceConfig, {name: "nonsense"}) for name in ("search", "heat", "prior")),
+    (TrainingConfig, {"starts": 1.1}),
     (TrainingConfig, {"num_passes": 2.5}),
     (TrainingConfig, {"num_passes": True}),
     *((NetworkConfig, {name: 0}) for name in ("hidden", "num_edge_kinds", "num_node_kinds", "message_steps")),
@@ -224,6 +227,11 @@ def test_settings_that_cannot_be(settings, changes):
     [(name, value)] = changes.items()
     with pytest.raises(ValueError, match=rf"{name} must be .*; got {value!r}"):
         settings(**changes)
+
+
+def test_entropy_steers_tables_only():
+    with pytest.raises(ValueError, match='heat "entropy" needs search "exact"'):
+        BounceConfig(search="metropolis", heat="entropy")
 
 
 # many at once

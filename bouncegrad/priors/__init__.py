@@ -3,7 +3,7 @@
 Which of them holds is decided by evidence, never by the name of the data (:mod:`bouncegrad.priors.choice`).
 """
 
-from bouncegrad.priors.choice import PRIORS, best_prior, priors_for
+from bouncegrad.priors.choice import PRIORS, priors_for
 from bouncegrad.priors.families import Independent, NodeClasses, Symmetric
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, learned
 
@@ -14,7 +14,6 @@ __all__ = [
     "Independent",
     "NodeClasses",
     "Symmetric",
-    "best_prior",
     "learned",
     "priors_for",
 ]

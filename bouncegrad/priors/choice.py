@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
 
 from bouncegrad.graphs import Layout
 from bouncegrad.priors.families import Independent, NodeClasses, Symmetric
 from bouncegrad.priors.posterior import GraphPrior
-from bouncegrad.types import FactorTables
 
 PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
     "none": Independent.of,
@@ -17,23 +18,19 @@ PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
 """Name -> prior, from the weakest belief to the strongest."""
 
 
-def priors_for(layout: Layout) -> dict[str, GraphPrior]:
-    """All priors that can be used on scenes of this size."""
+def priors_for(layout: Layout, weights: Mapping[str, Sequence[float]] | None = None) -> dict[str, GraphPrior]:
+    """All priors that can be used on scenes of this size.
+
+    Args:
+        layout: the slots of the scenes.
+        weights: name -> log weights to begin with, as :class:`bouncegrad.model.Reading` holds them.
+    """
     found = {}
     for name, prior in PRIORS.items():
         try:
             found[name] = prior(layout)
         except ValueError:
             continue
+        if weights and name in weights:
+            found[name] = found[name].reweighted(torch.tensor(weights[name]))
     return found
-
-
-def evidence_of(priors: Mapping[str, GraphPrior], tables: FactorTables, temperature: float) -> dict[str, float]:
-    """Mean log evidence of each prior, nats per scene."""
-    return {name: float(p.posterior(tables, temperature).log_evidence.mean()) for name, p in priors.items()}
-
-
-def best_prior(priors: Mapping[str, GraphPrior], tables: FactorTables, temperature: float) -> str:
-    """The name of the prior with the largest evidence; the weaker belief where they tie."""
-    evidence = evidence_of(priors, tables, temperature)
-    return max(evidence, key=lambda name: (evidence[name], -list(priors).index(name)))

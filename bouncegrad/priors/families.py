@@ -56,7 +56,8 @@ class Independent:
         log_prior = torch.log_softmax(log_prior, 0)
         scores = log_prior - tables.energies / temperature
         evidence = torch.logsumexp(scores, 2)
-        return FactoredPosterior(tables, scores - evidence[:, :, None], evidence.sum(1))
+        choices = torch.stack([(edges == kind).sum(1) for kind in range(self.layout.num_edge_kinds)], 1).float()
+        return FactoredPosterior(tables, scores - evidence[:, :, None], evidence.sum(1), choices)
 
     def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Independent:
         """The same belief with other shares of the kinds."""
@@ -137,6 +138,8 @@ class NodeClasses:
 
 
 def _check_count(name: str, num_graphs: int, layout: Layout) -> None:
+    if layout.num_node_kinds > 1:
+        raise ValueError(f"the prior {name!r} speaks of edges only: use 'none' with {layout.num_node_kinds} node kinds")
     if num_graphs > GRAPH_LIMIT:
         raise ValueError(
             f"the prior {name!r} allows {num_graphs} graphs of {layout.num_entities} entities and "

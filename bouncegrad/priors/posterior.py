@@ -70,11 +70,13 @@ class FactoredPosterior:
         tables: of the tasks.
         log_probabilities: ``[task, factor, combination]``, normalised.
         log_evidence: ``[task]``.
+        choices: ``[combination, kind]``, how many edges of each kind each combination has.
     """
 
     tables: FactorTables
     log_probabilities: Float[Tensor, "task factor combination"]
     log_evidence: Float[Tensor, "task"]
+    choices: Float[Tensor, "combination kind"]
 
     def best(self) -> Structures:
         """The most probable structure of each task."""
@@ -96,7 +98,7 @@ class FactoredPosterior:
 
     def usage(self) -> Float[Tensor, "kind"]:
         """How often each kind is on an edge."""
-        return self.marginals().sum((0, 1))
+        return (self.log_probabilities.exp() @ self.choices).sum((0, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,11 +129,11 @@ class EnumeratedPosterior:
         """The probability of each kind on each slot."""
         probabilities = self.log_probabilities.exp()
         kinds = [(self.structures == kind).float() for kind in range(int(self.structures.max()) + 1)]
-        return torch.stack([probabilities @ on_slot for on_slot in kinds], 2)
+        return torch.stack([probabilities @ on_slot.double() for on_slot in kinds], 2).float()
 
     def usage(self) -> Float[Tensor, "choice"]:
         """How often each of the prior's choices was made."""
-        return (self.log_probabilities.exp() @ self.choices).sum(0)
+        return (self.log_probabilities.exp() @ self.choices.double()).sum(0).float()
 
 
 def enumerated(
@@ -144,9 +146,9 @@ def enumerated(
     """The posterior over graphs that are all listed: ``log p = log_prior - loss / temperature``, by look-ups."""
     combinations = tables.combinations_of(structures)
     losses = sum(tables.energies[:, factor, combinations[:, factor]] for factor in range(combinations.shape[1]))
-    scores = log_prior - torch.as_tensor(losses) / temperature
+    scores = log_prior.double() - torch.as_tensor(losses).double() / temperature
     log_evidence = torch.logsumexp(scores, 1)
-    return EnumeratedPosterior(structures, scores - log_evidence[:, None], log_evidence, choices)
+    return EnumeratedPosterior(structures, scores - log_evidence[:, None], log_evidence.float(), choices)
 
 
 def combination_kinds(tables: FactorTables) -> Int[Tensor, "combination width"]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bouncegrad.model import Reading
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior
 from bouncegrad.types import FactorTables
 
 READING_TEMPERATURES = tuple(2 ** (step / 2) for step in range(15))
 """From 1 to 128 in factors of the square root of 2."""
+
+ABOUT = 0.02
+"""Nats per scene that make no difference between two temperatures."""
 
 HOTTEST = 1e6
 """Where energies of any sane model have lost their say."""
@@ -55,21 +58,6 @@ def foretold(prior: GraphPrior, early: FactorTables, late: FactorTables, tempera
     return together - first - second
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How to read graphs off a model.
-
-    Attributes:
-        prior: the name of the prior with the largest evidence.
-        temperature: at which posteriors are read, for all priors alike.
-        evidence: name -> mean log evidence of held-out scenes at that temperature, nats per scene.
-    """
-
-    prior: str
-    temperature: float
-    evidence: Mapping[str, float]
-
-
 def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables) -> Reading:
     """Choose prior and temperature on held-out scenes, without labels.
 
@@ -79,8 +67,11 @@ def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: Fact
     temperature = max(_best_temperature(prior, early, late) for prior in priors.values())
     both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
     evidence = {n: float(p.posterior(both, temperature).log_evidence.mean()) for n, p in priors.items()}
-    return Reading(max(evidence, key=lambda name: evidence[name]), temperature, evidence)
+    weights = {name: prior.log_weights.tolist() for name, prior in priors.items()}
+    return Reading(max(evidence, key=lambda name: evidence[name]), temperature, evidence, weights)
 
 
 def _best_temperature(prior: GraphPrior, early: FactorTables, late: FactorTables) -> float:
-    return max(READING_TEMPERATURES, key=lambda t: float(foretold(prior, early, late, t).mean()))
+    """The coolest of those that foretell about as much as the best one."""
+    nats = [float(foretold(prior, early, late, temperature).mean()) for temperature in READING_TEMPERATURES]
+    return next(t for t, found in zip(READING_TEMPERATURES, nats, strict=True) if found >= max(nats) - ABOUT)
