@@ -30,7 +30,7 @@ class NoiseConfig:
     """
 
     scale: Literal["none", "learned"] = "learned"
-    degrees_of_freedom: float | None = None
+    degrees_of_freedom: float | None = 4.0
     hidden: int = 32
 
     def __post_init__(self) -> None:

@@ -127,10 +127,10 @@ class NodeClasses:
     def posterior(self, tables: FactorTables, temperature: float) -> EnumeratedPosterior:
         """Over all maps and all classes of all entities."""
         shape = (self.layout.num_entities, self.layout.num_edge_kinds, self.num_classes)
-        structures, choices = _class_graphs(*shape)
+        structures, choices, same = _class_graphs(*shape)
         num_labelings = len(structures) // len(self.log_weights)
         log_prior = choices @ self.log_weights - math.log(num_labelings)
-        return enumerated(structures, log_prior, choices, tables, temperature)
+        return enumerated(structures, log_prior, choices, tables, temperature, same)
 
     def reweighted(self, log_weights: Float[Tensor, "map"]) -> NodeClasses:
         """The same belief with other weights of the maps."""
@@ -162,11 +162,11 @@ def _symmetric_graphs(num_entities: int, num_kinds: int) -> tuple[Structures, Fl
 @lru_cache(maxsize=8)
 def _class_graphs(
     num_entities: int, num_kinds: int, num_classes: int
-) -> tuple[Int[Tensor, "graph slot"], Float[Tensor, "graph map"]]:
-    """The structures of all maps times all labelings, and a one-hot of each one's map."""
+) -> tuple[Int[Tensor, "graph slot"], Float[Tensor, "graph map"], Int[Tensor, "graph"]]:
+    """The structures of all maps times all labelings, a one-hot of each one's map, and which of them are the same."""
     maps = torch.tensor(list(product(range(num_kinds), repeat=num_classes**2)))
     labels = torch.tensor(list(product(range(num_classes), repeat=num_entities)))
     pairs = labels[:, :, None] * num_classes + labels[:, senders_of(num_entities)]
-    structures = maps[:, pairs.flatten(1)]
+    structures = maps[:, pairs.flatten(1)].flatten(0, 1)
     choices = torch.eye(len(maps)).repeat_interleave(len(labels), 0)
-    return structures.flatten(0, 1), choices
+    return structures, choices, torch.unique(structures, dim=0, return_inverse=True)[1]

@@ -106,20 +106,26 @@ class EnumeratedPosterior:
     """All graphs that the prior allows, one by one.
 
     Attributes:
-        structures: ``[graph, slot]``.
+        structures: ``[graph, slot]``; one may stand there more than once, where the prior has several reasons for it.
+        same: ``[graph]``, one number for all places where the same structure stands; None where all differ.
         log_probabilities: ``[task, graph]``, normalised.
         log_evidence: ``[task]``.
         choices: ``[graph, choice]``, how often each graph makes each of the prior's choices.
     """
 
     structures: Int[Tensor, "graph slot"]
+    same: Int[Tensor, "graph"] | None
     log_probabilities: Float[Tensor, "task graph"]
     log_evidence: Float[Tensor, "task"]
     choices: Float[Tensor, "graph choice"]
 
     def best(self) -> Structures:
-        """The most probable structure of each task."""
-        return self.structures[self.log_probabilities.argmax(1)]
+        """The most probable structure of each task, all reasons for it counted."""
+        if self.same is None:
+            return self.structures[self.log_probabilities.argmax(1)]
+        probabilities = self.log_probabilities.exp()
+        total = torch.zeros_like(probabilities).index_add(1, self.same, probabilities)
+        return self.structures[total[:, self.same].argmax(1)]
 
     def draw(self, generator: Generator) -> Structures:
         """One exact sample for each task."""
@@ -142,13 +148,14 @@ def enumerated(
     choices: Float[Tensor, "graph choice"],
     tables: FactorTables,
     temperature: float,
+    same: Int[Tensor, "graph"] | None = None,
 ) -> EnumeratedPosterior:
     """The posterior over graphs that are all listed: ``log p = log_prior - loss / temperature``, by look-ups."""
     combinations = tables.combinations_of(structures)
     losses = sum(tables.energies[:, factor, combinations[:, factor]] for factor in range(combinations.shape[1]))
     scores = log_prior.double() - torch.as_tensor(losses).double() / temperature
     log_evidence = torch.logsumexp(scores, 1)
-    return EnumeratedPosterior(structures, scores - log_evidence[:, None], log_evidence.float(), choices)
+    return EnumeratedPosterior(structures, same, scores - log_evidence[:, None], log_evidence.float(), choices)
 
 
 def combination_kinds(tables: FactorTables) -> Int[Tensor, "combination width"]:
