@@ -100,6 +100,21 @@ class GraphNetwork(nn.Module):
         self.skip_bias.copy_(solution[-1])
         self.unit.copy_(residuals.std(0).clamp_min(1e-6))
 
+    @torch.no_grad()
+    def fix_gauge(self, states: Float[Tensor, "node *batch feature"], graph: SuperGraph) -> None:
+        """Let messages be zero on average, over all pairs and kinds; the node modules take over what they lose.
+
+        Under the superposed update a constant can hide in all messages and be undone by the state term. Nothing shows
+        it while every node has the same number of senders, and nothing works at another number. Only superposed
+        networks on graphs of one in-degree need this, and only they are changed; their predictions there are not.
+        """
+        if self.config.update != "superposed" or not graph.in_degree or self.config.message_steps > 1:
+            return
+        inputs = self.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
+        shift = self.edge_modules.every_kind(inputs).flatten(0, -2).mean(0)
+        self.edge_modules.biases[-1].sub_(shift)
+        self.node_modules.biases[-1].add_(graph.in_degree * shift)
+
     def edge_inputs(self, receivers: Tensor, senders: Tensor) -> Tensor:
         """What edge modules see of two states ``[..., feature]``."""
         return senders - receivers if self.config.inputs == "relative" else torch.cat([receivers, senders], -1)

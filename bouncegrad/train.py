@@ -248,6 +248,7 @@ class BounceGrad:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.load_state_dict(self.best_weights)
+        best.network.fix_gauge(self.held_out[0].states, self.held_out[0].graph)
         best.reading = self._reading(best)
         return best.eval()
 

@@ -89,6 +89,21 @@ def test_superposed_messages_add_up():
 
 
 @torch.no_grad()
+def test_the_gauge_is_fixed_without_changing_predictions():
+    """A constant that hides in the messages is moved out; at another number of senders only that tells."""
+    graph, made = super_graph(torch.ones(3, 4, dtype=torch.bool)), network(NetworkConfig(hidden=6))
+    states, structures = states_of(graph, 5), Layout(4, 2).random(3, generator(1))
+    before = made.rollout(states, graph, structures, 2)
+    made.edge_modules.biases[-1].add_(0.7)
+    made.node_modules.biases[-1].sub_(3 * 0.7)
+    made.fix_gauge(states, graph)
+    torch.testing.assert_close(made.rollout(states, graph, structures, 2), before, rtol=1e-4, atol=1e-4)
+    inputs = made.edge_inputs(states[graph.receivers], states[graph.senders])
+    mean = made.edge_modules.every_kind(inputs).flatten(0, -2).mean(0)
+    torch.testing.assert_close(mean, torch.zeros(4), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
 def test_two_rounds_of_messages_reach_further():
     """An entity that acts only through another one needs two rounds to be felt within one step."""
     graph = super_graph(torch.ones(1, 3, dtype=torch.bool))
