@@ -26,6 +26,10 @@ HEAT_STEPS = 10_000
 MARGIN = 0.5
 """Nats per scene by which another prior must be better before the bounce turns to it."""
 
+UNDECIDED = 0.5
+"""Share of the entropy at which priors are compared, however cold the search is: energies of modules that are not quite
+right are too sure of themselves, and at temperature 1 their errors speak for the prior that forbids least."""
+
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class BounceConfig:
@@ -36,7 +40,7 @@ class BounceConfig:
             makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true
             relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
-            the one with the most evidence at the temperature of the moment.
+            the one with the most evidence, read at a temperature that leaves much undecided.
         heat: "entropy": as hot as it takes to leave the structures undecided to a falling degree, whatever the unit of
             the energies (exact search only); "scheduled": falls geometrically from hottest to coolest; "steered": the
             share of worse moves that are accepted follows ``exp(-5 progress)`` (Alet et al. 2019), for searches that
@@ -182,7 +186,7 @@ class TableBounce:
         prior = self.priors[self.chosen]
         temperature = self._temperature(prior, tables, progress)
         drawn = prior.posterior(tables, temperature).draw(generator)
-        self._remember(tables, temperature)
+        self._remember(tables, max(temperature, temperature_of_entropy(prior, tables, UNDECIDED)))
         return Bounced(drawn, (drawn != structures).any(1), temperature, self.chosen)
 
     def finish_pass(self) -> None:

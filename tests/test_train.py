@@ -114,7 +114,7 @@ def test_the_best_pass_is_kept():
         weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
         losses.append(report.held_out)
     best = weights[losses.index(min(losses))]
-    assert all(torch.equal(value, best[name]) for name, value in trainer.best_model().state_dict().items())
+    assert all(torch.equal(value, best[name]) for name, value in trainer.best_weights.items())
 
 
 def test_scenes_with_fewer_entities_train_beside_others():

@@ -1,0 +1,88 @@
+"""The bounce on tables: how hot it is, and what it believes."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from bouncegrad import bounce
+from bouncegrad.bounce import BounceConfig, TableBounce
+from bouncegrad.graphs import Layout, to_matrix, to_slots
+from bouncegrad.priors.temper import mean_entropy
+from bouncegrad.types import FactorTables
+
+LAYOUT = Layout(5, 2)
+NO_TARGET: Any = (None, None, None)
+"""The tables are given: nothing is computed from a model."""
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def symmetric_graphs(num_tasks: int) -> torch.Tensor:
+    below = (torch.rand(num_tasks, 5, 5, generator=generator(3)) < 0.5).tril(-1)
+    return to_slots((below | below.mT).long())
+
+
+def tables_of(graphs: torch.Tensor, cost: float, noise: float) -> FactorTables:
+    """Every wrong edge costs ``cost``; every entry is off by ``noise``."""
+    blank = FactorTables(torch.zeros(len(graphs), 5, 16), LAYOUT.receiver_slots, LAYOUT.receiver_kinds)
+    kinds = torch.arange(16)[:, None] // blank.radix() % 2
+    wrong = (kinds != graphs[:, LAYOUT.receiver_slots][:, :, None]).sum(-1)
+    energies = cost * wrong + noise * torch.randn(wrong.shape, generator=generator(4))
+    return FactorTables(energies, blank.slots, blank.num_kinds)
+
+
+def search(monkeypatch, tables: FactorTables, config: BounceConfig, progress: float, num_passes: int = 1):
+    """Passes of one batch whose tables are given."""
+    monkeypatch.setattr(bounce, "receiver_tables", lambda *target: tables)
+    made = TableBounce(config, LAYOUT)
+    structures = LAYOUT.random(len(tables.energies), generator(1))
+    for _ in range(num_passes):
+        found = made.search(NO_TARGET, structures, progress, generator(2))
+        structures = found.structures
+        made.finish_pass()
+    return made, found
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e4])
+@pytest.mark.parametrize("progress", [0.0, 0.35, 0.7])
+def test_the_entropy_falls_whatever_the_unit(monkeypatch, unit: float, progress: float):
+    tables = tables_of(symmetric_graphs(40), 30 * unit, 10 * unit)
+    made, found = search(monkeypatch, tables, BounceConfig(prior="symmetric"), progress)
+    left = mean_entropy(made.priors["symmetric"].posterior(tables, found.temperature))
+    assert left == pytest.approx(0.9 * (1 - progress / 0.7), abs=0.03)
+
+
+def test_a_cold_bounce_finds_the_graphs(monkeypatch):
+    graphs = symmetric_graphs(40)
+    found = search(monkeypatch, tables_of(graphs, 30, 10), BounceConfig(), 1.0)[1]
+    assert torch.equal(found.structures, graphs)
+    assert found.temperature == 1
+
+
+def test_evidence_turns_to_independent_edges_where_graphs_are_directed(monkeypatch):
+    graphs = LAYOUT.random(60, generator(5))
+    made, found = search(monkeypatch, tables_of(graphs, 30, 10), BounceConfig(), 0.3, num_passes=3)
+    assert made.chosen == "none"
+    assert (to_matrix(graphs, 5) != to_matrix(graphs, 5).mT).any()
+    assert found.prior == "none"
+
+
+@pytest.mark.parametrize("progress", [0.3, 1.0])
+def test_errors_of_sure_modules_do_not_speak_for_the_weakest_belief(monkeypatch, progress: float):
+    """Symmetric graphs under energies that are wrong by hundreds of nats here and there, hot or cold."""
+    tables = tables_of(symmetric_graphs(100), 250, 300)
+    made, _ = search(monkeypatch, tables, BounceConfig(), progress, num_passes=3)
+    assert made.chosen == "symmetric"
+    cold = {name: float(p.posterior(tables, 1.0).log_evidence.mean()) for name, p in made.priors.items()}
+    assert cold["none"] > cold["symmetric"], "at temperature 1 the wrong belief would have won"
+
+
+def test_memory_survives(monkeypatch):
+    made, _ = search(monkeypatch, tables_of(LAYOUT.random(60, generator(5)), 30, 10), BounceConfig(), 0.3, 3)
+    other = TableBounce(BounceConfig(), LAYOUT)
+    other.load_state(made.state())
+    assert other.state() == made.state()
+    assert other.chosen == "none"
