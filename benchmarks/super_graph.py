@@ -1,6 +1,6 @@
 """One pass of search and gradient over many tasks as one super-graph, beside the same tasks one by one.
 
-Prints one line of JSON for each shape. Packing is not timed, for neither: it would flatter the super-graph.
+Prints one line of JSON for each shape. A pass packs its scenes, searches once, and adds the gradient.
 Run from the root of the project: ``OMP_NUM_THREADS=1 python -m benchmarks.super_graph``.
 """
 
@@ -22,6 +22,7 @@ from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.search.kernels import exact, metropolis
 from bouncegrad.search.proposals import node_block
 from bouncegrad.simulate import Springs, simulate
+from bouncegrad.train import TrainingConfig
 from bouncegrad.types import Kernel, LossFn, Structures
 
 SHAPES = {"paper": "annealing", "fast": "fast"}
@@ -36,14 +37,25 @@ class Tasks:
 
     model: Model
     kernel: Kernel
-    batch: Batch
-    stretches: Windows
+    scenes: Scenes
+    training: TrainingConfig
     structures: Structures
 
     @property
+    def batch(self) -> Batch:
+        return pack(self.model, self.scenes)
+
+    @property
+    def stretches(self) -> Windows:
+        return windows(self.batch, self.training.horizon, self.training.stride)
+
+    def target_of(self, batch: Batch, stretches: Windows) -> LossFn:
+        tables = stretches.targets.shape[2] == 1
+        return (receiver_tables if tables else loss_fn)(self.model, batch, stretches)
+
+    @property
     def target(self) -> LossFn:
-        tables = self.stretches.targets.shape[2] == 1
-        return (receiver_tables if tables else loss_fn)(self.model, self.batch, self.stretches)
+        return self.target_of(self.batch, self.stretches)
 
     def loss(self) -> Tensor:
         """Of all tasks together, with a gradient."""
@@ -51,9 +63,11 @@ class Tasks:
 
     def run(self, generator: Generator) -> None:
         """Search once, then add the gradient under what was found."""
-        target = self.target
+        batch = self.batch
+        stretches = windows(batch, self.training.horizon, self.training.stride)
+        target = self.target_of(batch, stretches)
         state, _ = self.kernel.step(self.kernel.init(self.structures, target, 1.0), target, generator)
-        receiver_energies(self.model, self.batch, self.stretches, state.structures).sum().backward()
+        receiver_energies(self.model, batch, stretches, state.structures).sum().backward()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +85,11 @@ def some_scenes(num_tasks: int) -> Scenes:
 
 def tasks_of(model: Model, recipe: str, scenes: Scenes, structures: Structures) -> Tasks:
     chosen, layout = RECIPES[recipe], model.layout(NUM_ENTITIES)
-    batch = pack(model, scenes)
     searches = {
         "exact": exact(layout.num_kinds),
         "metropolis": metropolis(node_block(layout.receiver_slots, layout.num_kinds)),
     }
-    stretches = windows(batch, chosen.training.horizon, chosen.training.stride)
-    return Tasks(model, searches[chosen.training.bounce.search], batch, stretches, structures)
+    return Tasks(model, searches[chosen.training.bounce.search], scenes, chosen.training, structures)
 
 
 def together_and_alone(recipe: str, num_tasks: int) -> tuple[Tasks, list[Tasks]]:
