@@ -26,9 +26,9 @@ HEAT_STEPS = 10_000
 MARGIN = 0.5
 """Nats per scene by which another prior must be better before the bounce turns to it."""
 
-UNDECIDED = 0.5
-"""Share of the entropy at which priors are compared, however cold the search is: energies of modules that are not quite
-right are too sure of themselves, and at temperature 1 their errors speak for the prior that forbids least."""
+UNDECIDED = 0.9
+"""Share of the cooling during which priors are compared. Later the prior stays: energies of modules that are not quite
+right are too sure of themselves, and near temperature 1 their errors speak for the prior that forbids least."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -40,7 +40,7 @@ class BounceConfig:
             makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true
             relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
-            the one with the most evidence, read at a temperature that leaves much undecided.
+            the one with the most evidence at the temperature of the moment, as long as much is undecided.
         heat: "entropy": as hot as it takes to leave the structures undecided to a falling degree, whatever the unit of
             the energies (exact search only); "scheduled": falls geometrically from hottest to coolest; "steered": the
             share of worse moves that are accepted follows ``exp(-5 progress)`` (Alet et al. 2019), for searches that
@@ -186,7 +186,7 @@ class TableBounce:
         prior = self.priors[self.chosen]
         temperature = self._temperature(prior, tables, progress)
         drawn = prior.posterior(tables, temperature).draw(generator)
-        self._remember(tables, max(temperature, temperature_of_entropy(prior, tables, UNDECIDED)))
+        self._remember(tables, temperature, choosing=progress < UNDECIDED * self.config.cooling)
         return Bounced(drawn, (drawn != structures).any(1), temperature, self.chosen)
 
     def finish_pass(self) -> None:
@@ -214,11 +214,11 @@ class TableBounce:
         share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
         return temperature_of_entropy(prior, tables, share, self.config.coolest)
 
-    def _remember(self, tables: FactorTables, temperature: float) -> None:
+    def _remember(self, tables: FactorTables, temperature: float, *, choosing: bool) -> None:
         self.num_tasks += len(tables.energies)
         for name, prior in self.priors.items():
             posterior = prior.posterior(tables, temperature)
-            self.evidence[name] += float(posterior.log_evidence.sum())
+            self.evidence[name] += float(posterior.log_evidence.sum()) if choosing else 0.0
             self.usage[name] = self.usage[name] + posterior.usage()
 
     def _forget(self) -> None:
