@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from bouncegrad.evaluate import loss_fn, receiver_tables
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, Model, Windows
-from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
+from bouncegrad.priors import PRIORS, GraphPosterior, GraphPrior, learned, priors_for
 from bouncegrad.priors.temper import temperature_of_entropy
 from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
@@ -183,10 +183,10 @@ class TableBounce:
     ) -> Bounced:
         """Draw a graph for each scene from the posterior under the chosen prior."""
         tables = receiver_tables(*target)
-        prior = self.priors[self.chosen]
-        temperature = self._temperature(prior, tables, progress)
-        drawn = prior.posterior(tables, temperature).draw(generator)
-        self._remember(tables, temperature, choosing=progress < UNDECIDED * self.config.cooling)
+        temperature = self._temperature(self.priors[self.chosen], tables, progress)
+        posteriors = {name: prior.posterior(tables, temperature) for name, prior in self.priors.items()}
+        drawn = posteriors[self.chosen].draw(generator)
+        self._remember(posteriors, len(drawn), choosing=progress < UNDECIDED * self.config.cooling)
         return Bounced(drawn, (drawn != structures).any(1), temperature, self.chosen)
 
     def finish_pass(self) -> None:
@@ -214,10 +214,9 @@ class TableBounce:
         share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
         return temperature_of_entropy(prior, tables, share, self.config.coolest)
 
-    def _remember(self, tables: FactorTables, temperature: float, *, choosing: bool) -> None:
-        self.num_tasks += len(tables.energies)
-        for name, prior in self.priors.items():
-            posterior = prior.posterior(tables, temperature)
+    def _remember(self, posteriors: Mapping[str, GraphPosterior], num_tasks: int, *, choosing: bool) -> None:
+        self.num_tasks += num_tasks
+        for name, posterior in posteriors.items():
             self.evidence[name] += float(posterior.log_evidence.sum()) if choosing else 0.0
             self.usage[name] = self.usage[name] + posterior.usage()
 

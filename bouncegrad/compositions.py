@@ -110,10 +110,14 @@ class GraphNetwork(nn.Module):
         """
         if self.config.update != "superposed" or not graph.in_degree or self.config.message_steps > 1:
             return
-        inputs = self.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
+        inputs = self.inputs_on(graph, states)
         shift = self.edge_modules.every_kind(inputs).flatten(0, -2).mean(0)
         self.edge_modules.biases[-1].sub_(shift)
         self.node_modules.biases[-1].add_(graph.in_degree * shift)
+
+    def inputs_on(self, graph: SuperGraph, states: Float[Tensor, "node *batch feature"]) -> Tensor:
+        """What the edge module on each edge of a graph sees: ``[edge, ..., input]``."""
+        return self.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
 
     def edge_inputs(self, receivers: Tensor, senders: Tensor) -> Tensor:
         """What edge modules see of two states ``[..., feature]``."""
@@ -141,7 +145,7 @@ class GraphNetwork(nn.Module):
     def step(self, states: Tensor, graph: SuperGraph, edge_kinds: Tensor, node_kinds: Tensor) -> Tensor:
         """One time step of all nodes: ``[node, ..., feature]`` to the same."""
         for _ in range(self.config.message_steps):
-            inputs = self.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
+            inputs = self.inputs_on(graph, states)
             incoming = graph.incoming(self.edge_modules(inputs, edge_kinds))
             states = self.update(states, incoming, node_kinds)
         return states

@@ -100,7 +100,7 @@ def _incoming_messages(
     model: Model, graph: SuperGraph, states: Float[Tensor, "node start feature"]
 ) -> Float[Tensor, "node neighbour_kind start message"]:
     """Every message under every kind, arranged by receiver; zeros from absent senders."""
-    inputs = model.network.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
+    inputs = model.network.inputs_on(graph, states)
     messages = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
     width = graph.present.shape[1] - 1
     if graph.in_degree == width:

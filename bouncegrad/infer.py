@@ -230,8 +230,7 @@ def weakest_kind(model: Model, scenes: Scenes) -> int | None:
     strongest kind do. A constant message is no action: the state term can take it over.
     """
     batch = pack(model, scenes.at(range(min(50, scenes.num_scenes))))
-    states, graph = batch.states, batch.graph
-    inputs = model.network.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
+    inputs = model.network.inputs_on(batch.graph, batch.states)
     spread = model.network.edge_modules.every_kind(inputs).flatten(1, -2).std(1).square().sum(1).sqrt()
     weakest = int(spread.argmin())
     return weakest if spread[weakest] < 0.1 * spread.max() else None
