@@ -13,7 +13,7 @@ from bouncegrad.evaluate import loss_fn, receiver_tables
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.priors import PRIORS, GraphPosterior, GraphPrior, learned, priors_for
-from bouncegrad.priors.temper import temperature_of_entropy
+from bouncegrad.priors.temper import READING_TEMPERATURES, reading_of, temperature_of_entropy
 from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
 from bouncegrad.search.proposals import node_block
@@ -24,11 +24,7 @@ HEAT_STEPS = 10_000
 """Resolution of the temperature's schedule over a training."""
 
 MARGIN = 0.5
-"""Nats per scene by which another prior must be better before the bounce turns to it."""
-
-UNDECIDED = 0.9
-"""Share of the cooling during which priors are compared. Later the prior stays: energies of modules that are not quite
-right are too sure of themselves, and near temperature 1 their errors speak for the prior that forbids least."""
+"""Nats per held-out scene by which another prior must be better before the bounce turns to it."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -40,7 +36,8 @@ class BounceConfig:
             makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true
             relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
-            the one with the most evidence at the temperature of the moment, as long as much is undecided.
+            the one with the most evidence on held-out scenes, at the temperature at which their early samples foretell
+            the late ones best.
         heat: "entropy": as hot as it takes to leave the structures undecided to a falling degree, whatever the unit of
             the energies (exact search only); "scheduled": falls geometrically from hottest to coolest; "steered": the
             share of worse moves that are accepted follows ``exp(-5 progress)`` (Alet et al. 2019), for searches that
@@ -97,8 +94,8 @@ class Bounce(Protocol):
         """Search the structures of one batch."""
         ...
 
-    def finish_pass(self) -> None:
-        """Learn from the pass that ends."""
+    def finish_pass(self, held_out: tuple[FactorTables, FactorTables] | None) -> None:
+        """Learn from the pass that ends; ``held_out``: tables of held-out scenes, of their early and late samples."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -148,7 +145,7 @@ class KernelBounce:
             self.heat = acceptance_steered(share, self.config.hottest).next(self.heat, info)
         return Bounced(state.structures, info.changed, temperature, "none")
 
-    def finish_pass(self) -> None:
+    def finish_pass(self, held_out: tuple[FactorTables, FactorTables] | None) -> None:
         """Nothing to learn."""
 
     def state(self) -> dict[str, Any]:
@@ -176,6 +173,7 @@ class TableBounce:
         named = {config.prior: PRIORS[config.prior](layout)} if config.prior != "auto" else priors_for(layout)
         self.priors: dict[str, GraphPrior] = named
         self.chosen = "symmetric" if "symmetric" in named else next(iter(named))
+        self.temperature: float | None = None
         self._forget()
 
     def search(
@@ -183,46 +181,47 @@ class TableBounce:
     ) -> Bounced:
         """Draw a graph for each scene from the posterior under the chosen prior."""
         tables = receiver_tables(*target)
-        temperature = self._temperature(self.priors[self.chosen], tables, progress)
-        posteriors = {name: prior.posterior(tables, temperature) for name, prior in self.priors.items()}
-        drawn = posteriors[self.chosen].draw(generator)
-        self._remember(posteriors, len(drawn), choosing=progress < UNDECIDED * self.config.cooling)
-        return Bounced(drawn, (drawn != structures).any(1), temperature, self.chosen)
+        self.temperature = self._next_temperature(tables, progress)
+        posterior = self.priors[self.chosen].posterior(tables, self.temperature)
+        drawn = posterior.draw(generator)
+        self._remember(tables, posterior)
+        return Bounced(drawn, (drawn != structures).any(1), self.temperature, self.chosen)
 
-    def finish_pass(self) -> None:
-        """Turn to the prior with the most evidence, if it is clearly better; learn every prior's weights."""
-        best = max(self.evidence, key=lambda name: self.evidence[name])
-        if self.evidence[best] > self.evidence[self.chosen] + MARGIN * self.num_tasks:
-            self.chosen = best
+    def finish_pass(self, held_out: tuple[FactorTables, FactorTables] | None) -> None:
+        """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
         self.priors = {name: learned(prior, self.usage[name]) for name, prior in self.priors.items()}
+        if held_out is not None and len(self.priors) > 1:
+            evidence = reading_of(self.priors, *held_out, READING_TEMPERATURES[::2]).evidence
+            best = max(evidence, key=lambda name: evidence[name])
+            if evidence[best] > evidence[self.chosen] + MARGIN:
+                self.chosen = best
         self._forget()
 
     def state(self) -> dict[str, Any]:
-        """Chosen prior and weights."""
+        """Chosen prior, temperature and weights."""
         weights = {name: prior.log_weights.tolist() for name, prior in self.priors.items()}
-        return {"chosen": self.chosen, "weights": weights}
+        return {"chosen": self.chosen, "temperature": self.temperature, "weights": weights}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` returned."""
-        self.chosen = state["chosen"]
+        self.chosen, self.temperature = state["chosen"], state["temperature"]
         weights = {name: torch.tensor(values) for name, values in state["weights"].items()}
         self.priors = {name: prior.reweighted(weights[name]) for name, prior in self.priors.items()}
 
-    def _temperature(self, prior: GraphPrior, tables: FactorTables, progress: float) -> float:
+    def _next_temperature(self, tables: FactorTables, progress: float) -> float:
         if self.config.heat != "entropy":
             return scheduled_temperature(self.config, progress)
         share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
-        return temperature_of_entropy(prior, tables, share, self.config.coolest)
+        return temperature_of_entropy(
+            self.priors[self.chosen], tables, share, self.config.coolest, guess=self.temperature
+        )
 
-    def _remember(self, posteriors: Mapping[str, GraphPosterior], num_tasks: int, *, choosing: bool) -> None:
-        self.num_tasks += num_tasks
-        for name, posterior in posteriors.items():
-            self.evidence[name] += float(posterior.log_evidence.sum()) if choosing else 0.0
-            self.usage[name] = self.usage[name] + posterior.usage()
+    def _remember(self, tables: FactorTables, posterior: GraphPosterior) -> None:
+        for name, prior in self.priors.items():
+            found = posterior if name == self.chosen else prior.posterior(tables, self.temperature)
+            self.usage[name] = self.usage[name] + found.usage()
 
     def _forget(self) -> None:
-        self.num_tasks = 0
-        self.evidence = dict.fromkeys(self.priors, 0.0)
         self.usage = {name: torch.zeros_like(prior.log_weights) for name, prior in self.priors.items()}
 
 

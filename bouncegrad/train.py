@@ -16,18 +16,19 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.evaluate import tables_of, training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Batch, Model, ModelConfig, Reading, Windows, pack, some_starts, windows
+from bouncegrad.model import Batch, Model, ModelConfig, Reading, Windows, pack, part_of, some_starts, windows
 from bouncegrad.priors import priors_for
 from bouncegrad.priors.temper import reading_of
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
 from bouncegrad.settings import check_settings, is_positive
-from bouncegrad.types import Structures
+from bouncegrad.types import FactorTables, Structures
 
 EXACT_LIMIT = 2**16
 """Joint assignments of one receiver's edges up to which training makes tables: N = 17 at two kinds."""
@@ -46,6 +47,10 @@ class TrainingConfig:
         stride: samples between the starts of those rollouts.
         starts: share of the starts that each batch is searched and learned on, drawn at random, at the start; grows
             geometrically to all of them while the search cools. Few samples cost little and leave much undecided.
+        starts_per_step: starts of each scene that one gradient step sees; the structures drawn for a batch pay for as
+            many steps as it takes to see all its starts once.
+        averaging: per gradient step, how much of the averaged modules stays. The averaged modules are those that
+            structures are drawn with, that are judged on held-out scenes, and that a fit returns; 0: no averaging.
         bounce: how structures are searched.
 
     Raises:
@@ -59,16 +64,20 @@ class TrainingConfig:
     horizon: int = 1
     stride: int = 1
     starts: float = 0.34
+    starts_per_step: int = 4
+    averaging: float = 0.995
     bounce: BounceConfig = field(default_factory=BounceConfig)
 
     def __post_init__(self) -> None:
         check_settings(
             self,
-            counts=("num_passes", "batch_size", "horizon", "stride"),
+            counts=("num_passes", "batch_size", "horizon", "stride", "starts_per_step"),
             positive=("learning_rate", "clip_norm"),
         )
         if not 0 < self.starts <= 1:
             raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must be a share, from 0 to below 1; got {self.averaging}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +137,12 @@ class BounceGrad:
         if model_config.network.skip:
             seen = whole.weights[:, :, 0] > 0
             self.model.network.fit_skip(whole.states[seen], whole.targets[:, :, 0][seen])
+        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
         self.layout = self.model.layout(scenes.num_entities)
         _check_search(config, model_config, self.layout)
         self.structures = self._initial_structures()
         self.bounce = make_bounce(config.bounce, self.layout)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, fused=True)
         self.num_passes_done = 0
         self.num_steps = 0
         self.best_score = math.inf
@@ -142,6 +152,11 @@ class BounceGrad:
         if self.config.bounce.search != "frozen":
             return self.layout.random(self.scenes.num_scenes, self.generator)
         return _true_structures(self.scenes, self.layout)
+
+    @property
+    def searched(self) -> Model:
+        """The averaged modules."""
+        return self.averaged.module
 
     @property
     def progress(self) -> float:
@@ -182,14 +197,15 @@ class BounceGrad:
                 break
             batch = pack(self.model, self.scenes.at(indices))
             stretches = self._stretches(batch, min(1.0, progress))
-            target = (self.model, batch, stretches)
+            target = (self.searched, batch, stretches)
             found = self.bounce.search(target, self.structures[indices], min(1.0, progress), self.generator)
             self.structures[indices] = found.structures
-            losses.append(self._grad(batch, stretches, found.structures, min(1.0, progress)))
+            losses += self._grad(batch, stretches, found.structures, min(1.0, progress))
             bounced.append(found)
         self.num_passes_done += 1
-        self.bounce.finish_pass()
-        return self._report(losses, bounced)
+        tables = self._held_out_tables()
+        self.bounce.finish_pass(tables)
+        return self._report(losses, bounced, tables)
 
     def _stretches(self, batch: Batch, progress: float) -> Windows:
         """A random part of a batch's windows, the larger the further the training is."""
@@ -198,7 +214,13 @@ class BounceGrad:
         share = self.config.starts ** (1 - cooled)
         return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
 
-    def _grad(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
+    def _grad(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> list[float]:
+        """Gradient steps on all starts, a few at a time; returns the loss of each."""
+        order = torch.randperm(stretches.states.shape[1], generator=self.generator)
+        parts = order.chunk(max(1, round(len(order) / self.config.starts_per_step)))
+        return [self._step(batch, part_of(stretches, part), structures, progress) for part in parts]
+
+    def _step(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
         warm = min(1.0, (self.num_steps + 1) / 20)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
@@ -207,14 +229,17 @@ class BounceGrad:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
+        self.averaged.update_parameters(self.model)
         self.num_steps += 1
         return loss.item()
 
-    def _report(self, losses: list[float], bounced: list[Bounced]) -> PassReport:
-        held_out = self._held_out_loss(losses)
+    def _report(
+        self, losses: list[float], bounced: list[Bounced], tables: tuple[FactorTables, FactorTables] | None
+    ) -> PassReport:
+        held_out = sum(losses) / len(losses) if tables is None else _least_loss(tables)
         if held_out <= self.best_score:
             self.best_score = held_out
-            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = {name: value.clone() for name, value in self.searched.state_dict().items()}
         return PassReport(
             number=self.num_passes_done,
             loss=sum(losses) / len(losses),
@@ -231,12 +256,15 @@ class BounceGrad:
         kinds = to_matrix(self.structures, self.scenes.num_entities)
         return match_relations(kinds, self.scenes.relations, self.scenes.present).accuracy
 
-    @torch.no_grad()
-    def _held_out_loss(self, losses: list[float]) -> float:
-        """Mean loss of the held-out scenes under the best structures; where no tables say these, the training loss."""
-        if self.config.bounce.search != "exact":
-            return sum(losses) / len(losses)
-        return float(tables_of(self.model, self.held_out).energies.amin(2).sum(1).mean())
+    def _held_out_tables(self, model: Model | None = None) -> tuple[FactorTables, FactorTables] | None:
+        """Of the first and the second half of the held-out samples; None where no tables can be made or halved."""
+        middle = (self.held_out[0].states.shape[1] - 1) // 2
+        if self.config.bounce.search != "exact" or middle < 1:
+            return None
+        early, late = slice(middle), slice(middle, None)
+        return tables_of(model or self.searched, self.held_out, early), tables_of(
+            model or self.searched, self.held_out, late
+        )
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
@@ -254,16 +282,16 @@ class BounceGrad:
 
     def _reading(self, model: Model) -> Reading:
         """Prior and temperature by the held-out scenes: the first half of their samples against the second."""
-        middle = (self.held_out[0].states.shape[1] - 1) // 2
-        if self.config.bounce.search != "exact" or model.scale is None or middle < 1:
+        tables = self._held_out_tables(model)
+        if tables is None or model.scale is None:
             return Reading()
-        early, late = (tables_of(model, self.held_out, part) for part in (slice(middle), slice(middle, None)))
         layout = self.model.layout(self.held_out[0].graph.present.shape[1])
-        return reading_of(priors_for(layout, self.bounce.state()["weights"]), early, late)
+        return reading_of(priors_for(layout, self.bounce.state()["weights"]), *tables)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         moments = self.optimizer.state_dict()["state"]
         tensors |= {f"optimizer.{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
@@ -284,6 +312,7 @@ class BounceGrad:
         """
         try:
             self.model.load_state_dict(_under("model.", tensors))
+            self.averaged.load_state_dict(_under("averaged.", tensors))
             self.best_weights = _under("best.", tensors)
             if tensors["structures"].shape != self.structures.shape:
                 raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
@@ -305,6 +334,12 @@ class BounceGrad:
             index, word = name.split(".")
             states.setdefault(int(index), {})[word] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+
+
+def _least_loss(tables: tuple[FactorTables, FactorTables]) -> float:
+    """Mean loss under the best structures of all samples."""
+    early, late = tables
+    return float((early.energies + late.energies).amin(2).sum(1).mean())
 
 
 def _parts(scenes: Scenes, size: int) -> Sequence[Tensor]:

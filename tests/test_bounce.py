@@ -25,24 +25,30 @@ def symmetric_graphs(num_tasks: int) -> torch.Tensor:
     return to_slots((below | below.mT).long())
 
 
-def tables_of(graphs: torch.Tensor, cost: float, noise: float) -> FactorTables:
+def tables_of(graphs: torch.Tensor, cost: float, noise: float, seed: int = 4) -> FactorTables:
     """Every wrong edge costs ``cost``; every entry is off by ``noise``."""
     blank = FactorTables(torch.zeros(len(graphs), 5, 16), LAYOUT.receiver_slots, LAYOUT.receiver_kinds)
     kinds = torch.arange(16)[:, None] // blank.radix() % 2
     wrong = (kinds != graphs[:, LAYOUT.receiver_slots][:, :, None]).sum(-1)
-    energies = cost * wrong + noise * torch.randn(wrong.shape, generator=generator(4))
+    energies = cost * wrong + noise * torch.randn(wrong.shape, generator=generator(seed))
     return FactorTables(energies, blank.slots, blank.num_kinds)
 
 
-def search(monkeypatch, tables: FactorTables, config: BounceConfig, progress: float, num_passes: int = 1):
-    """Passes of one batch whose tables are given."""
+def halves_of(graphs: torch.Tensor, cost: float, noise: float) -> tuple[FactorTables, FactorTables]:
+    return tables_of(graphs, cost, noise, 5), tables_of(graphs, cost, noise, 6)
+
+
+def search(
+    monkeypatch, tables: FactorTables, config: BounceConfig, progress: float, num_passes: int = 1, held_out: Any = None
+):
+    """Passes of one batch whose tables are given, as are those of the halves of held-out scenes."""
     monkeypatch.setattr(bounce, "receiver_tables", lambda *target: tables)
     made = TableBounce(config, LAYOUT)
     structures = LAYOUT.random(len(tables.energies), generator(1))
     for _ in range(num_passes):
         found = made.search(NO_TARGET, structures, progress, generator(2))
         structures = found.structures
-        made.finish_pass()
+        made.finish_pass(held_out)
     return made, found
 
 
@@ -64,7 +70,8 @@ def test_a_cold_bounce_finds_the_graphs(monkeypatch):
 
 def test_evidence_turns_to_independent_edges_where_graphs_are_directed(monkeypatch):
     graphs = LAYOUT.random(60, generator(5))
-    made, found = search(monkeypatch, tables_of(graphs, 30, 10), BounceConfig(), 0.3, num_passes=3)
+    held_out = halves_of(graphs, 15, 7)
+    made, found = search(monkeypatch, tables_of(graphs, 30, 10), BounceConfig(), 0.3, 3, held_out)
     assert made.chosen == "none"
     assert (to_matrix(graphs, 5) != to_matrix(graphs, 5).mT).any()
     assert found.prior == "none"
@@ -74,14 +81,16 @@ def test_evidence_turns_to_independent_edges_where_graphs_are_directed(monkeypat
 def test_errors_of_sure_modules_do_not_speak_for_the_weakest_belief(monkeypatch, progress: float):
     """Symmetric graphs under energies that are wrong by hundreds of nats here and there, hot or cold."""
     tables = tables_of(symmetric_graphs(100), 250, 300)
-    made, _ = search(monkeypatch, tables, BounceConfig(), progress, num_passes=3)
+    made, _ = search(monkeypatch, tables, BounceConfig(), progress, 3, halves_of(symmetric_graphs(100), 125, 212))
     assert made.chosen == "symmetric"
     cold = {name: float(p.posterior(tables, 1.0).log_evidence.mean()) for name, p in made.priors.items()}
     assert cold["none"] > cold["symmetric"], "at temperature 1 the wrong belief would have won"
 
 
 def test_memory_survives(monkeypatch):
-    made, _ = search(monkeypatch, tables_of(LAYOUT.random(60, generator(5)), 30, 10), BounceConfig(), 0.3, 3)
+    graphs = LAYOUT.random(60, generator(5))
+    tables = tables_of(graphs, 30, 10)
+    made, _ = search(monkeypatch, tables, BounceConfig(), 0.3, 3, halves_of(graphs, 15, 7))
     other = TableBounce(BounceConfig(), LAYOUT)
     other.load_state(made.state())
     assert other.state() == made.state()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,9 @@ READING_TEMPERATURES = tuple(2 ** (step / 2) for step in range(15))
 ABOUT = 0.02
 """Nats per scene that make no difference between two temperatures."""
 
+ABOUT_SHARE = 0.02
+"""Part of a share of the entropy that makes no difference."""
+
 HOTTEST = 1e6
 """Where energies of any sane model have lost their say."""
 
@@ -29,49 +33,90 @@ def mean_entropy(posterior: GraphPosterior) -> float:
     return float(-torch.xlogy(marginals, marginals).sum(-1).mean()) / math.log(max(2, marginals.shape[-1]))
 
 
-def temperature_of_entropy(prior: GraphPrior, tables: FactorTables, share: float, coolest: float = 1.0) -> float:
+def temperature_of_entropy(
+    prior: GraphPrior, tables: FactorTables, share: float, coolest: float = 1.0, guess: float | None = None
+) -> float:
     """The temperature at which the posterior's :func:`mean_entropy` is ``share``, but at least ``coolest``.
 
-    Entropy grows with temperature, so bisection of its logarithm finds it, to 2 %.
+    Entropy grows with temperature: from the guess outwards until it is enclosed, then bisection of the logarithm, to
+    two hundredths of the entropy or of the temperature. A good guess costs few evaluations.
     """
+
     low, high = math.log(coolest), math.log(HOTTEST)
-    if mean_entropy(prior.posterior(tables, coolest)) >= share:
+    if share <= 0:
         return coolest
+    middle, stride = (0.5 * (low + high), high) if guess is None else (min(max(math.log(guess), low), high), 0.1)
     while high - low > 0.02:
-        middle = 0.5 * (low + high)
-        if mean_entropy(prior.posterior(tables, math.exp(middle))) < share:
-            low = middle
-        else:
-            high = middle
-    return math.exp(high)
+        found = mean_entropy(prior.posterior(tables, math.exp(middle)))
+        if abs(found - share) < ABOUT_SHARE * share:
+            return math.exp(middle)
+        low, high = (middle, high) if found < share else (low, middle)
+        beyond = middle + stride if found < share else middle - stride
+        middle = beyond if low < beyond < high else 0.5 * (low + high)
+        stride *= 2
+    return math.exp(low)
 
 
-def foretold(prior: GraphPrior, early: FactorTables, late: FactorTables, temperature: float) -> Float[Tensor, "task"]:
-    """How much likelier the early samples of a scene make its late ones, in nats.
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """Log evidence of the early samples of scenes, of the late ones, and of both, under one prior and temperature.
 
-    ``log p(late | early) / p(late) = log Z(early + late) - log Z(early) - log Z(late)`` with ``Z`` the evidence at the
-    temperature. What normalises the likelihood of the samples cancels, so temperatures can be compared: too cold a
-    reading is sure of an early graph that the late samples contradict, too hot a one foretells nothing.
+    What normalises the likelihood of the samples cancels in all differences between priors or temperatures.
+
+    Attributes:
+        early: ``[task]``, nats.
+        late: ``[task]``.
+        both: ``[task]``.
     """
-    both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
-    together, first, second = (prior.posterior(tables, temperature).log_evidence for tables in (both, early, late))
-    return together - first - second
+
+    early: Float[Tensor, "task"]
+    late: Float[Tensor, "task"]
+    both: Float[Tensor, "task"]
+
+    @classmethod
+    def of(cls, prior: GraphPrior, early: FactorTables, late: FactorTables, temperature: float) -> Halves:
+        """Three posteriors of each task."""
+        both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
+        return cls(*(prior.posterior(tables, temperature).log_evidence for tables in (early, late, both)))
+
+    @property
+    def foretold(self) -> float:
+        """How much likelier one half makes the other: ``log p(late | early) / p(late)``, nats per scene.
+
+        Too cold a reading is sure of an early graph that the late samples contradict, too hot a one foretells nothing.
+        """
+        return float((self.both - self.early - self.late).mean())
+
+    @property
+    def predictive(self) -> float:
+        """How likely one half is, given the other: the mean of ``log p(late | early)`` and ``log p(early | late)``.
+
+        Unlike the evidence of all samples at once it leaves out what a belief costs before anything is seen: narrow
+        beliefs cannot win on scenes of which nothing is known yet.
+        """
+        return float((self.both - 0.5 * (self.early + self.late)).mean())
 
 
-def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables) -> Reading:
+def reading_of(
+    priors: Mapping[str, GraphPrior],
+    early: FactorTables,
+    late: FactorTables,
+    temperatures: Sequence[float] = READING_TEMPERATURES,
+) -> Reading:
     """Choose prior and temperature on held-out scenes, without labels.
 
-    The temperature is the one at which early samples foretell late ones best (:func:`foretold`), the hottest of all
-    priors' choices; the prior is the one with the largest evidence there, the weaker belief where they tie.
+    The temperature is the one at which one half of the samples foretells the other best, the hottest of all priors'
+    choices; the prior is the one with the largest predictive evidence there, the weaker belief where they tie.
     """
-    temperature = max(_best_temperature(prior, early, late) for prior in priors.values())
-    both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
-    evidence = {n: float(p.posterior(both, temperature).log_evidence.mean()) for n, p in priors.items()}
+    temperature = max(_best_temperature(prior, early, late, temperatures) for prior in priors.values())
+    evidence = {name: Halves.of(prior, early, late, temperature).predictive for name, prior in priors.items()}
     weights = {name: prior.log_weights.tolist() for name, prior in priors.items()}
     return Reading(max(evidence, key=lambda name: evidence[name]), temperature, evidence, weights)
 
 
-def _best_temperature(prior: GraphPrior, early: FactorTables, late: FactorTables) -> float:
+def _best_temperature(
+    prior: GraphPrior, early: FactorTables, late: FactorTables, temperatures: Sequence[float]
+) -> float:
     """The coolest of those that foretell about as much as the best one."""
-    nats = [float(foretold(prior, early, late, temperature).mean()) for temperature in READING_TEMPERATURES]
-    return next(t for t, found in zip(READING_TEMPERATURES, nats, strict=True) if found >= max(nats) - ABOUT)
+    nats = [Halves.of(prior, early, late, temperature).foretold for temperature in temperatures]
+    return next(t for t, found in zip(temperatures, nats, strict=True) if found >= max(nats) - ABOUT)
