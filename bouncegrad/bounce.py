@@ -191,7 +191,7 @@ class TableBounce:
         """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
         self.priors = {name: learned(prior, self.usage[name]) for name, prior in self.priors.items()}
         if held_out is not None and len(self.priors) > 1:
-            evidence = reading_of(self.priors, *held_out, READING_TEMPERATURES[::2]).evidence
+            evidence = reading_of(self.priors, *held_out, READING_TEMPERATURES[::4]).evidence
             best = max(evidence, key=lambda name: evidence[name])
             if evidence[best] > evidence[self.chosen] + MARGIN:
                 self.chosen = best

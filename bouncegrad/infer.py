@@ -99,7 +99,7 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
         if exact:
             tables = receiver_tables(model, batch, stretches)
             nats = nats_per_loss(model, stretches, tables.energies.amin(2).sum(1))
-            found = believed.posterior(tables, model.reading.temperature / nats)
+            found = believed.posterior(tables, model.reading.temperature_under(name) / nats)
             best = found.best()
             parts.append(Posterior(best, tables(best), found.marginals(), layout, name, found.log_evidence))
         else:
@@ -153,7 +153,7 @@ def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, gen
     kernel = best_so_far(gibbs(_pairs_of_slots(layout), layout.num_kinds))
     structures = layout.random(len(batch.graph.present), generator)
     losses = target(structures)
-    coolest = model.reading.temperature / nats_per_loss(model, stretches, losses)
+    coolest = model.reading.temperature_under("none") / nats_per_loss(model, stretches, losses)
     cooling = exponential(max(coolest, float(losses.std(correction=0))), coolest, SWEEPS[0] * layout.num_slots)
     state = kernel.init(structures, target, cooling(0))
     counts = torch.zeros(*structures.shape, max(layout.num_kinds))

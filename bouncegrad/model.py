@@ -34,8 +34,10 @@ class Reading:
 
     Attributes:
         prior: the name of the prior with the largest evidence.
-        temperature: at which posteriors are read, for all priors alike; above 1 where the noise model is too sure.
-        evidence: prior -> mean log evidence of the held-out scenes at that temperature, nats per scene.
+        temperature: at which the priors are compared; above 1 where the noise model is too sure.
+        evidence: prior -> how likely one half of the samples of a held-out scene is, given the other half, at that
+            temperature; nats per scene, up to a constant that all priors share.
+        temperatures: prior -> the temperature at which posteriors under it are read.
         weights: prior -> the log weights that it learned.
     """
 
@@ -43,6 +45,11 @@ class Reading:
     temperature: float = 1.0
     evidence: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+
+    def temperature_under(self, prior: str) -> float:
+        """The temperature at which posteriors under a prior are read."""
+        return self.temperatures.get(prior, self.temperature)
 
 
 class Model(nn.Module):

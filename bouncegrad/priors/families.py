@@ -53,11 +53,12 @@ class Independent:
         log_prior = self.log_weights.to(edges.device)[edges].sum(1)
         if self.max_senders is not None:
             log_prior = log_prior.masked_fill((edges > 0).sum(1) > self.max_senders, -math.inf)
-        log_prior = torch.log_softmax(log_prior, 0)
-        scores = log_prior - tables.energies / temperature
+        log_prior = torch.log_softmax(log_prior.double(), 0)
+        scores = log_prior - tables.energies.double() / temperature
         evidence = torch.logsumexp(scores, 2)
         choices = torch.stack([(edges == kind).sum(1) for kind in range(self.layout.num_edge_kinds)], 1).float()
-        return FactoredPosterior(tables, scores - evidence[:, :, None], evidence.sum(1), choices)
+        log_probabilities = (scores - evidence[:, :, None]).float()
+        return FactoredPosterior(tables, log_probabilities, evidence.sum(1).float(), choices)
 
     def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Independent:
         """The same belief with other shares of the kinds."""

@@ -14,8 +14,8 @@ from bouncegrad.model import Reading
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior
 from bouncegrad.types import FactorTables
 
-READING_TEMPERATURES = tuple(2 ** (step / 2) for step in range(15))
-"""From 1 to 128 in factors of the square root of 2."""
+READING_TEMPERATURES = tuple(2 ** (step / 2) for step in range(25))
+"""From 1 to 4096 in factors of the square root of 2."""
 
 ABOUT = 0.02
 """Nats per scene that make no difference between two temperatures."""
@@ -105,13 +105,14 @@ def reading_of(
 ) -> Reading:
     """Choose prior and temperature on held-out scenes, without labels.
 
-    The temperature is the one at which one half of the samples foretells the other best, the hottest of all priors'
-    choices; the prior is the one with the largest predictive evidence there, the weaker belief where they tie.
+    Under each prior it is read at the temperature at which one half of the samples foretells the other best; the prior
+    is the one with the largest predictive evidence at the hottest of these, the weaker belief where they tie.
     """
-    temperature = max(_best_temperature(prior, early, late, temperatures) for prior in priors.values())
-    evidence = {name: Halves.of(prior, early, late, temperature).predictive for name, prior in priors.items()}
+    found = {name: _best_temperature(prior, early, late, temperatures) for name, prior in priors.items()}
+    hottest = max(found.values())
+    evidence = {name: Halves.of(prior, early, late, hottest).predictive for name, prior in priors.items()}
     weights = {name: prior.log_weights.tolist() for name, prior in priors.items()}
-    return Reading(max(evidence, key=lambda name: evidence[name]), temperature, evidence, weights)
+    return Reading(max(evidence, key=lambda name: evidence[name]), hottest, evidence, weights, found)
 
 
 def _best_temperature(
