@@ -21,8 +21,20 @@ from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.evaluate import tables_of, training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
+from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Batch, Model, ModelConfig, Reading, Windows, pack, some_starts, windows
+from bouncegrad.model import (
+    Batch,
+    KindsReport,
+    Model,
+    ModelConfig,
+    Reading,
+    Windows,
+    only_kinds,
+    pack,
+    some_starts,
+    windows,
+)
 from bouncegrad.priors import priors_for
 from bouncegrad.priors.temper import reading_of
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
@@ -31,6 +43,11 @@ from bouncegrad.types import Structures
 
 EXACT_LIMIT = 2**16
 """Joint assignments of one receiver's edges up to which training makes tables: N = 17 at two kinds."""
+
+
+JUDGED_AT = (0.0, 0.5)
+"""When kinds are judged, as shares of the time that is left when the search has cooled. The second time the modules
+that took over from others have had time to learn."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -46,6 +63,8 @@ class TrainingConfig:
         stride: samples between the starts of those rollouts.
         starts: share of the starts that each batch is searched and learned on, drawn at random, at the start; grows
             geometrically to all of them while the search cools. Few samples cost little and leave much undecided.
+        merge_kinds: merge edge kinds that turn out not to be needed, when the search has cooled and once more halfway
+            from there to the end (exact search only).
         bounce: how structures are searched.
 
     Raises:
@@ -59,6 +78,7 @@ class TrainingConfig:
     horizon: int = 1
     stride: int = 1
     starts: float = 0.34
+    merge_kinds: bool = False
     bounce: BounceConfig = field(default_factory=BounceConfig)
 
     def __post_init__(self) -> None:
@@ -69,6 +89,8 @@ class TrainingConfig:
         )
         if not 0 < self.starts <= 1:
             raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
+        if self.merge_kinds and self.bounce.search != "exact":
+            raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +151,10 @@ class BounceGrad:
             seen = whole.weights[:, :, 0] > 0
             self.model.network.fit_skip(whole.states[seen], whole.targets[:, :, 0][seen])
         self.layout = self.model.layout(scenes.num_entities)
+        self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
         _check_search(config, model_config, self.layout)
+        if config.merge_kinds:
+            check_judgeable(self.model, held_out.num_times)
         self.structures = self._initial_structures()
         self.bounce = make_bounce(config.bounce, self.layout)
         self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate)
@@ -189,7 +214,31 @@ class BounceGrad:
             bounced.append(found)
         self.num_passes_done += 1
         self.bounce.finish_pass()
+        self._merge_kinds(clock(self.progress))
         return self._report(losses, bounced)
+
+    def _merge_kinds(self, progress: float) -> None:
+        """Judge the kinds when it is time to, and go on with those that are needed."""
+        cooled = self.config.bounce.cooling
+        due = sum(progress >= cooled + share * (1 - cooled) for share in JUDGED_AT)
+        if not self.config.merge_kinds or due <= self.num_judgements:
+            return
+        self.num_judgements = due
+        report = judged_by(self.model, self.held_out, self.bounce.state()["weights"])
+        if report.merges:
+            self.kinds = self.kinds.then(report)
+            self._continue_as(only_kinds(self.model, report.kept))
+            self.structures = torch.tensor(report.places)[self.structures]
+            self.best_score = self._held_out_loss([math.inf])
+
+    def _continue_as(self, model: Model) -> None:
+        """Go on with a model of fewer kinds; what was best so far had others."""
+        self.model, self.layout = model, model.layout(self.scenes.num_entities)
+        chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout)
+        self.bounce.load_state({**self.bounce.state(), "chosen": chosen})
+        self.optimizer = torch.optim.Adam(model.parameters(), self.config.learning_rate)
+        self.num_steps = 0
+        self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
 
     def _stretches(self, batch: Batch, progress: float) -> Windows:
         """A random part of a batch's windows, the larger the further the training is."""
@@ -248,6 +297,7 @@ class BounceGrad:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.load_state_dict(self.best_weights)
+        best.kinds = self.kinds if self.config.merge_kinds else None
         best.network.fix_gauge(self.held_out[0].states, self.held_out[0].graph)
         best.reading = self._reading(best)
         return best.eval()
@@ -273,6 +323,8 @@ class BounceGrad:
             "num_passes_done": self.num_passes_done,
             "num_steps": self.num_steps,
             "best_score": self.best_score,
+            "kinds": self.kinds.to_dict(),
+            "num_judgements": self.num_judgements,
         }
         return tensors, meta
 
@@ -283,6 +335,9 @@ class BounceGrad:
             CheckpointError: it belongs to another model or other scenes.
         """
         try:
+            self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
+            if self.kinds.merges:
+                self._continue_as(only_kinds(self.model, range(self.kinds.found)))
             self.model.load_state_dict(_under("model.", tensors))
             self.best_weights = _under("best.", tensors)
             if tensors["structures"].shape != self.structures.shape:

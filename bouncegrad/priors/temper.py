@@ -53,9 +53,14 @@ def foretold(prior: GraphPrior, early: FactorTables, late: FactorTables, tempera
     temperature. What normalises the likelihood of the samples cancels, so temperatures can be compared: too cold a
     reading is sure of an early graph that the late samples contradict, too hot a one foretells nothing.
     """
-    both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
-    together, first, second = (prior.posterior(tables, temperature).log_evidence for tables in (both, early, late))
-    return together - first - second
+    both = together(early, late)
+    whole, first, second = (prior.posterior(tables, temperature).log_evidence for tables in (both, early, late))
+    return whole - first - second
+
+
+def together(early: FactorTables, late: FactorTables) -> FactorTables:
+    """The tables of all samples, from those of their halves."""
+    return FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
 
 
 def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables) -> Reading:
@@ -65,7 +70,7 @@ def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: Fact
     priors' choices; the prior is the one with the largest evidence there, the weaker belief where they tie.
     """
     temperature = max(_best_temperature(prior, early, late) for prior in priors.values())
-    both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
+    both = together(early, late)
     evidence = {n: float(p.posterior(both, temperature).log_evidence.mean()) for n, p in priors.items()}
     weights = {name: prior.log_weights.tolist() for name, prior in priors.items()}
     return Reading(max(evidence, key=lambda name: evidence[name]), temperature, evidence, weights)
