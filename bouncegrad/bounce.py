@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from bouncegrad.evaluate import loss_fn, receiver_tables
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, Model, Windows
-from bouncegrad.priors import PRIORS, GraphPosterior, GraphPrior, learned, priors_for
+from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
 from bouncegrad.priors.temper import READING_TEMPERATURES, reading_of, temperature_of_entropy
 from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
@@ -181,11 +181,11 @@ class TableBounce:
     ) -> Bounced:
         """Draw a graph for each scene from the posterior under the chosen prior."""
         tables = receiver_tables(*target)
-        self.temperature = self._next_temperature(tables, progress)
-        posterior = self.priors[self.chosen].posterior(tables, self.temperature)
-        drawn = posterior.draw(generator)
-        self._remember(tables, posterior)
-        return Bounced(drawn, (drawn != structures).any(1), self.temperature, self.chosen)
+        self.temperature = temperature = self._next_temperature(tables, progress)
+        posteriors = {name: prior.posterior(tables, temperature) for name, prior in self.priors.items()}
+        drawn = posteriors[self.chosen].draw(generator)
+        self.usage = {name: self.usage[name] + posterior.usage() for name, posterior in posteriors.items()}
+        return Bounced(drawn, (drawn != structures).any(1), temperature, self.chosen)
 
     def finish_pass(self, held_out: tuple[FactorTables, FactorTables] | None) -> None:
         """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
@@ -215,11 +215,6 @@ class TableBounce:
         return temperature_of_entropy(
             self.priors[self.chosen], tables, share, self.config.coolest, guess=self.temperature
         )
-
-    def _remember(self, tables: FactorTables, posterior: GraphPosterior) -> None:
-        for name, prior in self.priors.items():
-            found = posterior if name == self.chosen else prior.posterior(tables, self.temperature)
-            self.usage[name] = self.usage[name] + found.usage()
 
     def _forget(self) -> None:
         self.usage = {name: torch.zeros_like(prior.log_weights) for name, prior in self.priors.items()}

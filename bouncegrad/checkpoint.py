@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import Model, ModelConfig, Reading
+from bouncegrad.model import KindsReport, Model, ModelConfig, Reading
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.scenes.writing import whole_files
@@ -70,6 +70,7 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> None:
             "feature_names": list(model.feature_names),
             "normalization": model.normalization.to_dict(),
             "reading": asdict(model.reading),
+            "kinds": None if model.kinds is None else model.kinds.to_dict(),
         }
         checked = {**description, "sha256": _checksum(weights, description)}
         (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
@@ -94,6 +95,8 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
             raise ValueError(f"{len(names)} features but normalization constants for {len(normalization.minimum)}")
         model = Model(config, normalization, names, torch.Generator().manual_seed(0))
         model.reading = Reading(**description["reading"])
+        kinds = description.get("kinds")
+        model.kinds = None if kinds is None else KindsReport.from_dict(kinds)
         model.load_state_dict(load_file(place / WEIGHTS))
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(

@@ -9,7 +9,7 @@ from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
@@ -91,12 +91,19 @@ def _fit_parser(words: Sequence[str]) -> ArgumentParser:
         "  bouncegrad fit --data data/springs5 --out runs/springs5 --minutes 10\n"
         "  bouncegrad fit --config runs/springs5/config.yaml --seed 1 --out runs/springs5-again\n"
         "  bouncegrad fit --data data/charged5 --out runs/charged5 --settings.model.network.hidden 128",
-        usage="bouncegrad fit --data DATA --out OUT [--recipe NAME] [--minutes M] [--seed S] [--settings.PART VALUE]",
+        usage="bouncegrad fit --data DATA --out OUT [--recipe NAME] [--kinds K] [--minutes M] [--seed S]\n"
+        "                      [--settings.PART VALUE]",
     )
     parser.add_argument("--config", action="config", help="a YAML file of these options, such as a run's config.yaml")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
     parser.add_argument("--out", type=str, required=True, help="the run folder")
     parser.add_argument("--recipe", type=str, default="fast", help=f"the method: {', '.join(sorted(RECIPES))}")
+    parser.add_argument(
+        "--kinds",
+        type=int | Literal["auto"] | None,
+        help="kinds of relation to begin with, of which those that are not needed are merged; auto: a few "
+        "(default: as many as the recipe has, all of which stay)",
+    )
     parser.add_argument("--minutes", type=float, help="learn for so long (default: the recipe's number of passes)")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -183,9 +190,11 @@ def _simulate(options: Namespace) -> None:
 
 def _fit(options: Namespace) -> None:
     recipe_named(options.recipe)
-    config = run.RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed)
+    config = run.RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed, options.kinds)
     with fit_progress(quiet=options.quiet) as watch:
-        run.fit_folder(config, options.out, watch)
+        model = run.fit_folder(config, options.out, watch)
+    if model.kinds is not None:
+        print(model.kinds)
     print(f"the run is in {options.out}, its model in {Path(options.out) / 'model'}")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 
@@ -12,10 +13,16 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Scenes, split
+from bouncegrad.settings import is_count
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
 
 HELD_OUT = 200
 """Scenes at most by which the best modules are chosen: more would cost time and change little."""
+
+
+MOST_KINDS, TABLE_ROWS = 4, 512
+"""Kinds that are tried where nobody knows their number, and rows of a receiver's table that may cost: 4 kinds up to 5
+entities, else 3."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -68,10 +75,33 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def with_kinds(recipe: Recipe, kinds: int | Literal["auto"] | None, num_entities: int) -> Recipe:
+    """The recipe with so many edge kinds to begin with, of which those that are not needed will be merged.
+
+    Args:
+        recipe: any.
+        kinds: how many; "auto": :data:`MOST_KINDS`, or as many of them as give scenes of this size tables of up to
+            :data:`TABLE_ROWS` rows, but at least 3; None: the recipe as it is.
+        num_entities: of the scenes.
+
+    Raises:
+        ValueError: no number of kinds.
+    """
+    if kinds is None:
+        return recipe
+    if kinds != "auto" and not is_count(kinds):
+        raise ValueError(f'kinds must be a whole number, 1 or more, or "auto"; got {kinds!r}')
+    fitting = (number for number in range(MOST_KINDS, 3, -1) if number ** (num_entities - 1) <= TABLE_ROWS)
+    number = next(fitting, 3) if kinds == "auto" else kinds
+    network = replace(recipe.model.network, num_edge_kinds=number)
+    return Recipe(replace(recipe.model, network=network), replace(recipe.training, merge_kinds=True))
+
+
 def fit(
     scenes: Scenes,
     recipe: str | Recipe = "fast",
     *,
+    kinds: int | Literal["auto"] | None = None,
     minutes: float | None = None,
     seed: int = 0,
     watch: Callable[[PassReport], None] | None = None,
@@ -81,6 +111,8 @@ def fit(
     Args:
         scenes: to learn from; a tenth of them (at most 200) only chooses between passes. Relations are not looked at.
         recipe: the name of a method, or one of your own.
+        kinds: how many kinds of relation to begin with, or "auto" for a few; those that are not needed are merged, and
+            ``model.kinds`` says which. None: as many as the recipe has, all of which stay.
         minutes: how long to learn; None: for the recipe's number of passes, repeatable to the bit.
         seed: of all randomness.
         watch: called after each pass.
@@ -91,7 +123,7 @@ def fit(
     Raises:
         ValueError: an unknown recipe, or scenes too short for its horizon.
     """
-    chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    chosen = with_kinds(recipe_named(recipe) if isinstance(recipe, str) else recipe, kinds, scenes.num_entities)
     kept, held_out = hold_out(scenes, seed)
     trainer = BounceGrad(kept, held_out, chosen.model, chosen.training, seed)
     for report in trainer.passes(minutes):

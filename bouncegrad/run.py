@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -23,8 +23,8 @@ import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
-from bouncegrad.model import Model, pack
-from bouncegrad.recipes import HELD_OUT, Recipe, hold_out
+from bouncegrad.model import KindsReport, Model, pack
+from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_meta, read_scenes
 from bouncegrad.scenes.writing import PREFIX, whole_files
 from bouncegrad.score import STEPS, Score, score
@@ -48,9 +48,11 @@ class RunConfig:
         settings: all that the method is made of.
         minutes: how long to learn; None: for ``settings.training.num_passes`` passes.
         seed: of all randomness.
+        kinds: how many kinds of relation to begin with, as in :func:`bouncegrad.recipes.fit`; None: as many as
+            ``settings`` have, all of which stay.
 
     Raises:
-        ValueError: minutes or a seed that cannot be.
+        ValueError: minutes, a seed or a number of kinds that cannot be.
     """
 
     data: str
@@ -58,8 +60,10 @@ class RunConfig:
     settings: Recipe
     minutes: float | None = None
     seed: int = 0
+    kinds: int | Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
+        with_kinds(self.settings, self.kinds, 2)
         if self.minutes is not None and not is_positive(self.minutes):
             raise ValueError(f"expected a positive, finite number of minutes, got {self.minutes}; or leave it out")
         if not 0 <= self.seed < 2**63:
@@ -87,7 +91,8 @@ def fit_folder(
     """
     scenes, held_out = training_scenes(config.data, config.seed)
     unseen = _unseen_scenes(config.data, held_out)
-    trainer = BounceGrad(scenes, held_out, config.settings.model, config.settings.training, config.seed)
+    settings = with_kinds(config.settings, config.kinds, scenes.num_entities)
+    trainer = BounceGrad(scenes, held_out, settings.model, settings.training, config.seed)
     pack(trainer.model, unseen.at(0))  # would fail at the end of the training, where the features are others
     folder = Path(out)
     fingerprint = _fingerprint(scenes, held_out)
@@ -101,7 +106,7 @@ def fit_folder(
     model = trainer.best_model()
     save_model(folder / "model", model)
     if unseen.num_times >= SHORTEST:
-        write_summary(folder, score(model, unseen, error_unit(config.data)))
+        write_summary(folder, score(model, unseen, error_unit(config.data)), model.kinds)
     return model
 
 
@@ -134,9 +139,10 @@ def error_unit(data: str | os.PathLike[str]) -> tuple[str, Normalization] | None
     return ("canonical training set", Normalization.from_dict(constants)) if constants else None
 
 
-def write_summary(folder: str | os.PathLike[str], found: Score) -> None:
-    """Write ``summary.json``."""
-    _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict(), indent=2) + "\n")
+def write_summary(folder: str | os.PathLike[str], found: Score, kinds: KindsReport | None = None) -> None:
+    """Write ``summary.json``: the figures and, where kinds were judged, how many were found."""
+    told = {} if kinds is None else {"kinds": {**kinds.to_dict(), "said": str(kinds)}}
+    _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict() | told, indent=2) + "\n")
 
 
 def _open(folder: Path, config: RunConfig, trainer: BounceGrad, fingerprint: str) -> float:

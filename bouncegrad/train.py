@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
@@ -20,18 +20,36 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
-from bouncegrad.evaluate import tables_of, training_loss
+from bouncegrad.evaluate import training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
+from bouncegrad.kinds import check_judgeable, halves, judged_by
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Batch, Model, ModelConfig, Reading, Windows, pack, part_of, some_starts, windows
+from bouncegrad.model import (
+    Batch,
+    KindsReport,
+    Model,
+    ModelConfig,
+    Reading,
+    Windows,
+    only_kinds,
+    pack,
+    part_of,
+    some_starts,
+    windows,
+)
 from bouncegrad.priors import priors_for
-from bouncegrad.priors.temper import reading_of
+from bouncegrad.priors.temper import reading_of, together
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
 from bouncegrad.settings import check_settings, is_positive
 from bouncegrad.types import FactorTables, Structures
 
 EXACT_LIMIT = 2**16
 """Joint assignments of one receiver's edges up to which training makes tables: N = 17 at two kinds."""
+
+
+JUDGED_AT = (0.0, 0.5)
+"""When kinds are judged, as shares of the time that is left when the search has cooled. The second time the modules
+that took over from others have had time to learn."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -51,6 +69,8 @@ class TrainingConfig:
             many steps as it takes to see all its starts once.
         averaging: per gradient step, how much of the averaged modules stays. The averaged modules are those that
             structures are drawn with, that are judged on held-out scenes, and that a fit returns; 0: no averaging.
+        merge_kinds: merge edge kinds that turn out not to be needed, when the search has cooled and once more halfway
+            from there to the end (exact search only).
         bounce: how structures are searched.
 
     Raises:
@@ -66,6 +86,7 @@ class TrainingConfig:
     starts: float = 0.34
     starts_per_step: int = 4
     averaging: float = 0.995
+    merge_kinds: bool = False
     bounce: BounceConfig = field(default_factory=BounceConfig)
 
     def __post_init__(self) -> None:
@@ -78,6 +99,8 @@ class TrainingConfig:
             raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must be a share, from 0 to below 1; got {self.averaging}")
+        if self.merge_kinds and self.bounce.search != "exact":
+            raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +162,10 @@ class BounceGrad:
             self.model.network.fit_skip(whole.states[seen], whole.targets[:, :, 0][seen])
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
         self.layout = self.model.layout(scenes.num_entities)
+        self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
         _check_search(config, model_config, self.layout)
+        if config.merge_kinds:
+            check_judgeable(self.model, held_out.num_times)
         self.structures = self._initial_structures()
         self.bounce = make_bounce(config.bounce, self.layout)
         self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, fused=True)
@@ -156,7 +182,7 @@ class BounceGrad:
     @property
     def searched(self) -> Model:
         """The averaged modules."""
-        return self.averaged.module
+        return cast(Model, self.averaged.module)
 
     @property
     def progress(self) -> float:
@@ -205,7 +231,35 @@ class BounceGrad:
         self.num_passes_done += 1
         tables = self._held_out_tables()
         self.bounce.finish_pass(tables)
-        return self._report(losses, bounced, tables)
+        report = self._report(losses, bounced, tables)
+        self._merge_kinds(clock(self.progress))
+        return report
+
+    def _merge_kinds(self, progress: float) -> None:
+        """Judge the kinds when it is time to, and go on with those that are needed."""
+        cooled = self.config.bounce.cooling
+        due = sum(progress >= cooled + share * (1 - cooled) for share in JUDGED_AT)
+        if not self.config.merge_kinds or due <= self.num_judgements:
+            return
+        self.num_judgements = due
+        report = judged_by(self.searched, self.held_out, self.bounce.state()["weights"])
+        if report.merges:
+            self.kinds = self.kinds.then(report)
+            self._continue_as(only_kinds(self.searched, report.kept))
+            self.structures = torch.tensor(report.places)[self.structures]
+            tables = self._held_out_tables()
+            assert tables is not None
+            self.best_score = _least_loss(tables)
+
+    def _continue_as(self, model: Model) -> None:
+        """Go on with a model of fewer kinds; what was best so far had others."""
+        self.model, self.layout = model, model.layout(self.scenes.num_entities)
+        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
+        chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout)
+        self.bounce.load_state({**self.bounce.state(), "chosen": chosen})
+        self.optimizer = torch.optim.Adam(model.parameters(), self.config.learning_rate, fused=True)
+        self.num_steps = 0
+        self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
 
     def _stretches(self, batch: Batch, progress: float) -> Windows:
         """A random part of a batch's windows, the larger the further the training is."""
@@ -258,13 +312,9 @@ class BounceGrad:
 
     def _held_out_tables(self, model: Model | None = None) -> tuple[FactorTables, FactorTables] | None:
         """Of the first and the second half of the held-out samples; None where no tables can be made or halved."""
-        middle = (self.held_out[0].states.shape[1] - 1) // 2
-        if self.config.bounce.search != "exact" or middle < 1:
+        if self.config.bounce.search != "exact" or self.held_out[0].states.shape[1] < 3:
             return None
-        early, late = slice(middle), slice(middle, None)
-        return tables_of(model or self.searched, self.held_out, early), tables_of(
-            model or self.searched, self.held_out, late
-        )
+        return halves(model or self.searched, self.held_out)
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
@@ -276,6 +326,7 @@ class BounceGrad:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.load_state_dict(self.best_weights)
+        best.kinds = self.kinds if self.config.merge_kinds else None
         best.network.fix_gauge(self.held_out[0].states, self.held_out[0].graph)
         best.reading = self._reading(best)
         return best.eval()
@@ -301,6 +352,8 @@ class BounceGrad:
             "num_passes_done": self.num_passes_done,
             "num_steps": self.num_steps,
             "best_score": self.best_score,
+            "kinds": self.kinds.to_dict(),
+            "num_judgements": self.num_judgements,
         }
         return tensors, meta
 
@@ -311,6 +364,9 @@ class BounceGrad:
             CheckpointError: it belongs to another model or other scenes.
         """
         try:
+            self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
+            if self.kinds.merges:
+                self._continue_as(only_kinds(self.model, range(self.kinds.found)))
             self.model.load_state_dict(_under("model.", tensors))
             self.averaged.load_state_dict(_under("averaged.", tensors))
             self.best_weights = _under("best.", tensors)
@@ -338,8 +394,7 @@ class BounceGrad:
 
 def _least_loss(tables: tuple[FactorTables, FactorTables]) -> float:
     """Mean loss under the best structures of all samples."""
-    early, late = tables
-    return float((early.energies + late.energies).amin(2).sum(1).mean())
+    return float(together(*tables).energies.amin(2).sum(1).mean())
 
 
 def _parts(scenes: Scenes, size: int) -> Sequence[Tensor]:

@@ -22,6 +22,7 @@ ORDER = [
     "metrics",
     "checkpoint",
     "bounce",
+    "kinds",
     "train",
     "infer",
     "score",

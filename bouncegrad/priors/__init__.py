@@ -4,8 +4,9 @@ Which of them holds is decided by evidence, never by the name of the data (:mod:
 """
 
 from bouncegrad.priors.choice import PRIORS, priors_for
-from bouncegrad.priors.families import Independent, NodeClasses, Symmetric
+from bouncegrad.priors.families import Independent, NodeClasses
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, learned
+from bouncegrad.priors.symmetric import Symmetric
 
 __all__ = [
     "PRIORS",

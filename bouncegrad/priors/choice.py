@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from bouncegrad.graphs import Layout
-from bouncegrad.priors.families import Independent, NodeClasses, Symmetric
+from bouncegrad.priors.families import Independent, NodeClasses
 from bouncegrad.priors.posterior import GraphPrior
+from bouncegrad.priors.symmetric import Symmetric
 
 PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
     "none": Independent.of,

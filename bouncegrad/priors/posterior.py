@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from bouncegrad.graphs import Layout
 from bouncegrad.types import FactorTables, Structures
 
 
@@ -46,6 +48,10 @@ class GraphPrior(Protocol):
     @property
     def log_weights(self) -> Float[Tensor, "choice"]:
         """Log probabilities of the prior's own choices (kinds, or maps from classes to kinds)."""
+        ...
+
+    def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
+        """Normalised over all structures; -inf for those that cannot be."""
         ...
 
     def posterior(self, tables: FactorTables, temperature: float) -> GraphPosterior:
@@ -156,6 +162,28 @@ def enumerated(
     scores = log_prior.double() - torch.as_tensor(losses).double() / temperature
     log_evidence = torch.logsumexp(scores, 1)
     return EnumeratedPosterior(structures, same, scores - log_evidence[:, None], log_evidence.float(), choices)
+
+
+def uniform(num_choices: int) -> Float[Tensor, "choice"]:
+    """Log weights of choices of which nothing is known."""
+    return torch.full((num_choices,), -math.log(num_choices))
+
+
+def check_edges_only(name: str, layout: Layout) -> None:
+    """Refuse layouts with node kinds."""
+    if layout.num_node_kinds > 1:
+        raise ValueError(f"the prior {name!r} speaks of edges only: use 'none' with {layout.num_node_kinds} node kinds")
+
+
+def nothing_else(structures: Structures, layout: Layout) -> FactorTables:
+    """Tables under which a task's own structure costs nothing and every other is impossible.
+
+    The evidence of a prior under them is the probability of the structures.
+    """
+    energies = torch.full((len(structures), layout.num_entities, math.prod(layout.receiver_kinds)), math.inf)
+    tables = FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
+    energies.scatter_(2, tables.combinations_of(structures)[:, :, None], 0.0)
+    return tables
 
 
 def combination_kinds(tables: FactorTables) -> Int[Tensor, "combination width"]:

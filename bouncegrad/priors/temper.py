@@ -76,8 +76,8 @@ class Halves:
     @classmethod
     def of(cls, prior: GraphPrior, early: FactorTables, late: FactorTables, temperature: float) -> Halves:
         """Three posteriors of each task."""
-        both = FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
-        return cls(*(prior.posterior(tables, temperature).log_evidence for tables in (early, late, both)))
+        all_three = (early, late, together(early, late))
+        return cls(*(prior.posterior(tables, temperature).log_evidence for tables in all_three))
 
     @property
     def foretold(self) -> float:
@@ -95,6 +95,11 @@ class Halves:
         beliefs cannot win on scenes of which nothing is known yet.
         """
         return float((self.both - 0.5 * (self.early + self.late)).mean())
+
+
+def together(early: FactorTables, late: FactorTables) -> FactorTables:
+    """The tables of all samples, from those of their halves."""
+    return FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
 
 
 def reading_of(
