@@ -91,7 +91,7 @@ ROWS = {
     "springs5": Row("springs", 5, 1000, 80),
     "springs5_directed": Row("springs", 5, 1000, 80, options=(("directed", True),)),
     "springs5_strengths": Row("springs", 5, 1000, 80, num_kinds=3, options=(("strengths", (0.0, 0.5, 1.0)),)),
-    "springs10": Row("springs", 10, 1000, 60),
+    "springs10": Row("springs", 10, 1000, 40),
     "charged10": Row("charged", 10, 1000, 80),
 }
 
