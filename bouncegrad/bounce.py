@@ -36,7 +36,7 @@ class BounceConfig:
     """How structures are searched.
 
     Attributes:
-        search: "exact" draws whole graphs from their exact posterior (tables of all receivers; horizon 1); "metropolis"
+        search: "exact" draws whole graphs from their exact posterior (tables of all receivers); "metropolis"
             makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true
             relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
