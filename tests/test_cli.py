@@ -134,14 +134,19 @@ def test_evaluate_without_labels(run, one_file, capsys):
     numpy.savez(one_file, **arrays)
     figures = printed(capsys, "evaluate", "--model", run, "--data", one_file, "--json")
     assert figures["relation_accuracy"] is None
+    words = ["evaluate", "--model", str(run), "--data", str(one_file), "--reliability", "reliability.png"]
+    assert main(words) == 2
+    assert "bring scenes with relations" in capsys.readouterr().err
     assert figures["mse"]["1"] > 0
 
 
 def test_evaluate_for_people(data, run, capsys, tmp_path):
-    picture = tmp_path / "scenes.png"
-    assert main(["evaluate", "--model", str(run), "--data", str(data), "--picture", str(picture)]) == 0
+    picture, curve = tmp_path / "scenes.png", tmp_path / "reliability.png"
+    words = ["--picture", str(picture), "--reliability", str(curve)]
+    assert main(["evaluate", "--model", str(run), "--data", str(data), *words]) == 0
     assert "relations right" in capsys.readouterr().out
     assert picture.stat().st_size > 1000
+    assert curve.stat().st_size > 1000
 
 
 def test_fit_takes_one_file(one_file, tmp_path):
