@@ -11,6 +11,7 @@ from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
+from bouncegrad.polish import PolishConfig, polish
 from bouncegrad.scenes import Scenes, split
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
 
@@ -25,10 +26,12 @@ class Recipe:
     Attributes:
         model: what the model is made of.
         training: how it is trained.
+        polish: how the trained network is then taught to predict many steps; off by default.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    polish: PolishConfig = field(default_factory=lambda: PolishConfig(num_passes=0))
 
 
 RECIPES = {
@@ -36,7 +39,7 @@ RECIPES = {
     "annealing": Recipe(
         ModelConfig(
             NetworkConfig(inputs="absolute", update="general", skip=False),
-            NoiseConfig(scale="none"),
+            NoiseConfig(scale="none", degrees_of_freedom=None),
         ),
         TrainingConfig(
             num_passes=1000,
@@ -81,12 +84,12 @@ def fit(
     Args:
         scenes: to learn from; a tenth of them (at most 200) only chooses between passes. Relations are not looked at.
         recipe: the name of a method, or one of your own.
-        minutes: how long to learn; None: for the recipe's number of passes, repeatable to the bit.
+        minutes: how long to learn, the polish left out; None: for the recipe's number of passes, repeatable to the bit.
         seed: of all randomness.
         watch: called after each pass.
 
     Returns:
-        The model of the pass that explained the held-out scenes best.
+        The model of the pass that explained the held-out scenes best, polished if the recipe says so.
 
     Raises:
         ValueError: an unknown recipe, or scenes too short for its horizon.
@@ -97,7 +100,7 @@ def fit(
     for report in trainer.passes(minutes):
         if watch:
             watch(report)
-    return trainer.best_model()
+    return polish(trainer.best_model(), kept, held_out, chosen.polish, seed)
 
 
 def hold_out(scenes: Scenes, seed: int) -> tuple[Scenes, Scenes]:

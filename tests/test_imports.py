@@ -24,6 +24,7 @@ ORDER = [
     "bounce",
     "train",
     "infer",
+    "polish",
     "score",
     "recipes",
     "report",
