@@ -13,7 +13,7 @@ from bouncegrad.evaluate import loss_fn, receiver_tables
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
-from bouncegrad.priors.temper import READING_TEMPERATURES, reading_of, temperature_of_entropy
+from bouncegrad.priors.temper import READING_TEMPERATURES, predictive_evidence, temperature_of_entropy
 from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
 from bouncegrad.search.proposals import node_block
@@ -32,7 +32,7 @@ class BounceConfig:
     """How structures are searched.
 
     Attributes:
-        search: "exact" draws whole graphs from their exact posterior (tables of all receivers; horizon 1); "metropolis"
+        search: "exact" draws whole graphs from their exact posterior (tables of all receivers); "metropolis"
             makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true
             relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
@@ -191,7 +191,7 @@ class TableBounce:
         """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
         self.priors = {name: learned(prior, self.usage[name]) for name, prior in self.priors.items()}
         if held_out is not None and len(self.priors) > 1:
-            evidence = reading_of(self.priors, *held_out, READING_TEMPERATURES[::4]).evidence
+            evidence = predictive_evidence(self.priors, *held_out, READING_TEMPERATURES[::4])
             best = max(evidence, key=lambda name: evidence[name])
             if evidence[best] > evidence[self.chosen] + MARGIN:
                 self.chosen = best

@@ -163,6 +163,7 @@ def _evaluate_parser() -> ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw trajectories and inferred graphs (.png, .pdf, .svg)")
+    parser.add_argument("--reliability", type=str, help="also draw how often answers are right, by how sure they are")
     return parser
 
 
@@ -213,6 +214,8 @@ def _evaluate(options: Namespace) -> None:
     print(json.dumps(found.to_dict()) if options.json else score_table(found))
     if options.picture:
         stages.draw(model, options.data, options.split, found, options.picture)
+    if options.reliability:
+        stages.draw_calibration(found, options.reliability)
 
 
 VERBS: dict[str, Callable[[Namespace], None]] = {

@@ -142,6 +142,13 @@ class GraphNetwork(nn.Module):
             return states
         return states + states @ self.skip_weight + self.skip_bias
 
+    @property
+    def carry(self) -> Float[Tensor, "feature feature"]:
+        """What the linear skip makes of small differences (rows) in one step, in the modules' unit."""
+        return (
+            self.unit[:, None] * (torch.eye(self.num_features, device=self.unit.device) + self.skip_weight) / self.unit
+        )
+
     def step(self, states: Tensor, graph: SuperGraph, edge_kinds: Tensor, node_kinds: Tensor) -> Tensor:
         """One time step of all nodes: ``[node, ..., feature]`` to the same."""
         for _ in range(self.config.message_steps):
@@ -173,4 +180,36 @@ class GraphNetwork(nn.Module):
         for _ in range(num_steps):
             states = self.step(states, graph, edge_kinds, node_kinds)
             steps.append(states)
+        return torch.stack(steps, -2)
+
+    def rollout_receivers(
+        self, origins: Float[Tensor, "node *batch step feature"], graph: SuperGraph, structures: Structures
+    ) -> Float[Tensor, "node *batch step feature"]:
+        """Roll every node out alone: at each step its senders are where they really were.
+
+        So the path of a node depends on its own slots only. With one step this is :meth:`rollout`.
+
+        Args:
+            origins: the true states from which each step leads on, ``[node, ..., step, feature]``; of the receiver only
+                the first is used.
+            graph: the super-graph of the scenes.
+            structures: ``[task, slot]``, one row for each scene of the graph.
+
+        Returns:
+            The states after each step.
+
+        Raises:
+            ValueError: several rounds of messages, in which senders answer to receivers within a step.
+        """
+        if self.config.message_steps != 1:
+            raise ValueError(
+                f"receivers roll out alone with one round of messages, this network has {self.config.message_steps}: "
+                "roll whole scenes out"
+            )
+        edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
+        own, steps = origins.select(-2, 0), []
+        for truth in origins.unbind(-2):
+            inputs = self.edge_inputs(own.index_select(0, graph.receivers), truth.index_select(0, graph.senders))
+            own = self.update(own, graph.incoming(self.edge_modules(inputs, edge_kinds)), node_kinds)
+            steps.append(own)
         return torch.stack(steps, -2)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,16 +23,50 @@ CHUNK_CELLS = 1_000_000
 def receiver_energies(
     model: Model, batch: Batch, windows: Windows, structures: Structures
 ) -> Float[Tensor, "task receiver"]:
-    """What each entity's motion costs under the structures, rolled out with all others from the true starts.
+    """What each entity's motion costs under the structures, rolled out from the true starts as the windows say.
 
-    With a learned scale: nats, summed over starts, steps and features (the scale at the start holds for all steps).
-    Without: squared errors, averaged so that a scene's receivers add up to its mean squared error.
+    With a scale: nats, summed over starts, steps and features (:func:`log_scales_of`), so a sample counts once for
+    every start from which it is predicted. Without: squared errors, averaged so that a scene's receivers add up to its
+    mean squared error.
     """
-    predicted = model.network.rollout(windows.states, batch.graph, structures, windows.targets.shape[2])
-    log_scales = model.log_scales(windows.states, batch.graph)
-    residuals = (windows.targets - predicted) / model.network.unit
-    energies = _energies(model, residuals, log_scales[:, :, None], windows.weights).sum((1, 2))
+    residuals = _residuals(model, batch, windows, structures)
+    energies = _energies(model, residuals, log_scales_of(model, batch.graph, windows), windows.weights).sum((1, 2))
     return batch.graph.unpack_nodes(energies / _normalizer(model, batch.graph, windows))
+
+
+def _residuals(
+    model: Model, batch: Batch, windows: Windows, structures: Structures
+) -> Float[Tensor, "node start step feature"]:
+    """Errors of the rollouts, in the network's unit."""
+    if windows.rollout == "receiver" and windows.horizon > 1:
+        predicted = model.network.rollout_receivers(windows.origins, batch.graph, structures)
+    else:
+        predicted = model.network.rollout(windows.states, batch.graph, structures, windows.horizon)
+    return (windows.targets - predicted) / model.network.unit
+
+
+def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node start step feature"]:
+    """Log standard deviations of the errors of rollouts, in the network's unit; zeros without a scale.
+
+    Errors accumulate. Each step adds errors of its own, independent of the earlier ones, which the linear skip carries
+    on (a Kalman filter's prediction, for the part of the dynamics that needs no modules, so still blind to all kinds)::
+
+        C_0 = 0,    C_s = J^T C_(s-1) J + diag(sigma_s^2),    J = U (1 + A) U^-1
+
+    of which the diagonal is taken. ``sigma_s`` is the scale of one step at the true state from which step s leads on;
+    for rollouts of scenes, which know no true state but the first, at the start.
+    """
+    receiver = windows.rollout == "receiver"
+    each = model.log_scales(windows.origins if receiver else windows.states[:, :, None], graph)
+    each = each.expand(-1, -1, windows.horizon, -1)
+    if model.scale is None or windows.horizon == 1:
+        return each
+    carry = model.network.carry
+    covariance, variances = torch.zeros_like(carry), []
+    for log_scales in each.unbind(2):
+        covariance = carry.T @ covariance @ carry + torch.diag_embed(torch.exp(2 * log_scales))
+        variances.append(covariance.diagonal(dim1=-2, dim2=-1))
+    return 0.5 * torch.stack(variances, 2).log()
 
 
 def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
@@ -51,29 +86,31 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     Each message is computed once per kind; what remains per combination is the node update and, for the superposed
     update under normal tails, not even that: the energy is a quadratic form in the one-hot kinds,
     ``E(z) = |r|^2 / 2 - z . M r + z . M M^T z / 2``, with ``M`` the messages and ``r`` the residuals without any,
-    both divided by the scale.
+    both divided by the scale. From the second step on every combination has been led elsewhere and needs messages of
+    its own.
 
     Args:
         model: with one round of message passing.
         batch: the scenes.
-        windows: of horizon 1.
+        windows: of horizon 1, or rollouts of receivers.
 
     Returns:
         Tables whose look-ups equal :func:`loss_fn` for every structure. Absent entities cost nothing.
 
     Raises:
-        ValueError: several rounds or steps, where a receiver's energy depends on more than its own slots.
+        ValueError: several rounds, or rollouts of scenes, where a receiver's energy depends on more than its own slots.
     """
-    if model.config.network.message_steps != 1 or windows.targets.shape[2] != 1:
+    if model.config.network.message_steps != 1 or (windows.rollout == "scene" and windows.horizon != 1):
         raise ValueError(
-            f"tables need one round of message passing and horizon 1, this has {model.config.network.message_steps} "
-            f"rounds and horizon {windows.targets.shape[2]}: use loss_fn and a kernel that only needs losses"
+            "tables need one round of message passing, and horizon 1 or rollouts of receivers; this has "
+            f"{model.config.network.message_steps} rounds and horizon {windows.horizon} of a {windows.rollout}: "
+            'take windows with rollout "receiver", or use loss_fn and a kernel that only needs losses'
         )
     layout = model.layout(batch.graph.present.shape[1])
     messages = _incoming_messages(model, batch.graph, windows.states)
     combinations = one_hot_combinations(layout.num_edge_kinds, layout.num_entities - 1).to(messages.device)
     quadratic = model.config.network.update == "superposed" and model.config.noise.degrees_of_freedom is None
-    table = _quadratic_tables if quadratic else _direct_tables
+    table = _rolled_tables if windows.horizon > 1 else _quadratic_tables if quadratic else _direct_tables
     energies = table(model, batch.graph, windows, messages, combinations)
     energies = energies / _normalizer(model, batch.graph, windows)[:, None]
     slots = layout.receiver_slots.to(messages.device)
@@ -102,11 +139,16 @@ def _incoming_messages(
     """Every message under every kind, arranged by receiver; zeros from absent senders."""
     inputs = model.network.inputs_on(graph, states)
     messages = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
+    return _by_receiver(graph, messages).flatten(1, 2)
+
+
+def _by_receiver(graph: SuperGraph, values: Float[Tensor, "edge *rest"]) -> Float[Tensor, "node neighbour *rest"]:
+    """Values of edges, arranged by receiver; zeros for absent senders."""
     width = graph.present.shape[1] - 1
     if graph.in_degree == width:
-        return messages.reshape(graph.num_nodes, -1, *messages.shape[2:])
-    padded = messages.new_zeros(graph.num_nodes, width, *messages.shape[1:])
-    return padded.index_put((graph.receivers, graph.edge_slots % width), messages).flatten(1, 2)
+        return values.reshape(graph.num_nodes, width, *values.shape[1:])
+    padded = values.new_zeros(graph.num_nodes, width, *values.shape[1:])
+    return padded.index_put((graph.receivers, graph.edge_slots % width), values)
 
 
 def _direct_tables(
@@ -160,6 +202,94 @@ def _every_superposition(model: Model) -> Callable[[Tensor, Tensor, Tensor, int]
     return predict
 
 
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """Some receivers and all that their rollouts see of the rest.
+
+    Attributes:
+        windows: their stretches.
+        log_scales: ``[node, start, step, feature]``, of their errors.
+        messages: ``[node, neighbour_kind, start, message]``, what the first step hears under every kind.
+        senders: ``[node, neighbour, start, step, feature]``, where the others are when each step begins.
+        exist: ``[node, neighbour]``, 1 for those that are there, else 0.
+    """
+
+    windows: Windows
+    log_scales: Float[Tensor, "node start step feature"]
+    messages: Float[Tensor, "node neighbour_kind start message"]
+    senders: Float[Tensor, "node neighbour start step feature"]
+    exist: Float[Tensor, "node neighbour"]
+
+    def at(self, nodes: slice) -> _Alone:
+        """Some of them."""
+        whole = self.windows
+        part = Windows(whole.states[nodes], whole.targets[nodes], whole.weights[nodes], whole.rollout)
+        return _Alone(part, self.log_scales[nodes], self.messages[nodes], self.senders[nodes], self.exist[nodes])
+
+
+def _rolled_tables(
+    model: Model,
+    graph: SuperGraph,
+    windows: Windows,
+    messages: Float[Tensor, "node neighbour_kind start message"],
+    combinations: Float[Tensor, "combination neighbour_kind"],
+) -> Float[Tensor, "node combination"]:
+    """Roll every receiver out alone under every combination, some nodes and some combinations at a time."""
+    senders = _by_receiver(graph, windows.origins.index_select(0, graph.senders))
+    exist = _by_receiver(graph, torch.ones_like(senders.flatten()[: len(graph.senders)]))
+    everyone = _Alone(windows, log_scales_of(model, graph, windows), messages, senders, exist)
+    cells = senders.shape[1] * senders.shape[2] * model.config.network.hidden
+    columns = []
+    for kind in range(model.config.network.num_node_kinds):
+        parts = []
+        for nodes in _slices(graph.num_nodes, CHUNK_CELLS // (len(combinations) * cells)):
+            some = everyone.at(nodes)
+            pieces = [combinations[piece] for piece in _slices(len(combinations), CHUNK_CELLS // cells)]
+            parts.append(torch.cat([_rolled_energies(model, some, piece, kind) for piece in pieces]).T)
+        columns.append(torch.cat(parts))
+    return torch.stack(columns, 2).flatten(1)
+
+
+def _slices(total: int, size: int) -> Iterator[slice]:
+    """Neighbouring parts of ``size``, at least 1."""
+    return (slice(first, first + max(1, size)) for first in range(0, total, max(1, size)))
+
+
+def _rolled_energies(
+    model: Model, alone: _Alone, combinations: Float[Tensor, "combination neighbour_kind"], kind: int
+) -> Float[Tensor, "combination node"]:
+    """The energies of some receivers under some combinations."""
+    predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
+    edge_kinds = combinations.view(len(combinations), alone.exist.shape[1], -1).argmax(2)
+    stretches, energies = alone.windows, torch.zeros(())
+    own = predict(stretches.states, alone.messages, combinations, kind).transpose(0, 1)
+    for step in range(stretches.horizon):
+        if step:
+            own = _moved_on(model, own, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
+        residuals = (stretches.targets[:, :, step] - own) / model.network.unit
+        surprise = _energies(model, residuals, alone.log_scales[:, :, step], stretches.weights[:, :, step])
+        energies = energies + surprise.sum(2)
+    return energies
+
+
+def _moved_on(
+    model: Model,
+    own: Float[Tensor, "combination node start feature"],
+    senders: Float[Tensor, "node neighbour start feature"],
+    exist: Float[Tensor, "node neighbour"],
+    edge_kinds: Int[Tensor, "combination neighbour"],
+    kind: int,
+) -> Float[Tensor, "combination node start feature"]:
+    """One more step of receivers that each combination has led elsewhere."""
+    shape = (len(own), senders.shape[1], *own.shape[1:])
+    theirs = senders.transpose(0, 1).expand(shape)
+    inputs = model.network.edge_inputs(own[:, None].expand(shape), theirs).flatten(0, 1)
+    messages = model.network.edge_modules(inputs, edge_kinds.flatten()).view(*shape[:-1], -1)
+    incoming = (messages * exist.T[:, :, None, None]).sum(1).flatten(0, 1)
+    kinds = torch.full((len(incoming),), kind, device=own.device)
+    return model.network.update(own.flatten(0, 1), incoming, kinds).view_as(own)
+
+
 def _quadratic_tables(
     model: Model,
     graph: SuperGraph,
@@ -210,18 +340,17 @@ def _normalizer(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tens
 def training_loss(model: Model, batch: Batch, windows: Windows, structures: Structures) -> Float[Tensor, ""]:
     """The scalar that gradient descent lowers, structures fixed.
 
-    With a learned scale, the mean is trained on ``(r^2 / sigma)`` with detached, normalised weights (half the exponent
-    of the likelihood, which would starve the mean wherever the scale is still large) and the scale on the likelihood
-    of detached residuals. Under Student-t tails surprising residuals weigh less, by ``(d + 1) / (d + (r / sigma)^2)``
+    With a scale, the mean is trained on ``(r^2 / sigma)`` with detached, normalised weights (half the exponent of the
+    likelihood, which would starve the mean wherever the scale is still large) and the scale on the likelihood of
+    detached residuals. Under Student-t tails surprising residuals weigh less, by ``(d + 1) / (d + (r / sigma)^2)``
     (Lange, Little and Taylor 1989). Without a scale, on the mean squared error.
     """
-    predicted = model.network.rollout(windows.states, batch.graph, structures, windows.targets.shape[2])
-    residuals = (windows.targets - predicted) / model.network.unit
+    residuals = _residuals(model, batch, windows, structures)
     weights = windows.weights[..., None]
     total = weights.sum().clamp_min(1) * residuals.shape[-1]
     if model.scale is None:
         return ((residuals * model.network.unit).square() * weights).sum() / total
-    log_scales = model.log_scales(windows.states, batch.graph)[:, :, None]
+    log_scales = log_scales_of(model, batch.graph, windows)
     precision = torch.exp(-log_scales.detach()) * weights * _trust(model, residuals.detach(), log_scales.detach())
     precision = precision / (precision.sum((0, 1, 2)) / weights.sum().clamp_min(1)).clamp_min(1e-12)
     surprise = _energies(model, residuals.detach(), log_scales, windows.weights)

@@ -82,7 +82,9 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
         scenes: any number of entities, the features that the model was trained on.
         prior: a name in :data:`bouncegrad.priors.PRIORS`; "auto": the one that held-out scenes of the training had the
             most evidence for, or "none" where scenes of this size cannot have it.
-        horizon: steps of the rollouts that are compared with the data; tables need 1.
+        horizon: steps of the rollouts that are compared with the data, of each entity alone among others that are where
+            they really were (:class:`bouncegrad.model.Windows`); with several rounds of messages, of whole scenes. Each
+            sample is then predicted from as many starts, so the temperature is multiplied by it.
         seed: of the sampler.
 
     Raises:
@@ -90,16 +92,17 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
             that these scenes cannot have.
     """
     layout = model.layout(scenes.num_entities)
-    exact = math.prod(layout.receiver_kinds) <= TABLE_LIMIT and model.config.network.message_steps == 1 == horizon
+    alone = model.config.network.message_steps == 1
+    exact = math.prod(layout.receiver_kinds) <= TABLE_LIMIT and alone
     name, believed = _believed(model, layout, prior, exact)
     parts = []
     for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if exact else 1):
         batch = pack(model, chunk)
-        stretches = windows(batch, horizon)
+        stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
         if exact:
             tables = receiver_tables(model, batch, stretches)
             nats = nats_per_loss(model, stretches, tables.energies.amin(2).sum(1))
-            found = believed.posterior(tables, model.reading.temperature_under(name) / nats)
+            found = believed.posterior(tables, horizon * model.reading.temperature_under(name) / nats)
             best = found.best()
             parts.append(Posterior(best, tables(best), found.marginals(), layout, name, found.log_evidence))
         else:
@@ -113,8 +116,8 @@ def _believed(model: Model, layout: Layout, name: str, exact: bool) -> tuple[str
         raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
     if not exact and name not in ("auto", "none"):
         raise ValueError(
-            f"the prior {name!r} needs tables: horizon 1, one round of messages and at most {TABLE_LIMIT} joint "
-            f"assignments of one entity's edges, here {math.prod(layout.receiver_kinds)}: choose none"
+            f"the prior {name!r} needs tables: one round of messages and at most {TABLE_LIMIT} joint assignments "
+            f"of one entity's edges, here {math.prod(layout.receiver_kinds)}: choose none"
         )
     if name == "auto":
         name = model.reading.prior if model.reading.prior in priors_for(layout) else "none"
@@ -153,7 +156,7 @@ def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, gen
     kernel = best_so_far(gibbs(_pairs_of_slots(layout), layout.num_kinds))
     structures = layout.random(len(batch.graph.present), generator)
     losses = target(structures)
-    coolest = model.reading.temperature_under("none") / nats_per_loss(model, stretches, losses)
+    coolest = stretches.horizon * model.reading.temperature_under("none") / nats_per_loss(model, stretches, losses)
     cooling = exponential(max(coolest, float(losses.std(correction=0))), coolest, SWEEPS[0] * layout.num_slots)
     state = kernel.init(structures, target, cooling(0))
     counts = torch.zeros(*structures.shape, max(layout.num_kinds))

@@ -143,7 +143,7 @@ def _judgement(seen: _Seen, name: str, temperature: float) -> _Judgement:
     prior = _learned_on(PRIORS[name](seen.layout), both, temperature)
     posterior = prior.posterior(both, temperature)
     return _Judgement(
-        foretold=Halves.of(prior, seen.early, seen.late, temperature).foretold,
+        foretold=float(Halves.of(prior, seen.early, seen.late, [temperature]).foretold.mean()),
         evidence=float(posterior.log_evidence.mean()),
         information=-float(prior.log_probability(posterior.best()).mean()),
         marginals=posterior.marginals()[:, : seen.layout.num_edge_slots],

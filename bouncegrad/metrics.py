@@ -141,6 +141,12 @@ class ReliabilityCurve:
     accuracy: Float[Tensor, "bin"]
     count: Int[Tensor, "bin"]
 
+    def to_rows(self) -> list[dict[str, float]]:
+        """The bins that hold answers, as plain JSON."""
+        table = zip(self.bounds[:-1], self.bounds[1:], self.confidence, self.accuracy, self.count, strict=True)
+        names = ("above", "up_to", "confidence", "right", "count")
+        return [dict(zip(names, (float(x) for x in row), strict=True)) for row in table if row[-1] > 0]
+
     @property
     def expected_error(self) -> float:
         """Mean over answers of ``|accuracy - confidence|`` of their bin."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from bouncegrad.compositions import GraphNetwork, NetworkConfig
 from bouncegrad.graphs import Layout, SuperGraph, super_graph
-from bouncegrad.noise import NoiseConfig, ScaleNetwork
+from bouncegrad.noise import NoiseConfig, scale_of
 from bouncegrad.scenes import Normalization, Scenes
 
 
@@ -36,8 +36,8 @@ class Reading:
     Attributes:
         prior: the name of the prior with the largest evidence.
         temperature: at which the priors are compared; above 1 where the noise model is too sure.
-        evidence: prior -> how likely one half of the samples of a held-out scene is, given the other half, at that
-            temperature; nats per scene, up to a constant that all priors share.
+        evidence: prior -> mean log evidence of the held-out scenes at that temperature, nats per scene, up to a number
+            that is the same for all priors.
         temperatures: prior -> the temperature at which posteriors under it are read.
         weights: prior -> the log weights that it learned.
     """
@@ -156,8 +156,7 @@ class Model(nn.Module):
         self.reading = Reading()
         self.kinds: KindsReport | None = None
         self.network = GraphNetwork(config.network, len(feature_names), generator)
-        learned = config.noise.scale == "learned"
-        self.scale = ScaleNetwork(len(feature_names), config.noise.hidden, generator) if learned else None
+        self.scale = scale_of(config.noise, len(feature_names), generator)
 
     def layout(self, num_entities: int) -> Layout:
         """The slots of a scene of ``num_entities``."""
@@ -165,7 +164,7 @@ class Model(nn.Module):
         return Layout(num_entities, network.num_edge_kinds, network.num_node_kinds)
 
     def log_scales(self, states: Tensor, graph: SuperGraph) -> Tensor:
-        """Log standard deviations of one step's errors, in the network's unit; zeros without a scale network."""
+        """Log standard deviations of one step's errors, in the network's unit; zeros without a scale."""
         return self.scale(states, graph) if self.scale is not None else torch.zeros_like(states)
 
 
@@ -213,6 +212,9 @@ def pack(model: Model, scenes: Scenes) -> Batch:
     return Batch(graph.pack_nodes(states.transpose(1, 2)), graph.pack_nodes(mask.transpose(1, 2)), graph)
 
 
+Rollout: TypeAlias = Literal["scene", "receiver"]
+
+
 @dataclass(frozen=True, slots=True)
 class Windows:
     """Stretches to predict: from each start, the next ``step`` samples.
@@ -220,13 +222,28 @@ class Windows:
     Attributes:
         states: ``[node, start, feature]``, the true states at the starts.
         targets: ``[node, start, step, feature]``, what really followed.
-        weights: ``[node, start, step]``, 1 where the target and all entities of the scene at the start were observed,
-            else 0.
+        weights: ``[node, start, step]``, 1 where the target and all that its prediction starts from were observed, else
+            0. For a "scene" that is every entity at the start; for a "receiver" it is that entity at the start, and
+            every other one at all steps before the target.
+        rollout: what moves on by itself: "scene", all entities together; or "receiver", each entity alone among others
+            that are where they really were at every step, so that its errors depend on its own slots only. One step is
+            the same for both.
     """
 
     states: Float[Tensor, "node start feature"]
     targets: Float[Tensor, "node start step feature"]
     weights: Float[Tensor, "node start step"]
+    rollout: Rollout = "scene"
+
+    @property
+    def horizon(self) -> int:
+        """Steps of each stretch."""
+        return self.targets.shape[2]
+
+    @property
+    def origins(self) -> Float[Tensor, "node start step feature"]:
+        """The true states from which each step leads on."""
+        return torch.cat([self.states[:, :, None], self.targets[:, :, :-1]], 2)
 
 
 def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
@@ -239,11 +256,17 @@ def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Window
 
 def part_of(whole: Windows, starts: slice | Tensor) -> Windows:
     """Some of the starts: a slice, or their indices."""
-    return Windows(whole.states[:, starts], whole.targets[:, starts], whole.weights[:, starts])
+    return Windows(whole.states[:, starts], whole.targets[:, starts], whole.weights[:, starts], whole.rollout)
 
 
-def windows(batch: Batch, horizon: int = 1, stride: int = 1) -> Windows:
+def windows(batch: Batch, horizon: int = 1, stride: int = 1, rollout: Rollout = "scene") -> Windows:
     """Cut a batch into stretches of ``horizon`` steps that start every ``stride`` samples.
+
+    Args:
+        batch: the scenes.
+        horizon: steps.
+        stride: samples between starts.
+        rollout: what moves on by itself (:class:`Windows`).
 
     Raises:
         ValueError: the scenes are shorter than ``horizon + 1`` samples.
@@ -256,7 +279,8 @@ def windows(batch: Batch, horizon: int = 1, stride: int = 1) -> Windows:
         )
     starts = torch.arange(0, num_times - horizon, stride, device=batch.states.device)
     targets = starts[:, None] + torch.arange(1, horizon + 1, device=starts.device)
-    missing = (~batch.valid[:, starts]).float()[batch.graph.senders]
-    complete = batch.valid[:, starts] & (batch.graph.incoming(missing) == 0)
-    weights = (complete[:, :, None] & batch.valid[:, targets]).float()
-    return Windows(batch.states[:, starts], batch.states[:, targets], weights)
+    others = batch.graph.incoming((~batch.valid).float()[batch.graph.senders]) == 0
+    sources = others[:, targets - 1].cumprod(2).bool() if rollout == "receiver" else others[:, starts, None]
+    complete = batch.valid[:, starts, None] & sources
+    weights = (complete & batch.valid[:, targets]).float()
+    return Windows(batch.states[:, starts], batch.states[:, targets], weights, rollout)

@@ -19,23 +19,46 @@ class NoiseConfig:
     """Which noise model weighs the errors.
 
     Attributes:
-        scale: "none": the energy is the squared error averaged over features (Alet et al. 2019); "learned": a normal
-            distribution whose standard deviation a small network predicts for each entity, time and feature.
-        degrees_of_freedom: of Student-t tails over the learned scale, so that one bad frame cannot outvote a scene;
-            ``None`` for normal tails.
-        hidden: width of the scale network.
+        scale: "none": no distribution, the energy is the squared error averaged over features (Alet et al. 2019);
+            "shared": one standard deviation for each feature, the same for all entities, times and scenes; "learned": a
+            standard deviation that a small network predicts for each entity, time and feature.
+        degrees_of_freedom: of Student-t tails over a shared or learned scale, so that one bad frame cannot outvote a
+            scene; ``None`` for normal tails. Without a scale there are no tails, and it is not looked at.
+        hidden: width of the scale network of "learned".
 
     Raises:
         ValueError: a number or word that makes no noise model.
     """
 
-    scale: Literal["none", "learned"] = "learned"
+    scale: Literal["none", "shared", "learned"] = "learned"
     degrees_of_freedom: float | None = 4.0
     hidden: int = 32
 
     def __post_init__(self) -> None:
         tails = () if self.degrees_of_freedom is None else ("degrees_of_freedom",)
         check_settings(self, counts=("hidden",), positive=tails)
+
+
+class SharedScale(nn.Module):
+    """Log standard deviation of the errors, one for each feature and nothing else.
+
+    Gradient descent on the likelihood finds the root mean square of the residuals (under Student-t tails less than
+    that: it leaves bad frames to the tails). The parameter is a tenth of the logarithm: Adam moves all parameters at
+    about one pace, and a scale has further to go than a weight.
+
+    Args:
+        num_features: size of the state of an entity.
+    """
+
+    pace = 10.0
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.tenth = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, states: Float[Tensor, "node *batch feature"], graph: SuperGraph) -> Tensor:
+        """Log standard deviations ``[node, ..., feature]``, in units of the network's outputs; all nodes alike."""
+        return (self.pace * self.tenth).expand_as(states)
 
 
 class ScaleNetwork(nn.Module):
@@ -63,6 +86,13 @@ class ScaleNetwork(nn.Module):
         pairs = states.index_select(0, graph.senders) - states.index_select(0, graph.receivers)
         around = graph.incoming(_only(self.pair, pairs))
         return (_only(self.own, states) + _only(self.surroundings, around)).clamp(*self.limits)
+
+
+def scale_of(config: NoiseConfig, num_features: int, generator: Generator) -> SharedScale | ScaleNetwork | None:
+    """The scale that a configuration names; None where errors are mean squares."""
+    if config.scale == "shared":
+        return SharedScale(num_features)
+    return ScaleNetwork(num_features, config.hidden, generator) if config.scale == "learned" else None
 
 
 def _only(bank: ModuleBank, inputs: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
+from bouncegrad.polish import PolishConfig, polish
 from bouncegrad.scenes import Scenes, split
 from bouncegrad.settings import is_count
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
@@ -32,10 +33,12 @@ class Recipe:
     Attributes:
         model: what the model is made of.
         training: how it is trained.
+        polish: how the trained network is then taught to predict many steps; off by default.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    polish: PolishConfig = field(default_factory=lambda: PolishConfig(num_passes=0))
 
 
 RECIPES = {
@@ -43,7 +46,7 @@ RECIPES = {
     "annealing": Recipe(
         ModelConfig(
             NetworkConfig(inputs="absolute", update="general", skip=False),
-            NoiseConfig(scale="none"),
+            NoiseConfig(scale="none", degrees_of_freedom=None),
         ),
         TrainingConfig(
             num_passes=1000,
@@ -113,12 +116,12 @@ def fit(
         recipe: the name of a method, or one of your own.
         kinds: how many kinds of relation to begin with, or "auto" for a few; those that are not needed are merged, and
             ``model.kinds`` says which. None: as many as the recipe has, all of which stay.
-        minutes: how long to learn; None: for the recipe's number of passes, repeatable to the bit.
+        minutes: how long to learn, the polish left out; None: for the recipe's number of passes, repeatable to the bit.
         seed: of all randomness.
         watch: called after each pass.
 
     Returns:
-        The model of the pass that explained the held-out scenes best.
+        The model of the pass that explained the held-out scenes best, polished if the recipe says so.
 
     Raises:
         ValueError: an unknown recipe, or scenes too short for its horizon.
@@ -129,7 +132,7 @@ def fit(
     for report in trainer.passes(minutes):
         if watch:
             watch(report)
-    return trainer.best_model()
+    return polish(trainer.best_model(), kept, held_out, chosen.polish, seed)
 
 
 def hold_out(scenes: Scenes, seed: int) -> tuple[Scenes, Scenes]:

@@ -24,6 +24,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
 from bouncegrad.model import KindsReport, Model, pack
+from bouncegrad.polish import polish
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_meta, read_scenes
 from bouncegrad.scenes.writing import PREFIX, whole_files
@@ -103,7 +104,7 @@ def fit_folder(
             _save(folder, trainer, {"elapsed": report.seconds, "scenes": fingerprint})
             if watch:
                 watch(report)
-    model = trainer.best_model()
+    model = polish(trainer.best_model(), scenes, held_out, config.settings.polish, config.seed)
     save_model(folder / "model", model)
     if unseen.num_times >= SHORTEST:
         write_summary(folder, score(model, unseen, error_unit(config.data)), model.kinds)

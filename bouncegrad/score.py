@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bouncegrad.infer import Posterior, infer, predict
-from bouncegrad.metrics import RelationMatch, expected_calibration_error, match_relations, rollout_mse
+from bouncegrad.metrics import RelationMatch, ReliabilityCurve, match_relations, reliability_curve, rollout_mse
 from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
 
@@ -30,7 +30,7 @@ class Score:
 
     Attributes:
         match: inferred relations beside the labels; None where there are no labels.
-        calibration_error: expected calibration error of the marginal probabilities; None without labels.
+        reliability: how often answers are right, by how sure they are; None without labels.
         mse: step -> mean squared error of the rollout over scenes, entities and features, in ``unit``.
         unit: whose normalisation the errors are in.
         num_scenes: how many scenes were scored.
@@ -40,13 +40,18 @@ class Score:
     """
 
     match: RelationMatch | None
-    calibration_error: float | None
+    reliability: ReliabilityCurve | None
     mse: Mapping[int, float]
     unit: str
     num_scenes: int
     num_observed: int
     seconds: float
     posterior: Posterior
+
+    @property
+    def calibration_error(self) -> float | None:
+        """Expected calibration error of the marginal probabilities; None without labels."""
+        return None if self.reliability is None else self.reliability.expected_error
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON; an error that is no finite number is null."""
@@ -59,6 +64,7 @@ class Score:
             "num_observed": self.num_observed,
             "seconds": round(self.seconds, 3),
             "calibration_error": self.calibration_error,
+            "reliability": None if self.reliability is None else self.reliability.to_rows(),
             "prior": self.posterior.prior,
             "evidence": _finite(float(self.posterior.log_evidence.mean())),
             "confusion": None if match is None else match.confusion.tolist(),
@@ -95,14 +101,14 @@ def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None =
     posterior = infer(model, scenes.between(0, num_observed), prior=prior)
     errors = _prediction_errors(model, scenes, posterior, num_observed, (unit or ("", model.normalization))[1])
     seconds = time.perf_counter() - started
-    match = calibration = None
+    match = reliability = None
     if scenes.relations is not None and scenes.labelled:
         match = match_relations(posterior.relations, scenes.relations, scenes.present)
         known = scenes.relations.where(scenes.pairs, math.nan)
-        calibration = expected_calibration_error(posterior.probabilities, match.true_kinds(known))
+        reliability = reliability_curve(posterior.probabilities, match.true_kinds(known))
     return Score(
         match=match,
-        calibration_error=calibration,
+        reliability=reliability,
         mse={step: float(errors[step - 1]) for step in STEPS},
         unit=unit[0] if unit else "normalised by the model's training scenes",
         num_scenes=scenes.num_scenes,

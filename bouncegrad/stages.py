@@ -16,7 +16,7 @@ import numpy
 from bouncegrad.graphs import to_matrix
 from bouncegrad.infer import Posterior, infer, predict, weakest_kind
 from bouncegrad.model import Model
-from bouncegrad.report import Answer, draw_scenes
+from bouncegrad.report import Answer, draw_reliability, draw_scenes
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes
 from bouncegrad.scenes import write_folder as write_scenes
@@ -256,3 +256,14 @@ def draw(
         num_observed=found.num_observed + 1,
     )
     draw_scenes(chosen, range(chosen.num_scenes), answer, picture)
+
+
+def draw_calibration(found: Score, picture: str | os.PathLike[str]) -> None:
+    """Draw how far the probabilities of a score can be believed.
+
+    Raises:
+        DataError: the scenes had no labels.
+    """
+    if found.reliability is None:
+        raise DataError("whether probabilities can be believed is seen beside labels: bring scenes with relations")
+    draw_reliability(found.reliability, picture)

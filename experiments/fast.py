@@ -85,13 +85,13 @@ class Row:
 
 
 ROWS = {
-    "charged5": Row("charged", 5, 1000, 150),
-    "charged5_200": Row("charged", 5, 200, 500),
-    "charged5_none": Row("charged", 5, 1000, 200, prior="none"),
-    "springs5": Row("springs", 5, 1000, 80),
-    "springs5_directed": Row("springs", 5, 1000, 80, options=(("directed", True),)),
-    "springs5_strengths": Row("springs", 5, 1000, 80, num_kinds=3, options=(("strengths", (0.0, 0.5, 1.0)),)),
-    "springs10": Row("springs", 10, 1000, 40),
+    "charged5": Row("charged", 5, 1000, 110),
+    "charged5_200": Row("charged", 5, 200, 300),
+    "charged5_none": Row("charged", 5, 1000, 120, prior="none"),
+    "springs5": Row("springs", 5, 1000, 40),
+    "springs5_directed": Row("springs", 5, 1000, 40, options=(("directed", True),)),
+    "springs5_strengths": Row("springs", 5, 1000, 50, num_kinds=3, options=(("strengths", (0.0, 0.5, 1.0)),)),
+    "springs10": Row("springs", 10, 1000, 20),
     "charged10": Row("charged", 10, 1000, 80),
 }
 

@@ -14,7 +14,7 @@ from bouncegrad.scenes import Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.train import TrainingConfig
 
-QUICK = Recipe(training=TrainingConfig(num_passes=40, batch_size=10, learning_rate=4e-3))
+QUICK = Recipe(training=TrainingConfig(num_passes=15, batch_size=10, learning_rate=4e-3))
 """Enough to learn springs of three entities from 150 scenes."""
 
 

@@ -134,14 +134,19 @@ def test_evaluate_without_labels(run, one_file, capsys):
     numpy.savez(one_file, **arrays)
     figures = printed(capsys, "evaluate", "--model", run, "--data", one_file, "--json")
     assert figures["relation_accuracy"] is None
+    words = ["evaluate", "--model", str(run), "--data", str(one_file), "--reliability", "reliability.png"]
+    assert main(words) == 2
+    assert "bring scenes with relations" in capsys.readouterr().err
     assert figures["mse"]["1"] > 0
 
 
 def test_evaluate_for_people(data, run, capsys, tmp_path):
-    picture = tmp_path / "scenes.png"
-    assert main(["evaluate", "--model", str(run), "--data", str(data), "--picture", str(picture)]) == 0
+    picture, curve = tmp_path / "scenes.png", tmp_path / "reliability.png"
+    words = ["--picture", str(picture), "--reliability", str(curve)]
+    assert main(["evaluate", "--model", str(run), "--data", str(data), *words]) == 0
     assert "relations right" in capsys.readouterr().out
     assert picture.stat().st_size > 1000
+    assert curve.stat().st_size > 1000
 
 
 def test_fit_takes_one_file(one_file, tmp_path):
@@ -311,13 +316,12 @@ def test_words_that_cannot_be(data, run, tmp_path, refuses, words, message):
         ("training.num_passes", "0", "num_passes must be a whole number, 1 or more; got 0"),
         ("training.num_passes", "2.5", "Expected a int.*2.5"),
         ("training.horizon", "-1", "horizon must be a whole number, 1 or more; got -1"),
-        ("training.horizon", "3", 'search "exact" needs horizon 1'),
         ("training.learning_rate", ".nan", "learning_rate must be a finite number above 0; got nan"),
         ("model.network.hidden", "0", "hidden must be a whole number, 1 or more; got 0"),
         ("model.network.hidden", "1000000000", "not enough memory"),
         ("model.network.num_edge_kinds", "0", "num_edge_kinds must be a whole number, 1 or more; got 0"),
         ("model.network.message_steps", "2", "one round of messages"),
-        ("model.noise.scale", "nonsense", "Expected one of .*'none', 'learned'.*nonsense"),
+        ("model.noise.scale", "nonsense", "Expected one of .*'none', 'shared', 'learned'.*nonsense"),
         ("model.noise.degrees_of_freedom", "0", "degrees_of_freedom must be a finite number above 0; got 0"),
         ("training.nonsense", "1", "unrecognized arguments: --settings.training.nonsense"),
     ],

@@ -1,12 +1,15 @@
+import math
 from itertools import product
 
 import pytest
 import torch
 
+from bouncegrad import evaluate
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables, training_loss
-from bouncegrad.model import Model, ModelConfig, pack, windows
-from bouncegrad.noise import NoiseConfig, negative_log_likelihood
+from bouncegrad.evaluate import log_scales_of, loss_fn, receiver_energies, receiver_tables, training_loss
+from bouncegrad.graphs import Layout, super_graph
+from bouncegrad.model import Model, ModelConfig, Rollout, pack, windows
+from bouncegrad.noise import NoiseConfig, SharedScale, negative_log_likelihood
 from bouncegrad.scenes import Normalization, Scenes
 
 NETWORKS = [
@@ -15,7 +18,13 @@ NETWORKS = [
     for skip, inputs in ((True, "relative"), (False, "absolute"))
     for num_node_kinds in (1, 2)
 ]
-NOISES = [NoiseConfig("none"), NoiseConfig("learned", hidden=5), NoiseConfig("learned", 4.0, hidden=5)]
+NOISES = [
+    NoiseConfig(scale, tails, hidden=5)
+    for scale, tails in (("none", None), ("shared", None), ("shared", 4.0), ("learned", None), ("learned", 4.0))
+]
+
+
+ROLLOUTS = ("receiver", "scene")
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -56,12 +65,86 @@ def test_tables_equal_the_plain_loss_of_every_structure(network: NetworkConfig, 
         torch.testing.assert_close(tables(structures), plain(structures), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("noise", NOISES, ids=lambda n: f"{n.scale}-{n.degrees_of_freedom}")
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.update}-{n.inputs}-{n.num_node_kinds}")
+def test_tables_of_rollouts_equal_the_plain_loss(network: NetworkConfig, noise: NoiseConfig, monkeypatch):
+    """Of every combination of each receiver's slots: all receivers run through theirs side by side."""
+    monkeypatch.setattr(evaluate, "CHUNK_CELLS", 500)  # several chunks of nodes and of combinations
+    data = scenes()
+    model = model_for(data, network, noise)
+    batch = pack(model, data)
+    stretches = windows(batch, 3, rollout="receiver")
+    tables, plain = receiver_tables(model, batch, stretches), loss_fn(model, batch, stretches)
+    num_combinations = math.prod(model.layout(3).receiver_kinds)
+    assert tables.energies.shape == (4, 3, num_combinations)
+    for first in range(num_combinations):
+        combinations = (first + torch.arange(3) * 3) % num_combinations
+        structures = tables.structures_of(combinations.expand(4, -1))
+        torch.testing.assert_close(tables(structures), plain(structures), rtol=1e-5, atol=1e-4)
+
+
 def test_tables_refuse_what_does_not_factorise():
     data = scenes()
     model = model_for(data, NetworkConfig(hidden=6), NOISES[0])
     batch = pack(model, data)
-    with pytest.raises(ValueError, match="horizon 2"):
+    with pytest.raises(ValueError, match="horizon 2 of a scene: take windows with rollout"):
         receiver_tables(model, batch, windows(batch, 2))
+    rounds = model_for(data, NetworkConfig(hidden=6, message_steps=2), NOISES[0])
+    with pytest.raises(ValueError, match="this has 2 rounds"):
+        receiver_tables(rounds, batch, windows(batch, 2, rollout="receiver"))
+    with pytest.raises(ValueError, match="this network has 2: roll whole scenes out"):
+        loss_fn(rounds, batch, windows(batch, 2, rollout="receiver"))(rounds.layout(3).random(4, generator()))
+
+
+def test_a_receiver_that_rolls_out_alone_hears_what_really_was():
+    """Step by step: its own last prediction among the true states of the others."""
+    data = scenes()
+    model = model_for(data, NETWORKS[0], NOISES[0])
+    batch = pack(model, data)
+    structures = model.layout(3).random(4, generator(3))
+    stretches = windows(batch, 3, rollout="receiver")
+    found = model.network.rollout_receivers(stretches.origins, batch.graph, structures)
+    node = 1
+    among = batch.states[:, 2].clone()  # the third start
+    for step in range(3):
+        among = batch.states[:, 2 + step].index_put((torch.tensor([node]),), among[node])
+        among = model.network.rollout(among, batch.graph, structures, 1)[:, 0]
+        torch.testing.assert_close(found[node, 2, step], among[node])
+
+
+def test_one_step_of_a_receiver_is_one_step_of_its_scene():
+    data = scenes()
+    model = model_for(data, NETWORKS[1], NOISES[3])
+    batch = pack(model, data)
+    structures = model.layout(3).random(4, generator(3))
+    alone, together = (receiver_energies(model, batch, windows(batch, 1, 1, r), structures) for r in ROLLOUTS)
+    assert torch.equal(alone, together)
+
+
+def test_receivers_count_while_their_senders_are_seen():
+    """Sample 3 of entity 1 is missing in scene 2: others get no further, its own skip it."""
+    data = scenes()
+    batch = pack(model_for(data, NETWORKS[0], NOISES[0]), data)
+    weights = batch.graph.unpack_nodes(windows(batch, 3, rollout="receiver").weights)[2]
+    assert weights[0].tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
+    assert weights[1].tolist() == [[1, 1, 0], [1, 0, 1], [0, 1, 1], [0, 0, 0]]
+
+
+def test_errors_accumulate_through_the_linear_skip():
+    """Two features, position and velocity: an error of velocity is one of position after another step."""
+    data = scenes()
+    model = model_for(data, NetworkConfig(hidden=6), NoiseConfig("shared", None))
+    assert isinstance(model.scale, SharedScale)
+    with torch.no_grad():
+        model.network.skip_weight.copy_(torch.tensor([[0.0, 0, 0, 0], [0, 0, 0, 0], [2, 0, 0, 0], [0, 0, 0, 0]]))
+        model.network.unit.copy_(torch.tensor([0.5, 1, 1, 1]))
+        model.scale.tenth.copy_(torch.tensor([1.0, 2, 3, 4]).log() / model.scale.pace)
+    batch = pack(model, data)
+    variances = torch.exp(2 * log_scales_of(model, batch.graph, windows(batch, 3, rollout="receiver")))[0, 0]
+    gain = 2 / 0.5  # of velocity on position, in units of each; an error of the first step has twice the time for it
+    expected = [1, 1 + (1 + gain**2 * 9), 1 + (1 + gain**2 * 9) + (1 + (2 * gain) ** 2 * 9)]
+    torch.testing.assert_close(variances[:, 0], torch.tensor(expected))
+    torch.testing.assert_close(variances[:, 2], torch.tensor([9.0, 18, 27]))
 
 
 def test_mean_squared_error_is_what_it_says():
@@ -117,6 +200,42 @@ def test_student_tails_tend_to_normal_ones():
     torch.testing.assert_close(negative_log_likelihood(residuals, log_scales, 1e7), normal, rtol=1e-5, atol=0)
     frame = torch.tensor([[50.0]])
     assert negative_log_likelihood(frame, frame * 0, 4.0) < 0.02 * negative_log_likelihood(frame, frame * 0)
+
+
+@pytest.mark.parametrize("tails", [None, 3.0])
+def test_a_shared_scale_finds_the_spread_of_the_residuals(tails):
+    """Normal residuals of known spread: under normal tails the scale is their root mean square, under others less."""
+    scale, graph = SharedScale(3), super_graph(torch.ones(1, 3, dtype=torch.bool))
+    residuals = torch.randn(4000, 3, generator=generator()) * torch.tensor([0.01, 0.1, 1.0])
+    optimizer = torch.optim.Adam(scale.parameters(), 5e-3)
+    for _ in range(250):
+        optimizer.zero_grad()
+        negative_log_likelihood(residuals, scale(residuals, graph), tails).mean().backward()
+        optimizer.step()
+    found = torch.exp(scale(residuals, graph))[0] / residuals.square().mean(0).sqrt()
+    assert found.min() > (0.97 if tails is None else 0.7)
+    assert found.max() < (1.03 if tails is None else 0.9)
+
+
+def test_without_a_scale_there_are_no_tails():
+    data = scenes()
+    structures, losses = Layout(3, 2).random(4, generator(3)), []
+    for tails in (None, 4.0):
+        model = model_for(data, NETWORKS[0], NoiseConfig("none", tails))
+        batch = pack(model, data)
+        losses.append(loss_fn(model, batch, windows(batch))(structures))
+    assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize("rollout", ROLLOUTS)
+@pytest.mark.parametrize("noise", NOISES, ids=lambda n: f"{n.scale}-{n.degrees_of_freedom}")
+def test_longer_rollouts_teach_all_parts(noise: NoiseConfig, rollout: Rollout):
+    data = scenes()
+    model = model_for(data, NETWORKS[0], noise)
+    batch = pack(model, data)
+    structures = model.layout(3).random(4, generator())
+    training_loss(model, batch, windows(batch, 3, rollout=rollout), structures).backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda n: f"{n.scale}-{n.degrees_of_freedom}")

@@ -25,6 +25,7 @@ ORDER = [
     "kinds",
     "train",
     "infer",
+    "polish",
     "score",
     "recipes",
     "report",

@@ -181,6 +181,13 @@ def test_bins_count_by_their_size():
     assert torch.allclose(curve.bounds, torch.linspace(0, 1, 11, dtype=torch.float64))
 
 
+def test_bins_that_hold_answers_are_rows():
+    sure, unsure = world(0.95, 3, 1), world(0.55, 1, 0)
+    rows = reliability_curve(*(torch.cat(pair) for pair in zip(sure, unsure, strict=True))).to_rows()
+    assert [row["count"] for row in rows] == [1, 4]
+    assert rows[1] == pytest.approx({"above": 0.9, "up_to": 1.0, "confidence": 0.95, "right": 0.75, "count": 4})
+
+
 def test_answers_drawn_from_their_own_probabilities_are_calibrated():
     rng = np.random.default_rng(0)
     probabilities = rng.dirichlet([1, 1, 1], 40_000)

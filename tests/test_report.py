@@ -11,8 +11,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from bouncegrad.metrics import match_relations
-from bouncegrad.report import Answer, confusion_table, draw_scene, draw_scenes
+from bouncegrad.metrics import match_relations, reliability_curve
+from bouncegrad.report import Answer, confusion_table, draw_reliability, draw_scene, draw_scenes
 from bouncegrad.report.graph import Edge, _strokes, edges_of
 from bouncegrad.report.picture import _graph_title
 from bouncegrad.scenes import Scenes, from_arrays
@@ -176,3 +176,13 @@ def test_a_table_of_three_kinds():
     assert [line.split() for line in lines[2:]] == [
         ["label", "0", "0", "10*", "0"], ["label", "0.5", "0", "0", "10*"], ["label", "1", "10*", "0", "0"],
     ]  # fmt: skip
+
+
+def test_a_curve_of_reliability_is_drawn(tmp_path):
+    confidence = torch.linspace(0.5, 1, 400, dtype=torch.float64)
+    curve = reliability_curve(torch.stack([confidence, 1 - confidence], 1), (torch.arange(400) % 3 == 0).long())
+    draw_reliability(curve, tmp_path / "reliability.png")
+    image = imread(tmp_path / "reliability.png")
+    assert has_colour(image, "#3b6fb6")
+    with pytest.raises(ValueError, match="expected a picture file"):
+        draw_reliability(curve, tmp_path / "reliability.txt")

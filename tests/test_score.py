@@ -80,6 +80,7 @@ def test_without_labels_there_is_no_accuracy(springs_model, long_scenes):
     found = score(springs_model, without_labels(long_scenes))
     assert found.match is None
     assert found.calibration_error is None
+    assert found.to_dict()["reliability"] is None
     assert found.mse == score(springs_model, long_scenes).mse
     unknown = torch.full_like(long_scenes.relations, math.nan)
     assert score(springs_model, replace(long_scenes, relations=unknown)).match is None
@@ -114,6 +115,11 @@ def test_figures_are_plain_json(springs_model, long_scenes):
     assert figures["num_scenes"] == 20
     assert figures["relation_accuracy"] > 0.95
     assert 0 <= figures["calibration_error"] <= 1
+    rows = figures["reliability"]
+    assert sum(row["count"] for row in rows) == 20 * 6
+    assert all(row["above"] < row["confidence"] <= row["up_to"] + 1e-6 and 0 <= row["right"] <= 1 for row in rows)
+    gaps = sum(row["count"] * abs(row["right"] - row["confidence"]) for row in rows) / (20 * 6)
+    assert gaps == pytest.approx(figures["calibration_error"])
     assert sorted(figures["kind_of_label"]) == [0, 1]
     never = score(springs_model, replace(long_scenes, mask=long_scenes.mask.index_fill(1, torch.tensor([69]), False)))
     assert json.loads(json.dumps(never.to_dict(), allow_nan=False))["mse"]["20"] is None

@@ -156,10 +156,14 @@ def test_scenes_shorter_than_the_horizon():
         trainer_of(springs(4).between(0, 10), RECIPES["annealing"])
 
 
-def test_tables_need_one_step():
-    for recipe in (tiny(horizon=2), replace(tiny(), model=ModelConfig(NetworkConfig(message_steps=2)))):
-        with pytest.raises(ValueError, match='search "exact" needs horizon 1 and one round of messages'):
-            trainer_of(springs(4), recipe)
+def test_tables_need_one_round():
+    with pytest.raises(ValueError, match='search "exact" needs one round of messages, got message_steps 2'):
+        trainer_of(springs(4), replace(tiny(), model=ModelConfig(NetworkConfig(message_steps=2))))
+
+
+def test_tables_are_made_of_longer_rollouts_too():
+    reports = list(trainer_of(springs(16), tiny(horizon=3)).passes())
+    assert reports[-1].loss < reports[0].loss
 
 
 def test_tables_of_too_many_entities_are_refused(monkeypatch):

@@ -59,42 +59,53 @@ def temperature_of_entropy(
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Log evidence of the early samples of scenes, of the late ones, and of both, under one prior and temperature.
+    """Log evidence of the early samples of scenes, of the late ones, and of both, under one prior, at temperatures.
 
-    What normalises the likelihood of the samples cancels in all differences between priors or temperatures.
+    What normalises the likelihood of the samples cancels in :attr:`foretold` and in all differences between priors.
 
     Attributes:
-        early: ``[task]``, nats.
-        late: ``[task]``.
-        both: ``[task]``.
+        early: ``[temperature, task]``, nats.
+        late: ``[temperature, task]``.
+        both: ``[temperature, task]``.
     """
 
-    early: Float[Tensor, "task"]
-    late: Float[Tensor, "task"]
-    both: Float[Tensor, "task"]
+    early: Float[Tensor, "temperature task"]
+    late: Float[Tensor, "temperature task"]
+    both: Float[Tensor, "temperature task"]
 
     @classmethod
-    def of(cls, prior: GraphPrior, early: FactorTables, late: FactorTables, temperature: float) -> Halves:
-        """Three posteriors of each task."""
-        all_three = (early, late, together(early, late))
-        return cls(*(prior.posterior(tables, temperature).log_evidence for tables in all_three))
+    def of(cls, prior: GraphPrior, early: FactorTables, late: FactorTables, temperatures: Sequence[float]) -> Halves:
+        """Three posteriors of each task for each temperature."""
+        return cls(*(evidence_at(prior, tables, temperatures) for tables in (early, late, together(early, late))))
 
     @property
-    def foretold(self) -> float:
-        """How much likelier one half makes the other: ``log p(late | early) / p(late)``, nats per scene.
+    def foretold(self) -> Float[Tensor, "temperature task"]:
+        """How much likelier one half makes the other: ``log p(late | early) / p(late)``, nats.
 
         Too cold a reading is sure of an early graph that the late samples contradict, too hot a one foretells nothing.
         """
-        return float((self.both - self.early - self.late).mean())
+        return self.both - self.early - self.late
 
     @property
-    def predictive(self) -> float:
+    def predictive(self) -> Float[Tensor, "temperature task"]:
         """How likely one half is, given the other: the mean of ``log p(late | early)`` and ``log p(early | late)``.
 
         Unlike the evidence of all samples at once it leaves out what a belief costs before anything is seen: narrow
         beliefs cannot win on scenes of which nothing is known yet.
         """
-        return float((self.both - 0.5 * (self.early + self.late)).mean())
+        return self.both - 0.5 * (self.early + self.late)
+
+    def best(self, temperatures: Sequence[float]) -> float:
+        """Of the temperatures, the coolest at which one half foretells the other about as well as it ever does."""
+        nats = self.foretold.mean(1).tolist()
+        return next(t for t, found in zip(temperatures, nats, strict=True) if found >= max(nats) - ABOUT)
+
+
+def evidence_at(
+    prior: GraphPrior, tables: FactorTables, temperatures: Sequence[float]
+) -> Float[Tensor, "temperature task"]:
+    """The log evidence at each of some temperatures."""
+    return torch.stack([prior.posterior(tables, temperature).log_evidence for temperature in temperatures])
 
 
 def together(early: FactorTables, late: FactorTables) -> FactorTables:
@@ -102,27 +113,45 @@ def together(early: FactorTables, late: FactorTables) -> FactorTables:
     return FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
 
 
-def reading_of(
-    priors: Mapping[str, GraphPrior],
-    early: FactorTables,
-    late: FactorTables,
-    temperatures: Sequence[float] = READING_TEMPERATURES,
-) -> Reading:
-    """Choose prior and temperature on held-out scenes, without labels.
+def predictive_evidence(
+    priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables, temperatures: Sequence[float]
+) -> dict[str, float]:
+    """Prior -> :attr:`Halves.predictive`, nats per scene: which belief a search that has just begun should follow.
 
-    Under each prior it is read at the temperature at which one half of the samples foretells the other best; the prior
-    is the one with the largest predictive evidence at the hottest of these, the weaker belief where they tie.
+    All at one temperature, the hottest of those that suit one of them.
     """
-    found = {name: _best_temperature(prior, early, late, temperatures) for name, prior in priors.items()}
-    hottest = max(found.values())
-    evidence = {name: Halves.of(prior, early, late, hottest).predictive for name, prior in priors.items()}
+    found = {name: Halves.of(prior, early, late, temperatures) for name, prior in priors.items()}
+    hottest = temperatures.index(max(halves.best(temperatures) for halves in found.values()))
+    return {name: float(halves.predictive[hottest].mean()) for name, halves in found.items()}
+
+
+def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables) -> Reading:
+    """Choose prior and temperatures on held-out scenes, without labels.
+
+    Priors are compared by the evidence of all samples, at the temperature that suits the weakest belief: that which is
+    needed because the energies are too sure, not because the belief is wrong; the weaker one wins where they tie. Under
+    the winner, scenes are read at the temperature at which one half of the samples foretells the other best; under the
+    others, at the one that brings their marginals closest to the winner's (by the logarithmic score), so that they too
+    are as sure as they are right.
+    """
+    halves = {name: Halves.of(prior, early, late, READING_TEMPERATURES) for name, prior in priors.items()}
+    found = {name: each.best(READING_TEMPERATURES) for name, each in halves.items()}
+    common = next(iter(found.values()))
+    place = READING_TEMPERATURES.index(common)
+    evidence = {name: float(each.both[place].mean()) for name, each in halves.items()}
+    winner = max(evidence, key=lambda name: evidence[name])
+    both = together(early, late)
+    answer = priors[winner].posterior(both, found[winner]).marginals()
+    found |= {name: _closest(priors[name], both, answer) for name in priors if name != winner}
     weights = {name: prior.log_weights.tolist() for name, prior in priors.items()}
-    return Reading(max(evidence, key=lambda name: evidence[name]), hottest, evidence, weights, found)
+    return Reading(winner, common, evidence, weights, found)
 
 
-def _best_temperature(
-    prior: GraphPrior, early: FactorTables, late: FactorTables, temperatures: Sequence[float]
-) -> float:
-    """The coolest of those that foretell about as much as the best one."""
-    nats = [Halves.of(prior, early, late, temperature).foretold for temperature in temperatures]
-    return next(t for t, found in zip(temperatures, nats, strict=True) if found >= max(nats) - ABOUT)
+def _closest(prior: GraphPrior, tables: FactorTables, answer: Float[Tensor, "task slot kind"]) -> float:
+    """The temperature at which the marginals under a prior score best, if slots were drawn from ``answer``."""
+
+    def score(temperature: float) -> float:
+        marginals = prior.posterior(tables, temperature).marginals()
+        return float(torch.xlogy(answer, marginals.clamp_min(1e-9)).sum())
+
+    return max(READING_TEMPERATURES, key=score)

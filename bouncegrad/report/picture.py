@@ -66,9 +66,14 @@ def draw_scenes(scenes: Scenes, indices: Sequence[int], answer: Answer, path: st
         figure.savefig(temporary / place.name, dpi=150)
 
 
-def _check(scenes: Scenes, indices: Sequence[int], answer: Answer, place: Path) -> None:
+def check_format(place: Path) -> None:
+    """Raise a ValueError for anything but pictures."""
     if place.suffix.lower() not in FORMATS:
         raise ValueError(f"expected a picture file ({', '.join(FORMATS)}), got {place.name!r}")
+
+
+def _check(scenes: Scenes, indices: Sequence[int], answer: Answer, place: Path) -> None:
+    check_format(place)
     if not indices or not all(0 <= index < scenes.num_scenes for index in indices):
         raise ValueError(f"expected scenes among 0 .. {scenes.num_scenes - 1} to draw, got {list(indices)}")
     check_answer(scenes, answer)
