@@ -86,7 +86,7 @@ def judged(early: FactorTables, late: FactorTables, layout: Layout, reading: Rea
         reading: prior and temperature at which the scenes are read.
     """
     report = KindsReport(layout.num_edge_kinds)
-    name = reading.prior if reading.prior in priors_for(layout) else "none"
+    name = reading.prior if reading.prior in priors_for(layout, reading.weights) else "none"
     while report.found > 1:
         merge = _least_needed(report, _Seen(early, late, layout), name, reading.temperature)
         if merge is None:

@@ -142,10 +142,8 @@ def test_a_training_merges_and_resumes_to_the_bit():
     scenes, recipe = springs(24), merging(tiny(num_passes=6), 3)
     whole = BounceGrad(scenes, scenes, recipe.model, recipe.training, 0)
     passes = whole.passes()
-    for report in passes:
-        if whole.kinds.merges:
-            break
-    assert report.number < 6
+    next(report for report in passes if whole.kinds.merges)
+    assert whole.num_passes_done < 6
     assert whole.structures.max() < whole.kinds.found
     tensors, meta = whole.state()
     copies = {name: value.clone() for name, value in tensors.items()}
@@ -171,5 +169,5 @@ def test_kinds_that_cannot_be_judged(springs_model):
         merge_kinds(springs_model, springs(5).between(0, 2))
     with pytest.raises(ValueError, match="expected a model with a learned scale"):
         fit(springs(12), replace(tiny(), model=ModelConfig(noise=NoiseConfig("none"))), kinds=2)
-    with pytest.raises(ValueError, match='expected search "exact", got \'metropolis\''):
+    with pytest.raises(ValueError, match="expected search \"exact\", got 'metropolis'"):
         fit(springs(12), tiny(search="metropolis"), kinds=2)
