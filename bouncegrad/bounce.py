@@ -36,8 +36,8 @@ class BounceConfig:
             makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true
             relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
-            the one with the most evidence on held-out scenes, at the temperature at which their early samples foretell
-            the late ones best.
+            of those in :data:`bouncegrad.priors.COMPARED` the one with the most evidence on held-out scenes, at the
+            temperature at which their early samples foretell the late ones best.
         heat: "entropy": as hot as it takes to leave the structures undecided to a falling degree, whatever the unit of
             the energies (exact search only); "scheduled": falls geometrically from hottest to coolest; "steered": the
             share of worse moves that are accepted follows ``exp(-5 progress)`` (Alet et al. 2019), for searches that
@@ -52,7 +52,7 @@ class BounceConfig:
     """
 
     search: Literal["exact", "metropolis", "gibbs", "frozen"] = "exact"
-    prior: Literal["auto", "none", "symmetric", "classes"] = "auto"
+    prior: Literal["auto", "none", "symmetric", "classes", "few", "tree", "dyads", "triads"] = "auto"
     heat: Literal["entropy", "scheduled", "steered"] = "entropy"
     entropy: float = 0.9
     hottest: float = 60.0

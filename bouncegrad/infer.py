@@ -120,7 +120,7 @@ def _believed(model: Model, layout: Layout, name: str, exact: bool) -> tuple[str
             f"of one entity's edges, here {math.prod(layout.receiver_kinds)}: choose none"
         )
     if name == "auto":
-        name = model.reading.prior if model.reading.prior in priors_for(layout) else "none"
+        name = model.reading.prior if model.reading.prior in priors_for(layout, model.reading.weights) else "none"
     prior = PRIORS[name](layout)
     weights = model.reading.weights.get(name)
     return name, prior if weights is None else prior.reweighted(torch.tensor(weights))

@@ -32,6 +32,9 @@ copies of a module were measured to foretell 1 to 3 % of that, up to 25 % in a b
 NEGLIGIBLE = 0.05
 """Nats per scene below which a kind is not needed, however seldom it is used."""
 
+PLAIN = 0.01
+"""Pseudo-count of the weights under which kinds are judged: more would lend an unused kind pairs to foretell."""
+
 LEARNINGS = 3
 """Rounds in which the weights of a prior are learned anew when kinds are left out."""
 
@@ -86,7 +89,7 @@ def judged(early: FactorTables, late: FactorTables, layout: Layout, reading: Rea
         reading: prior and temperature at which the scenes are read.
     """
     report = KindsReport(layout.num_edge_kinds)
-    name = reading.prior if reading.prior in priors_for(layout) else "none"
+    name = reading.prior if reading.prior in priors_for(layout, reading.weights) else "none"
     while report.found > 1:
         merge = _least_needed(report, _Seen(early, late, layout), name, reading.temperature)
         if merge is None:
@@ -140,7 +143,7 @@ class _Judgement:
 
 def _judgement(seen: _Seen, name: str, temperature: float) -> _Judgement:
     both = together(seen.early, seen.late)
-    prior = _learned_on(PRIORS[name](seen.layout), both, temperature)
+    prior = _learned_on(PRIORS[name](seen.layout), both, temperature, PLAIN)
     posterior = prior.posterior(both, temperature)
     return _Judgement(
         foretold=float(Halves.of(prior, seen.early, seen.late, [temperature]).foretold.mean()),
@@ -174,7 +177,7 @@ def _only(tables: FactorTables, kinds: Sequence[int], layout: Layout) -> FactorT
     return FactorTables(tables.energies[:, :, kept], tables.slots, num_kinds)
 
 
-def _learned_on(prior: GraphPrior, tables: FactorTables, temperature: float) -> GraphPrior:
+def _learned_on(prior: GraphPrior, tables: FactorTables, temperature: float, pseudo_count: float = 10.0) -> GraphPrior:
     for _ in range(LEARNINGS):
-        prior = learned(prior, prior.posterior(tables, temperature).usage())
+        prior = learned(prior, prior.posterior(tables, temperature).usage(), pseudo_count)
     return prior

@@ -2,18 +2,34 @@
 
 import math
 from itertools import product
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
-from bouncegrad.graphs import Layout, to_matrix
-from bouncegrad.priors import PRIORS, Independent, NodeClasses, Symmetric, learned, priors_for
+from bouncegrad.bounce import BounceConfig
+from bouncegrad.graphs import Layout, to_matrix, to_slots
+from bouncegrad.priors import (
+    COMPARED,
+    PRIORS,
+    Dyads,
+    Few,
+    Independent,
+    NodeClasses,
+    Symmetric,
+    Tree,
+    Triads,
+    learned,
+    priors_for,
+)
 from bouncegrad.priors.temper import Halves, mean_entropy, reading_of, temperature_of_entropy
 from bouncegrad.types import FactorTables
 
 LAYOUT = Layout(3, 2)
 EVERY = torch.tensor(list(product(range(2), repeat=6)))
 NAMES = list(PRIORS)
+MIXTURES = ("few", "tree")
+"""Their best structure is the best for one empty kind, which is the best of all as soon as the data say something."""
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -27,20 +43,47 @@ def tables(num_tasks: int = 3, seed: int = 0, layout: Layout = LAYOUT, scale: fl
     return FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
 
 
+def acts_of(empty: int) -> torch.Tensor:
+    """``[graph, receiver, sender]``, who acts on whom if ``empty`` means nobody."""
+    return to_matrix(EVERY, 3, diagonal=empty) != empty
+
+
+def is_tree(acts: torch.Tensor) -> bool:
+    """Whether everybody but one has one sender, and following senders ends at the one who has none."""
+    senders = [row.nonzero().flatten().tolist() for row in acts]
+    roots = [entity for entity in range(len(senders)) if not senders[entity]]
+    if len(roots) != 1 or any(len(row) > 1 for row in senders):
+        return False
+    places = list(range(len(senders)))
+    for _ in senders:
+        places = [senders[place][0] if senders[place] else place for place in places]
+    return set(places) == set(roots)
+
+
+def log_shares(counts: torch.Tensor) -> torch.Tensor:
+    return torch.log(counts / counts.sum())
+
+
 def log_prior_by_hand(name: str) -> torch.Tensor:
-    """The probability of each of the 64 graphs, from the definition of the prior."""
+    """The probability of each of the 64 graphs, from the definition of the prior, all its choices alike."""
     matrix = to_matrix(EVERY, 3)
-    if name == "none":
+    if name in ("none", "dyads"):
         return torch.full((64,), -6 * math.log(2))
-    if name == "symmetric":
-        symmetric = (matrix == matrix.mT).flatten(1).all(1)
-        return torch.where(symmetric, -3 * math.log(2), -math.inf)
+    if name in ("symmetric", "triads"):
+        return log_shares((matrix == matrix.mT).flatten(1).all(1).float())
+    if name == "few":
+        allowed = torch.stack([(acts_of(empty).sum(2) <= 1).all(1).float() for empty in range(2)])
+        return log_shares(allowed.sum(0))
+    if name == "tree":
+        allowed = torch.stack([torch.tensor([float(is_tree(acts)) for acts in acts_of(empty)]) for empty in range(2)])
+        assert allowed.sum(1).tolist() == [9.0, 9.0]
+        return log_shares(allowed.sum(0))
     counts = torch.zeros(64)
     for kinds in product(range(2), repeat=4):
         for labels in product(range(2), repeat=3):
             graph = [kinds[2 * labels[i] + labels[j]] for i in range(3) for j in range(3) if i != j]
             counts[(torch.tensor(graph) == EVERY).all(1)] += 1
-    return torch.log(counts / counts.sum())
+    return log_shares(counts)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -52,7 +95,8 @@ def test_posteriors_equal_enumeration(name: str, temperature: float):
     scores = log_prior_by_hand(name) - losses / temperature
     torch.testing.assert_close(posterior.log_evidence, torch.logsumexp(scores, 1))
     probabilities = torch.softmax(scores, 1)
-    torch.testing.assert_close(posterior.best(), EVERY[probabilities.argmax(1)])
+    if name not in MIXTURES:
+        torch.testing.assert_close(posterior.best(), EVERY[probabilities.argmax(1)])
     for kind in range(2):
         torch.testing.assert_close(posterior.marginals()[:, :, kind], probabilities @ (kind == EVERY).float())
 
@@ -62,6 +106,41 @@ def test_probabilities_of_structures(name: str):
     log_probabilities = PRIORS[name](LAYOUT).log_probability(EVERY)
     torch.testing.assert_close(log_probabilities, log_prior_by_hand(name))
     assert float(log_probabilities.exp().sum()) == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learned_priors_are_normalised_and_keep_to_their_posterior(name: str):
+    """Weights that were learned, three kinds: log probabilities, evidence and usage still fit together."""
+    layout = Layout(3, 3)
+    every = torch.tensor(list(product(range(3), repeat=6)))
+    data = tables(2, 1, layout, scale=2.0)
+    prior = PRIORS[name](layout)
+    random = 3 * torch.randn(prior.log_weights.shape, generator=generator(5))
+    prior = prior.reweighted(random.log_softmax(0))
+    log_probabilities = prior.log_probability(every)
+    assert float(log_probabilities.exp().sum()) == pytest.approx(1.0, abs=1e-4)
+    scores = log_probabilities - torch.stack([data(row.expand(2, -1)) for row in every], 1)
+    posterior = prior.posterior(data, 1.0)
+    torch.testing.assert_close(posterior.log_evidence, torch.logsumexp(scores, 1), atol=1e-4, rtol=1e-4)
+    probabilities = torch.softmax(scores, 1)
+    for kind in range(3):
+        expected = probabilities @ (kind == every).float()
+        torch.testing.assert_close(posterior.marginals()[:, :, kind], expected, atol=1e-4, rtol=0)
+    found = posterior.best()
+    margin = math.log(3) if name in MIXTURES else 1e-3
+    assert (prior.log_probability(found) - data(found) >= scores.amax(1) - margin).all()
+    assert prior.log_probability(posterior.draw(generator())).isfinite().all()
+    assert posterior.usage().shape == prior.log_weights.shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learning_does_not_lower_the_evidence(name: str):
+    layout = Layout(4, 2)
+    data = tables(40, 2, layout, scale=4.0)
+    prior = PRIORS[name](layout)
+    better = learned(prior, prior.posterior(data, 1.0).usage(), pseudo_count=1e-3)
+    before, after = (float(each.posterior(data, 1.0).log_evidence.mean()) for each in (prior, better))
+    assert after > before - 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -90,6 +169,107 @@ def test_weights_follow_what_was_used():
     assert better.posterior(data, 1.0).log_evidence.mean() > prior.posterior(data, 1.0).log_evidence.mean() + 1
 
 
+def tables_around(truth: torch.Tensor, layout: Layout, seed: int = 0) -> FactorTables:
+    """Noisy energies, lower where edges are as in the true structures."""
+    blank = tables(len(truth), seed, layout, scale=1.0)
+    digits = torch.arange(blank.energies.shape[2])[:, None] // blank.radix() % layout.num_edge_kinds
+    wrong = digits != truth[:, layout.receiver_slots][:, :, None]
+    return FactorTables(blank.energies + 2.0 * wrong.sum(-1), blank.slots, blank.num_kinds)
+
+
+def relearned(name: str, data: FactorTables, layout: Layout):
+    prior = PRIORS[name](layout)
+    for _ in range(4):
+        prior = learned(prior, prior.posterior(data, 1.0).usage())
+    return prior
+
+
+def evidence(name: str, data: FactorTables, layout: Layout) -> float:
+    return float(relearned(name, data, layout).posterior(data, 1.0).log_evidence.mean())
+
+
+def test_balance_is_discovered():
+    """Products of signs, as in charged scenes: the triads that cannot be are found out, and foresee the data best."""
+    layout = Layout(5, 2)
+    signs = (torch.rand(200, 5, generator=generator(1)) < 0.5).long()
+    truth = to_slots((signs[:, :, None] != signs[:, None]).long())
+    data = tables_around(truth, layout)
+    prior = relearned("triads", data, layout)
+    shares = prior.log_weights.exp()
+    assert shares[1] + shares[3] < 0.03  # one repulsion among two attractions, and three of a sort that cannot be
+    assert evidence("triads", data, layout) > evidence("symmetric", data, layout) + 1
+
+
+def test_reciprocity_is_discovered():
+    """Who acts is never acted on by the same one: neither independent nor symmetric."""
+    layout = Layout(4, 2)
+    directed = (torch.rand(200, 4, 4, generator=generator(1)) < 0.5).tril(-1).long()
+    truth = to_slots(directed + (1 - directed).tril(-1).mT)
+    data = tables_around(truth, layout)
+    table = relearned("dyads", data, layout).log_weights.exp()
+    torch.testing.assert_close(table, torch.tensor([0.0, 0.5, 0.5, 0.0]), atol=0.02, rtol=0)
+    assert evidence("dyads", data, layout) > evidence("none", data, layout) + 1
+
+
+@pytest.mark.parametrize(("name", "empty"), [("few", 0), ("few", 1), ("tree", 0), ("tree", 1)])
+def test_the_empty_kind_is_found_out(name: str, empty: int):
+    layout = Layout(5, 2)
+    followed = torch.stack([(torch.rand(100, generator=generator(i)) * max(1, i)).long() for i in range(5)], 1)
+    acts = torch.zeros(100, 5, 5, dtype=torch.long).scatter(2, followed[:, :, None], 1)
+    acts[:, 0] = 0
+    truth = to_slots(acts if empty == 0 else 1 - acts)
+    data = tables_around(truth, layout)
+    prior = relearned(name, data, layout)
+    assert int(prior.log_weights.view(2, 2).logsumexp(1).argmax()) == empty
+    right, plain = (each.posterior(data, 1.0).best() == truth for each in (prior, relearned("none", data, layout)))
+    assert right.float().mean() > plain.float().mean()
+    assert evidence(name, data, layout) > evidence("none", data, layout) + 1
+
+
+def test_how_many_may_act():
+    for most in (1, 2):
+        drawn = Few.of(Layout(4, 3), most).posterior(tables(200, layout=Layout(4, 3)), 1.0).draw(generator())
+        matrix = to_matrix(drawn, 4)
+        degrees = torch.stack([((matrix != empty) & (matrix >= 0)).sum(2).amax(1) for empty in range(3)], 1)
+        assert int(degrees.amin(1).max()) == most
+    with pytest.raises(ValueError, match="at least one sender"):
+        Few.of(LAYOUT, 0)
+
+
+def test_trees_of_any_weights():
+    """Weights thousands of nats apart, and receivers that would rather follow each other in a circle."""
+    layout = Layout(4, 2)
+    data = tables(20, 3, layout, scale=3000.0)
+    posterior = Tree.of(layout).posterior(data, 1.0)
+    every = torch.tensor(list(product(range(2), repeat=12)))
+    scores = Tree.of(layout).log_probability(every) - torch.stack([data(row.expand(20, -1)) for row in every], 1)
+    torch.testing.assert_close(posterior.log_evidence, torch.logsumexp(scores, 1), rtol=1e-5, atol=1e-2)
+    assert torch.equal(posterior.best(), every[scores.argmax(1)])
+    assert posterior.marginals().isfinite().all()
+
+
+def test_limits_of_dyads():
+    """A diagonal table is a symmetric prior, a table of rank one an independent one."""
+    data = tables(5)
+    weights = torch.tensor([0.3, 0.7]).log()
+    for table, other in [
+        (torch.diag(weights.exp()), Symmetric.of(LAYOUT)),
+        (torch.outer(weights.exp(), weights.exp()), Independent.of(LAYOUT)),
+    ]:
+        found = Dyads.of(LAYOUT).reweighted(table.flatten().log()).posterior(data, 2.0)
+        expected = other.reweighted(weights).posterior(data, 2.0)
+        torch.testing.assert_close(found.log_evidence, expected.log_evidence)
+        torch.testing.assert_close(found.marginals(), expected.marginals())
+
+
+def test_triads_have_the_shares_that_were_learned():
+    layout = Layout(4, 2)
+    shares = torch.tensor([0.1, 0.5, 0.2, 0.2])
+    prior = Triads.of(layout).reweighted(shares.log())
+    blank = FactorTables(torch.zeros(1, 4, 8), layout.receiver_slots, layout.receiver_kinds)
+    torch.testing.assert_close(prior.posterior(blank, 1.0).usage() / 4, shares, atol=1e-3, rtol=0)
+
+
 def graphs_of(name: str, num_tasks: int, seed: int) -> torch.Tensor:
     """Graphs of five entities that obey the prior, drawn without its code."""
     random = torch.rand(num_tasks, 5, 5, generator=generator(seed)) < 0.5
@@ -101,11 +281,9 @@ def graphs_of(name: str, num_tasks: int, seed: int) -> torch.Tensor:
     return random.long()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMPARED)
 def test_evidence_finds_the_prior_that_made_the_graphs(name: str):
     """Noisy energies of graphs that obey one of the priors: it wins, also in temperature-blind units."""
-    from bouncegrad.graphs import to_slots
-
     layout = Layout(5, 2)
     truth = to_slots(graphs_of(name, 150, 3))
     halves = []
@@ -121,7 +299,7 @@ def test_evidence_finds_the_prior_that_made_the_graphs(name: str):
     priors = {n: learned(p, early[n].usage()) for n, p in priors.items()}
     found = reading_of(priors, *halves)
     assert found.prior == name
-    assert set(found.evidence) == set(NAMES)
+    assert set(found.evidence) == set(COMPARED)
 
 
 def test_the_reading_temperature_undoes_overconfidence():
@@ -147,7 +325,8 @@ def test_the_reading_temperature_undoes_overconfidence():
 
 def test_entropy_sets_the_temperature():
     data = tables(30, scale=40.0)
-    for prior in priors_for(LAYOUT).values():
+    for name in NAMES:
+        prior = PRIORS[name](LAYOUT)
         temperature = temperature_of_entropy(prior, data, 0.8)
         assert mean_entropy(prior.posterior(data, temperature)) == pytest.approx(0.8, abs=0.025)
         assert temperature_of_entropy(prior, data, 0.0) == 1.0
@@ -176,5 +355,12 @@ def test_priors_that_cannot_be():
     assert set(priors_for(Layout(3, 2, 2))) == {"none"}
     with pytest.raises(ValueError, match="allows 35184372088832 graphs.*too many to sum over"):
         Symmetric.of(Layout(10, 2))
+    with pytest.raises(ValueError, match="expected 2 kinds or more"):
+        Tree.of(Layout(3, 1))
+    with pytest.raises(ValueError, match="needs three entities or more, got 2"):
+        Triads.of(Layout(2, 2))
+    assert list(priors_for(LAYOUT)) == list(COMPARED)
+    assert list(priors_for(LAYOUT, {"tree": [0.0] * 4})) == [*COMPARED, "tree"]
+    assert get_args(get_type_hints(BounceConfig)["prior"]) == ("auto", *PRIORS)
     with pytest.raises(ValueError, match="speaks of edges only"):
         NodeClasses.of(Layout(3, 2, 2))

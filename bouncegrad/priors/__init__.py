@@ -3,18 +3,27 @@
 Which of them holds is decided by evidence, never by the name of the data (:mod:`bouncegrad.priors.choice`).
 """
 
-from bouncegrad.priors.choice import PRIORS, priors_for
+from bouncegrad.priors.choice import COMPARED, PRIORS, priors_for
+from bouncegrad.priors.dyads import Dyads
 from bouncegrad.priors.families import Independent, NodeClasses
+from bouncegrad.priors.few import Few
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, learned
 from bouncegrad.priors.symmetric import Symmetric
+from bouncegrad.priors.tree import Tree
+from bouncegrad.priors.triads import Triads
 
 __all__ = [
+    "COMPARED",
     "PRIORS",
+    "Dyads",
+    "Few",
     "GraphPosterior",
     "GraphPrior",
     "Independent",
     "NodeClasses",
     "Symmetric",
+    "Tree",
+    "Triads",
     "learned",
     "priors_for",
 ]

@@ -7,20 +7,32 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from bouncegrad.graphs import Layout
+from bouncegrad.priors.dyads import Dyads
 from bouncegrad.priors.families import Independent, NodeClasses
+from bouncegrad.priors.few import Few
 from bouncegrad.priors.posterior import GraphPrior
 from bouncegrad.priors.symmetric import Symmetric
+from bouncegrad.priors.tree import Tree
+from bouncegrad.priors.triads import Triads
 
 PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
     "none": Independent.of,
     "symmetric": Symmetric.of,
     "classes": NodeClasses.of,
+    "few": Few.of,
+    "tree": Tree.of,
+    "dyads": Dyads.of,
+    "triads": Triads.of,
 }
-"""Name -> prior, from the weakest belief to the strongest."""
+"""Name -> prior; those that are compared stand first, from the weakest belief to the strongest."""
+
+COMPARED = ("none", "symmetric", "classes")
+"""The priors between which evidence decides by itself; the others are there by name. Every one that is compared costs
+the time of its posterior in every batch, and one more chance to be chosen by accident."""
 
 
 def priors_for(layout: Layout, weights: Mapping[str, Sequence[float]] | None = None) -> dict[str, GraphPrior]:
-    """All priors that can be used on scenes of this size.
+    """Those of the priors in :data:`COMPARED`, and of those with weights, that can be used on scenes of this size.
 
     Args:
         layout: the slots of the scenes.
@@ -28,6 +40,8 @@ def priors_for(layout: Layout, weights: Mapping[str, Sequence[float]] | None = N
     """
     found = {}
     for name, prior in PRIORS.items():
+        if name not in COMPARED and name not in (weights or ()):
+            continue
         try:
             found[name] = prior(layout)
         except ValueError:

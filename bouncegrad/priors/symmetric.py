@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout, to_matrix, to_slots
@@ -90,9 +90,15 @@ def pair_scores(prior: Symmetric, tables: FactorTables, temperature: float) -> T
 
 def pair_weights(layout: Layout, log_weights: Float[Tensor, "kind"], structures: Structures) -> Tensor:
     """The sum of the weights of all pairs; -inf where the two directions of one differ."""
-    matrix = to_matrix(structures, layout.num_entities)
     both = log_weights.to(structures.device)[structures].sum(1) / 2
-    return both.masked_fill((matrix != matrix.mT).flatten(1).any(1), -math.inf)
+    return log_where_symmetric(both, to_matrix(structures, layout.num_entities))
+
+
+def log_where_symmetric(
+    log_probabilities: Float[Tensor, "task"], matrix: Int[Tensor, "task receiver sender"]
+) -> Tensor:
+    """-inf for the tasks in which the two directions of a pair differ."""
+    return log_probabilities.masked_fill((matrix != matrix.mT).flatten(1).any(1), -math.inf)
 
 
 def check_chain(name: str, layout: Layout) -> None:
