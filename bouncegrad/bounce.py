@@ -9,16 +9,18 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.evaluate import loss_fn, receiver_tables
+from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.priors import PRIORS, GraphPosterior, GraphPrior, learned, priors_for
 from bouncegrad.priors.temper import temperature_of_entropy
 from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
+from bouncegrad.search.population import QUICK
 from bouncegrad.search.proposals import node_block
 from bouncegrad.settings import check_settings
-from bouncegrad.types import FactorTables, Kernel, Structures
+from bouncegrad.sums import factors_of
+from bouncegrad.types import Factors, Kernel, Structures
 
 HEAT_STEPS = 10_000
 """Resolution of the temperature's schedule over a training."""
@@ -36,9 +38,10 @@ class BounceConfig:
     """How structures are searched.
 
     Attributes:
-        search: "exact" draws whole graphs from their exact posterior (tables of all receivers; horizon 1); "metropolis"
-            makes one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true
-            relations (a baseline that uses labels).
+        search: "exact" draws whole graphs from their posterior (horizon 1), exactly from tables of all receivers while
+            these and the graphs can be listed, else from chains of structures that are cooled anew; "metropolis" makes
+            one node-block proposal per pass; "gibbs" redraws one receiver per pass; "frozen" keeps the true relations
+            (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
             the one with the most evidence at the temperature of the moment, as long as much is undecided.
         heat: "entropy": as hot as it takes to leave the structures undecided to a falling degree, whatever the unit of
@@ -161,7 +164,7 @@ class KernelBounce:
 
 
 class TableBounce:
-    """Exact draws of whole graphs under a prior, whose weights and choice are learned on the way.
+    """Draws of whole graphs under a prior, whose weights and choice are learned on the way.
 
     Args:
         config: which prior and heat.
@@ -182,9 +185,9 @@ class TableBounce:
         self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
     ) -> Bounced:
         """Draw a graph for each scene from the posterior under the chosen prior."""
-        tables = receiver_tables(*target)
-        temperature = self._temperature(self.priors[self.chosen], tables, progress)
-        posteriors = {name: prior.posterior(tables, temperature) for name, prior in self.priors.items()}
+        factors = factors_of(*target)
+        temperature = self._temperature(self.priors[self.chosen], factors, progress)
+        posteriors = {name: prior.posterior(factors, temperature, QUICK) for name, prior in self.priors.items()}
         drawn = posteriors[self.chosen].draw(generator)
         self._remember(posteriors, len(drawn), choosing=progress < UNDECIDED * self.config.cooling)
         return Bounced(drawn, (drawn != structures).any(1), temperature, self.chosen)
@@ -208,11 +211,11 @@ class TableBounce:
         weights = {name: torch.tensor(values) for name, values in state["weights"].items()}
         self.priors = {name: prior.reweighted(weights[name]) for name, prior in self.priors.items()}
 
-    def _temperature(self, prior: GraphPrior, tables: FactorTables, progress: float) -> float:
+    def _temperature(self, prior: GraphPrior, factors: Factors, progress: float) -> float:
         if self.config.heat != "entropy":
             return scheduled_temperature(self.config, progress)
         share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
-        return temperature_of_entropy(prior, tables, share, self.config.coolest)
+        return temperature_of_entropy(prior, factors, share, self.config.coolest)
 
     def _remember(self, posteriors: Mapping[str, GraphPosterior], num_tasks: int, *, choosing: bool) -> None:
         self.num_tasks += num_tasks

@@ -10,21 +10,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.evaluate import loss_fn, receiver_tables
+from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout, to_matrix
 from bouncegrad.model import Batch, Model, Windows, pack, windows
-from bouncegrad.priors import PRIORS, GraphPrior, priors_for
+from bouncegrad.priors import PRIORS, GraphPrior, Independent, least_losses, priors_for
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.search.annealing import exponential
 from bouncegrad.search.kernels import gibbs
 from bouncegrad.search.wrappers import BestState, best_so_far
+from bouncegrad.sums import TABLE_LIMIT, factors_of
 from bouncegrad.types import Structures
 
-TABLE_LIMIT = 4096
-"""Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
-
 SWEEPS = (6, 6)
-"""Sweeps over all slots that the sampler cools for, and then samples for."""
+"""Sweeps over all slots that the sampler of long rollouts cools for, and then samples for."""
 
 CELL_BUDGET = 40_000_000
 """Numbers that one chunk of scenes may hold in its largest array; 160 MB in single precision."""
@@ -40,8 +38,8 @@ class Posterior:
         marginals: ``[scene, slot, kind]``, the probability of each kind on each slot.
         layout: which slots there are.
         prior: what was believed of graphs beforehand.
-        log_evidence: ``[scene]``, how well that prior foresaw the scene, nats at the reading temperature; NaN where it
-            was sampled and nobody knows.
+        log_evidence: ``[scene]``, how well that prior foresaw the scene, nats at the reading temperature; NaN for
+            rollouts of several steps, where nobody knows.
     """
 
     structures: Structures
@@ -73,49 +71,50 @@ class Posterior:
 def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1, seed: int = 0) -> Posterior:
     """Infer the structure of every scene, modules fixed.
 
-    Up to :data:`TABLE_LIMIT` joint assignments per receiver the answer is exact, by enumeration, at the temperature
-    that held-out scenes chose; above, a Gibbs sampler draws it. The relations that ``scenes`` may carry are not looked
-    at.
+    At one step, each receiver's energy depends on its own edges only, and posteriors are read at the temperature that
+    held-out scenes chose: exactly where tables can be made and graphs listed, else from chains of structures that are
+    cooled from the prior (:mod:`bouncegrad.search.population`). Longer rollouts take a slow Gibbs sampler over whole
+    losses. The relations that ``scenes`` may carry are not looked at.
 
     Args:
         model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
         scenes: any number of entities, the features that the model was trained on.
         prior: a name in :data:`bouncegrad.priors.PRIORS`; "auto": the one that held-out scenes of the training had the
             most evidence for, or "none" where scenes of this size cannot have it.
-        horizon: steps of the rollouts that are compared with the data; tables need 1.
-        seed: of the sampler.
+        horizon: steps of the rollouts that are compared with the data.
+        seed: of the sampler for longer rollouts; all else depends on the scenes alone.
 
     Raises:
         ValueError: other features than the model's, scenes too short for the horizon, or a prior that there is not or
             that these scenes cannot have.
     """
     layout = model.layout(scenes.num_entities)
-    exact = math.prod(layout.receiver_kinds) <= TABLE_LIMIT and model.config.network.message_steps == 1 == horizon
-    name, believed = _believed(model, layout, prior, exact)
+    one_step = model.config.network.message_steps == 1 == horizon
+    name, believed = _believed(model, layout, prior, one_step)
+    num_combinations = math.prod(layout.receiver_kinds)
     parts = []
-    for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if exact else 1):
+    for chunk in chunks(model, scenes, num_combinations if one_step and num_combinations <= TABLE_LIMIT else 1):
         batch = pack(model, chunk)
         stretches = windows(batch, horizon)
-        if exact:
-            tables = receiver_tables(model, batch, stretches)
-            nats = nats_per_loss(model, stretches, tables.energies.amin(2).sum(1))
-            found = believed.posterior(tables, model.reading.temperature / nats)
+        if one_step:
+            factors = factors_of(model, batch, stretches)
+            nats = 1.0 if model.scale is not None else nats_per_loss(model, stretches, least_losses(factors, layout))
+            found = believed.posterior(factors, model.reading.temperature / nats)
             best = found.best()
-            parts.append(Posterior(best, tables(best), found.marginals(), layout, name, found.log_evidence))
+            parts.append(Posterior(best, factors(best), found.marginals(), layout, name, found.log_evidence))
         else:
             parts.append(_sampled(model, batch, stretches, layout, Generator().manual_seed(seed)))
     return _joined(parts)
 
 
-def _believed(model: Model, layout: Layout, name: str, exact: bool) -> tuple[str, GraphPrior]:
+def _believed(model: Model, layout: Layout, name: str, one_step: bool) -> tuple[str, GraphPrior]:
     """The prior to read under, with the weights that the training gave it."""
     if name != "auto" and name not in PRIORS:
         raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
-    if not exact and name not in ("auto", "none"):
-        raise ValueError(
-            f"the prior {name!r} needs tables: horizon 1, one round of messages and at most {TABLE_LIMIT} joint "
-            f"assignments of one entity's edges, here {math.prod(layout.receiver_kinds)}: choose none"
-        )
+    if not one_step and name not in ("auto", "none"):
+        raise ValueError(f"the prior {name!r} needs horizon 1 and a model with one round of messages: choose none")
+    if name == "auto" and not one_step:
+        return "none", Independent.of(layout)
     if name == "auto":
         name = model.reading.prior if model.reading.prior in priors_for(layout) else "none"
     prior = PRIORS[name](layout)
@@ -144,7 +143,7 @@ def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"
 
 
 def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
-    """Gibbs sampling, cooled from where random structures differ, for graphs too large for tables.
+    """Gibbs sampling, cooled from where random structures differ, for rollouts that depend on the whole graph.
 
     Two slots of one receiver are redrawn together: to exchange one sender for another by single slots would lead
     through structures that have both or neither, which a good model finds all but impossible.

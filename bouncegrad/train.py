@@ -19,18 +19,19 @@ from torch import Generator, Tensor
 
 from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
-from bouncegrad.evaluate import tables_of, training_loss
+from bouncegrad.evaluate import training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import Batch, Model, ModelConfig, Reading, Windows, pack, some_starts, windows
-from bouncegrad.priors import priors_for
+from bouncegrad.priors import least_losses, priors_for
 from bouncegrad.priors.temper import reading_of
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
 from bouncegrad.settings import check_settings, is_positive
+from bouncegrad.sums import factors_of, factors_of_some
 from bouncegrad.types import Structures
 
-EXACT_LIMIT = 2**16
-"""Joint assignments of one receiver's edges up to which training makes tables: N = 17 at two kinds."""
+CELL_BUDGET = 40_000_000
+"""Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -39,7 +40,7 @@ class TrainingConfig:
 
     Attributes:
         num_passes: times that every training scene is searched and learned from.
-        batch_size: scenes in one super-graph.
+        batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
         learning_rate: of Adam, at its highest; it warms up over the first steps and ends near 0 on a cosine.
         clip_norm: the gradient's norm is cut to this.
         horizon: steps of the rollouts that are trained and searched on.
@@ -118,7 +119,8 @@ class BounceGrad:
         self.generator = Generator().manual_seed(seed)
         normalization = Normalization.fit(scenes)
         self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
-        self.held_out = [pack(self.model, held_out.at(part)) for part in _parts(held_out, config.batch_size)]
+        self.batch_size = _affordable(config, model_config, scenes)
+        self.held_out = [pack(self.model, held_out.at(part)) for part in _parts(held_out, self.batch_size)]
         whole = windows(pack(self.model, scenes), config.horizon, config.stride)
         if int((whole.weights > 0).sum()) < 2:
             raise ValueError(
@@ -129,7 +131,7 @@ class BounceGrad:
             seen = whole.weights[:, :, 0] > 0
             self.model.network.fit_skip(whole.states[seen], whole.targets[:, :, 0][seen])
         self.layout = self.model.layout(scenes.num_entities)
-        _check_search(config, model_config, self.layout)
+        _check_search(config, model_config)
         self.structures = self._initial_structures()
         self.bounce = make_bounce(config.bounce, self.layout)
         self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate)
@@ -174,7 +176,7 @@ class BounceGrad:
             clock: turns the share of passes that is done into the share of the whole training, by which temperature
                 and learning rate are set; at 1 the pass ends early. By default they are the same.
         """
-        batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.config.batch_size)
+        batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.batch_size)
         losses, bounced = [], []
         for number, indices in enumerate(batches):
             progress = clock(self.progress + number / len(batches) / self.config.num_passes)
@@ -233,10 +235,12 @@ class BounceGrad:
 
     @torch.no_grad()
     def _held_out_loss(self, losses: list[float]) -> float:
-        """Mean loss of the held-out scenes under the best structures; where no tables say these, the training loss."""
+        """Mean loss of the held-out scenes under the best structures; where no search says these, the training loss."""
         if self.config.bounce.search != "exact":
             return sum(losses) / len(losses)
-        return float(tables_of(self.model, self.held_out).energies.amin(2).sum(1).mean())
+        parts = (factors_of(self.model, batch, windows(batch)) for batch in self.held_out)
+        layout = self.model.layout(self.held_out[0].graph.present.shape[1])
+        return float(torch.cat([least_losses(factors, layout) for factors in parts]).mean())
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
@@ -257,7 +261,7 @@ class BounceGrad:
         middle = (self.held_out[0].states.shape[1] - 1) // 2
         if self.config.bounce.search != "exact" or model.scale is None or middle < 1:
             return Reading()
-        early, late = (tables_of(model, self.held_out, part) for part in (slice(middle), slice(middle, None)))
+        early, late = (factors_of_some(model, self.held_out, part) for part in (slice(middle), slice(middle, None)))
         layout = self.model.layout(self.held_out[0].graph.present.shape[1])
         return reading_of(priors_for(layout, self.bounce.state()["weights"]), early, late)
 
@@ -315,7 +319,14 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _check_search(config: TrainingConfig, model_config: ModelConfig, layout: Layout) -> None:
+def _affordable(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes) -> int:
+    """The batch size, or what fits into :data:`CELL_BUDGET`."""
+    num_edges, num_starts = scenes.num_entities * (scenes.num_entities - 1), scenes.num_times // config.stride
+    cells = num_edges * num_starts * model_config.network.hidden
+    return max(1, min(config.batch_size, CELL_BUDGET // max(1, cells)))
+
+
+def _check_search(config: TrainingConfig, model_config: ModelConfig) -> None:
     """Refuse tables that cannot be made before anything is written or waited for."""
     if config.bounce.search != "exact":
         return
@@ -323,12 +334,6 @@ def _check_search(config: TrainingConfig, model_config: ModelConfig, layout: Lay
         raise ValueError(
             f'search "exact" needs horizon 1 and one round of messages, got horizon {config.horizon} and message_steps '
             f'{model_config.network.message_steps}: choose search "metropolis" or "gibbs", or set both to 1'
-        )
-    num_combinations = math.prod(layout.receiver_kinds)
-    if num_combinations > EXACT_LIMIT:
-        raise ValueError(
-            f'search "exact" takes up to {EXACT_LIMIT} joint assignments of one entity\'s edges; {layout.num_entities} '
-            f'entities and {layout.num_edge_kinds} kinds make {num_combinations}: choose search "metropolis"'
         )
 
 

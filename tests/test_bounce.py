@@ -36,7 +36,7 @@ def tables_of(graphs: torch.Tensor, cost: float, noise: float) -> FactorTables:
 
 def search(monkeypatch, tables: FactorTables, config: BounceConfig, progress: float, num_passes: int = 1):
     """Passes of one batch whose tables are given."""
-    monkeypatch.setattr(bounce, "receiver_tables", lambda *target: tables)
+    monkeypatch.setattr(bounce, "factors_of", lambda *target: tables)
     made = TableBounce(config, LAYOUT)
     structures = LAYOUT.random(len(tables.energies), generator(1))
     for _ in range(num_passes):

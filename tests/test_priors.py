@@ -1,14 +1,23 @@
 """Posteriors over whole graphs against enumeration of every structure."""
 
 import math
+from dataclasses import dataclass
 from itertools import product
 
 import pytest
 import torch
 
-from bouncegrad.graphs import Layout, to_matrix
+from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.priors import PRIORS, Independent, NodeClasses, Symmetric, learned, priors_for
-from bouncegrad.priors.temper import foretold, mean_entropy, reading_of, temperature_of_entropy
+from bouncegrad.priors.temper import (
+    evidence_at,
+    foretold,
+    mean_entropy,
+    reading_of,
+    temperature_of_entropy,
+    together,
+)
+from bouncegrad.search.population import Ladder
 from bouncegrad.types import FactorTables
 
 LAYOUT = Layout(3, 2)
@@ -102,8 +111,6 @@ def graphs_of(name: str, num_tasks: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", NAMES)
 def test_evidence_finds_the_prior_that_made_the_graphs(name: str):
     """Noisy energies of graphs that obey one of the priors: it wins, also in temperature-blind units."""
-    from bouncegrad.graphs import to_slots
-
     layout = Layout(5, 2)
     truth = to_slots(graphs_of(name, 150, 3))
     halves = []
@@ -153,13 +160,104 @@ def test_entropy_sets_the_temperature():
 
 def test_unrelated_halves_foretell_nothing():
     early, late = tables(2000, 1), tables(2000, 2)
-    assert float(foretold(Independent.of(LAYOUT), early, late, 1.0).mean()) < 0.05
+    assert float(foretold(Independent.of(LAYOUT), early, late, [1.0]).mean()) < 0.05
 
 
 def test_priors_that_cannot_be():
-    assert set(priors_for(Layout(10, 2))) == {"none", "classes"}
+    assert set(priors_for(Layout(10, 2))) == set(NAMES)
+    assert set(priors_for(Layout(20, 2))) == {"none", "symmetric"}
     assert set(priors_for(Layout(3, 2, 2))) == {"none"}
-    with pytest.raises(ValueError, match="allows 35184372088832 graphs"):
-        Symmetric.of(Layout(10, 2))
-    with pytest.raises(ValueError, match="speaks of edges only"):
-        NodeClasses.of(Layout(3, 2, 2))
+    with pytest.raises(ValueError, match="allows 16777216 graphs of 20 entities"):
+        NodeClasses.of(Layout(20, 2))
+    for prior in (Symmetric, NodeClasses):
+        with pytest.raises(ValueError, match="speaks of edges only"):
+            prior.of(Layout(3, 2, 2))
+    with pytest.raises(ValueError, match="at most 1 senders for each receiver needs tables"):
+        Independent.of(LAYOUT, max_senders=1).posterior(Untabulated(tables()), 1.0)
+
+
+# posteriors by samples
+
+
+@dataclass(frozen=True)
+class Untabulated:
+    """Tables that do not say so: every prior has to sample."""
+
+    tables: FactorTables
+
+    def __getattr__(self, name: str):
+        return getattr(self.tables, name)
+
+    def __call__(self, structures: torch.Tensor) -> torch.Tensor:
+        return self.tables(structures)
+
+
+def smooth_tables(num_tasks: int, layout: Layout) -> FactorTables:
+    """What a model's tables are like: each receiver has a quadratic energy in its edges, some clear, some not."""
+    width, random = layout.num_entities - 1, generator(11)
+    kinds = torch.tensor(list(product(range(layout.num_edge_kinds), repeat=width))).float()
+    messages = torch.randn(num_tasks, layout.num_entities, width, 6, generator=random)
+    goal = torch.randn(num_tasks, layout.num_entities, 1, 6, generator=random)
+    energies = (kinds @ messages - goal).square().sum(3)
+    return FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("shape", [(5, 2), (6, 2), (4, 3)])
+@pytest.mark.parametrize("name", ["none", "symmetric"])
+def test_samples_agree_with_lists(name: str, shape: tuple[int, int], temperature: float):
+    layout = Layout(*shape)
+    data = smooth_tables(6, layout)
+    prior = PRIORS[name](layout).reweighted(torch.log_softmax(torch.tensor([0.8, 0.0, 0.3][: shape[1]]), 0))
+    exact = prior.posterior(data, temperature)
+    found = prior.posterior(Untabulated(data), temperature, Ladder(512))
+    assert found.temperature == pytest.approx(temperature)
+    assert torch.equal(found.best(), exact.best())
+    torch.testing.assert_close(found.log_evidence, exact.log_evidence, atol=0.25, rtol=0)
+    torch.testing.assert_close(found.marginals(), exact.marginals(), atol=0.06, rtol=0)
+    torch.testing.assert_close(found.usage(), exact.usage(), atol=0.2, rtol=0.02)
+    again = prior.posterior(Untabulated(data), temperature, Ladder(512))
+    assert torch.equal(again.marginals(), found.marginals())
+
+
+@pytest.mark.parametrize("name", ["none", "symmetric"])
+def test_draws_are_those_of_the_chains(name: str):
+    data = smooth_tables(1, LAYOUT)
+    many = FactorTables(data.energies.expand(4000, -1, -1), data.slots, data.num_kinds)
+    prior = PRIORS[name](LAYOUT)
+    drawn = prior.posterior(Untabulated(many), 1.0, Ladder(8)).draw(generator(1))
+    exact = prior.posterior(data, 1.0).marginals()[0, :, 1]
+    torch.testing.assert_close((drawn == 1).float().mean(0), exact, atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_one_cooling_meets_the_entropy(share: float):
+    layout = Layout(5, 2)
+    data = FactorTables(30 * smooth_tables(50, layout).energies, layout.receiver_slots, layout.receiver_kinds)
+    for prior in (Independent.of(layout), Symmetric.of(layout)):
+        exact = temperature_of_entropy(prior, data, share)
+        assert temperature_of_entropy(prior, Untabulated(data), share) == pytest.approx(exact, rel=0.15)
+        assert temperature_of_entropy(prior, Untabulated(data), 0.0) == 1.0
+
+
+def test_one_cooling_knows_the_evidence_at_every_temperature():
+    layout = Layout(5, 2)
+    data, other = smooth_tables(20, layout), tables(20, 1, layout, 0.3)
+    for prior in (Independent.of(layout), Symmetric.of(layout)):
+        exact = evidence_at(prior, together(data, other), [1.0, 2.0, 8.0])
+        found = evidence_at(prior, together(Untabulated(data), Untabulated(other)), [1.0, 2.0, 8.0])
+        assert ((found - exact).mean(1).abs() < 0.6).all()
+
+
+def test_graphs_of_ten_are_found_by_samples():
+    """Too many to list: every wrong edge costs something, every table entry is off by something."""
+    layout = Layout(10, 2)
+    below = (torch.rand(4, 10, 10, generator=generator(3)) < 0.5).tril(-1)
+    graphs = to_slots((below | below.mT).long())
+    blank = tables(4, 5, layout, scale=2.0)
+    kinds = torch.arange(512)[:, None] // blank.radix() % 2
+    wrong = (kinds != graphs[:, layout.receiver_slots][:, :, None]).sum(-1)
+    data = FactorTables(blank.energies + 8.0 * wrong, blank.slots, blank.num_kinds)
+    found = Symmetric.of(layout).posterior(data, 1.0)
+    assert torch.equal(found.best(), graphs)
+    assert torch.equal(to_matrix(found.draw(generator()), 10), to_matrix(graphs, 10))

@@ -4,7 +4,7 @@ Which of them holds is decided by evidence, never by the name of the data (:mod:
 """
 
 from bouncegrad.priors.choice import PRIORS, priors_for
-from bouncegrad.priors.families import Independent, NodeClasses, Symmetric
+from bouncegrad.priors.families import Independent, NodeClasses, Symmetric, least_losses
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, learned
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "NodeClasses",
     "Symmetric",
     "learned",
+    "least_losses",
     "priors_for",
 ]
