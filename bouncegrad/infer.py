@@ -13,13 +13,17 @@ from torch import Generator, Tensor
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout, to_matrix
 from bouncegrad.model import Batch, Model, Windows, pack, windows
-from bouncegrad.priors import PRIORS, GraphPrior, Independent, least_losses, priors_for
+from bouncegrad.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.search.annealing import exponential
 from bouncegrad.search.kernels import gibbs
+from bouncegrad.search.population import QUICK
 from bouncegrad.search.wrappers import BestState, best_so_far
 from bouncegrad.sums import TABLE_LIMIT, factors_of
-from bouncegrad.types import Structures
+from bouncegrad.types import Factors, Structures
+
+SHARE_STEPS = 2
+"""Times that sampled scenes teach the prior their shares of kinds before they are read."""
 
 SWEEPS = (6, 6)
 """Sweeps over all slots that the sampler of long rollouts cools for, and then samples for."""
@@ -73,8 +77,8 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
 
     At one step, each receiver's energy depends on its own edges only, and posteriors are read at the temperature that
     held-out scenes chose: exactly where tables can be made and graphs listed, else from chains of structures that are
-    cooled from the prior (:mod:`bouncegrad.search.population`). Longer rollouts take a slow Gibbs sampler over whole
-    losses. The relations that ``scenes`` may carry are not looked at.
+    cooled from the prior (:mod:`bouncegrad.search.population`), whose shares of kinds the scenes adapt first. Longer
+    rollouts take a slow Gibbs sampler over whole losses. The relations that ``scenes`` may carry are not looked at.
 
     Args:
         model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
@@ -99,7 +103,8 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
         if one_step:
             factors = factors_of(model, batch, stretches)
             nats = 1.0 if model.scale is not None else nats_per_loss(model, stretches, least_losses(factors, layout))
-            found = believed.posterior(factors, model.reading.temperature / nats)
+            temperature = model.reading.temperature / nats
+            found = _at_home(believed, factors, temperature).posterior(factors, temperature)
             best = found.best()
             parts.append(Posterior(best, factors(best), found.marginals(), layout, name, found.log_evidence))
         else:
@@ -120,6 +125,18 @@ def _believed(model: Model, layout: Layout, name: str, one_step: bool) -> tuple[
     prior = PRIORS[name](layout)
     weights = model.reading.weights.get(name)
     return name, prior if weights is None else prior.reweighted(torch.tensor(weights))
+
+
+def _at_home(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
+    """Where posteriors are sampled, the prior with the shares of kinds that these scenes themselves speak for.
+
+    Large graphs are sparser than those a model was trained on, and with many senders the shares decide much.
+    """
+    if prior.cooling(factors, temperature, QUICK) is None:
+        return prior
+    for _ in range(SHARE_STEPS):
+        prior = learned(prior, prior.posterior(factors, temperature, QUICK).usage())
+    return prior
 
 
 def chunks(model: Model, scenes: Scenes, num_combinations: int) -> Iterator[Scenes]:

@@ -28,7 +28,7 @@ class Ladder:
 
     Attributes:
         num_chains: for each task; None: 320 for all factors together, at least 8, at most 64.
-        stride: standard deviation of the log weights that one rung may cause, nats.
+        stride: standard deviation of the log weights of a task that one rung may cause, nats.
         num_sweeps: over all slots, at the last temperature; rungs above have one.
         seed: of the randomness, so that an answer depends on the factors alone.
     """
@@ -164,7 +164,7 @@ def _num_chains(factors: Factors, ladder: Ladder) -> int:
 
 def _next(colder: float, energies: Float[Tensor, "task chain unit"], coldest: float, stride: float) -> float:
     """The next inverse temperature: as much colder as the spread of the energies allows."""
-    spread = float(energies.std(1, correction=0).mean())
+    spread = float(energies.var(1, correction=0).sum(1).sqrt().mean())
     allowed = colder + stride / max(spread, 1e-300)
     return min(coldest, allowed if colder == 0 else min(allowed, LEAP * colder))
 
