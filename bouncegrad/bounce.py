@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -9,16 +10,18 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.evaluate import loss_fn, receiver_tables
+from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, Model, Windows
-from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
+from bouncegrad.priors import PRIORS, GraphPrior, learned, quickly_compared
 from bouncegrad.priors.temper import READING_TEMPERATURES, predictive_evidence, temperature_of_entropy
 from bouncegrad.search.annealing import AnnealingState, acceptance_steered, acceptance_target, exponential
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
+from bouncegrad.search.population import QUICK
 from bouncegrad.search.proposals import node_block
 from bouncegrad.settings import check_settings
-from bouncegrad.types import FactorTables, Kernel, Structures
+from bouncegrad.sums import TABLE_LIMIT, factors_of
+from bouncegrad.types import Factors, Kernel, Structures
 
 HEAT_STEPS = 10_000
 """Resolution of the temperature's schedule over a training."""
@@ -94,8 +97,8 @@ class Bounce(Protocol):
         """Search the structures of one batch."""
         ...
 
-    def finish_pass(self, held_out: tuple[FactorTables, FactorTables] | None) -> None:
-        """Learn from the pass that ends; ``held_out``: tables of held-out scenes, of their early and late samples."""
+    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+        """Learn from the pass that ends; ``held_out``: factors of held-out scenes, of their early and late samples."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -145,7 +148,7 @@ class KernelBounce:
             self.heat = acceptance_steered(share, self.config.hottest).next(self.heat, info)
         return Bounced(state.structures, info.changed, temperature, "none")
 
-    def finish_pass(self, held_out: tuple[FactorTables, FactorTables] | None) -> None:
+    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
         """Nothing to learn."""
 
     def state(self) -> dict[str, Any]:
@@ -158,7 +161,7 @@ class KernelBounce:
 
 
 class TableBounce:
-    """Exact draws of whole graphs under a prior, whose weights and choice are learned on the way.
+    """Draws of whole graphs under a prior, whose weights and choice are learned on the way.
 
     Args:
         config: which prior and heat.
@@ -170,9 +173,12 @@ class TableBounce:
 
     def __init__(self, config: BounceConfig, layout: Layout) -> None:
         self.config = config
-        named = {config.prior: PRIORS[config.prior](layout)} if config.prior != "auto" else priors_for(layout)
-        self.priors: dict[str, GraphPrior] = named
-        self.chosen = "symmetric" if "symmetric" in named else next(iter(named))
+        has_tables = math.prod(layout.receiver_kinds) <= TABLE_LIMIT
+        auto = config.prior == "auto"
+        self.priors: dict[str, GraphPrior] = (
+            quickly_compared(layout, has_tables) if auto else {config.prior: PRIORS[config.prior](layout)}
+        )
+        self.chosen = "symmetric" if "symmetric" in self.priors else next(iter(self.priors))
         self.temperature: float | None = None
         self._forget()
 
@@ -180,14 +186,14 @@ class TableBounce:
         self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
     ) -> Bounced:
         """Draw a graph for each scene from the posterior under the chosen prior."""
-        tables = receiver_tables(*target)
-        self.temperature = temperature = self._next_temperature(tables, progress)
-        posteriors = {name: prior.posterior(tables, temperature) for name, prior in self.priors.items()}
+        factors = factors_of(*target)
+        self.temperature = temperature = self._next_temperature(factors, progress)
+        posteriors = {name: prior.posterior(factors, temperature, QUICK) for name, prior in self.priors.items()}
         drawn = posteriors[self.chosen].draw(generator)
         self.usage = {name: self.usage[name] + posterior.usage() for name, posterior in posteriors.items()}
         return Bounced(drawn, (drawn != structures).any(1), temperature, self.chosen)
 
-    def finish_pass(self, held_out: tuple[FactorTables, FactorTables] | None) -> None:
+    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
         """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
         self.priors = {name: learned(prior, self.usage[name]) for name, prior in self.priors.items()}
         if held_out is not None and len(self.priors) > 1:
@@ -208,12 +214,12 @@ class TableBounce:
         weights = {name: torch.tensor(values) for name, values in state["weights"].items()}
         self.priors = {name: prior.reweighted(weights[name]) for name, prior in self.priors.items()}
 
-    def _next_temperature(self, tables: FactorTables, progress: float) -> float:
+    def _next_temperature(self, factors: Factors, progress: float) -> float:
         if self.config.heat != "entropy":
             return scheduled_temperature(self.config, progress)
         share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
         return temperature_of_entropy(
-            self.priors[self.chosen], tables, share, self.config.coolest, guess=self.temperature
+            self.priors[self.chosen], factors, share, self.config.coolest, guess=self.temperature
         )
 
     def _forget(self) -> None:

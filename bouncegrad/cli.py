@@ -78,6 +78,7 @@ def _simulate_parser() -> ArgumentParser:
     )
     parser.add_argument("--strengths", type=float, nargs="+", help="springs: the strength of each kind (default: 0 1)")
     parser.add_argument("--directed", action="store_true", help="springs: draw each direction of a pair on its own")
+    parser.add_argument("--density", type=float, help="springs: share of pairs that act (default: all strengths alike)")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the observation noise")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness (canonical scenes have their own)")
     return parser
@@ -183,6 +184,7 @@ def _simulate(options: Namespace) -> None:
         canonical=options.canonical,
         strengths=tuple(options.strengths) if options.strengths else None,
         directed=options.directed,
+        density=options.density,
         noise=options.noise,
         seed=options.seed,
     )

@@ -10,21 +10,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.evaluate import loss_fn, receiver_tables
+from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout, to_matrix
 from bouncegrad.model import Batch, Model, Windows, pack, windows
-from bouncegrad.priors import PRIORS, GraphPrior, priors_for
+from bouncegrad.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.search.annealing import exponential
 from bouncegrad.search.kernels import gibbs
+from bouncegrad.search.population import QUICK
 from bouncegrad.search.wrappers import BestState, best_so_far
-from bouncegrad.types import Structures
+from bouncegrad.sums import TABLE_LIMIT, factors_of
+from bouncegrad.types import Factors, Structures
 
-TABLE_LIMIT = 4096
-"""Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
+SHARE_STEPS = 2
+"""Times that sampled scenes teach the prior their shares of kinds before they are read."""
 
 SWEEPS = (6, 6)
-"""Sweeps over all slots that the sampler cools for, and then samples for."""
+"""Sweeps over all slots that the sampler of long rollouts cools for, and then samples for."""
 
 CELL_BUDGET = 40_000_000
 """Numbers that one chunk of scenes may hold in its largest array; 160 MB in single precision."""
@@ -40,8 +42,8 @@ class Posterior:
         marginals: ``[scene, slot, kind]``, the probability of each kind on each slot.
         layout: which slots there are.
         prior: what was believed of graphs beforehand.
-        log_evidence: ``[scene]``, how well that prior foresaw the scene, nats at the reading temperature; NaN where it
-            was sampled and nobody knows.
+        log_evidence: ``[scene]``, how well that prior foresaw the scene, nats at the reading temperature; NaN for
+            rollouts of several steps, where nobody knows.
     """
 
     structures: Structures
@@ -73,9 +75,10 @@ class Posterior:
 def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1, seed: int = 0) -> Posterior:
     """Infer the structure of every scene, modules fixed.
 
-    Up to :data:`TABLE_LIMIT` joint assignments per receiver the answer is exact, by enumeration, at the temperature
-    that held-out scenes chose; above, a Gibbs sampler draws it. The relations that ``scenes`` may carry are not looked
-    at.
+    At one step, each receiver's energy depends on its own edges only, and posteriors are read at the temperature that
+    held-out scenes chose: exactly where tables can be made and graphs listed, else from chains of structures that are
+    cooled from the prior (:mod:`bouncegrad.search.population`), whose shares of kinds the scenes adapt first. Longer
+    rollouts take a slow Gibbs sampler over whole losses. The relations that ``scenes`` may carry are not looked at.
 
     Args:
         model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
@@ -85,7 +88,7 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
         horizon: steps of the rollouts that are compared with the data, of each entity alone among others that are where
             they really were (:class:`bouncegrad.model.Windows`); with several rounds of messages, of whole scenes. Each
             sample is then predicted from as many starts, so the temperature is multiplied by it.
-        seed: of the sampler.
+        seed: of the sampler for rollouts of whole scenes; all else depends on the scenes alone.
 
     Raises:
         ValueError: other features than the model's, scenes too short for the horizon, or a prior that there is not or
@@ -93,37 +96,54 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
     """
     layout = model.layout(scenes.num_entities)
     alone = model.config.network.message_steps == 1
-    exact = math.prod(layout.receiver_kinds) <= TABLE_LIMIT and alone
-    name, believed = _believed(model, layout, prior, exact)
+    num_combinations = math.prod(layout.receiver_kinds)
+    tabulated = alone and num_combinations <= TABLE_LIMIT
+    factored = tabulated or (alone and horizon == 1)
+    name, believed = _believed(model, layout, prior, factored)
     parts = []
-    for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if exact else 1):
+    for chunk in chunks(model, scenes, num_combinations if tabulated else 1):
         batch = pack(model, chunk)
         stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
-        if exact:
-            tables = receiver_tables(model, batch, stretches)
-            nats = nats_per_loss(model, stretches, tables.energies.amin(2).sum(1))
-            found = believed.posterior(tables, horizon * model.reading.temperature_under(name) / nats)
+        if factored:
+            factors = factors_of(model, batch, stretches)
+            nats = 1.0 if model.scale is not None else nats_per_loss(model, stretches, least_losses(factors, layout))
+            temperature = horizon * model.reading.temperature_under(name) / nats
+            found = _at_home(believed, factors, temperature).posterior(factors, temperature)
             best = found.best()
-            parts.append(Posterior(best, tables(best), found.marginals(), layout, name, found.log_evidence))
+            parts.append(Posterior(best, factors(best), found.marginals(), layout, name, found.log_evidence))
         else:
             parts.append(_sampled(model, batch, stretches, layout, Generator().manual_seed(seed)))
     return _joined(parts)
 
 
-def _believed(model: Model, layout: Layout, name: str, exact: bool) -> tuple[str, GraphPrior]:
+def _believed(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
     """The prior to read under, with the weights that the training gave it."""
     if name != "auto" and name not in PRIORS:
         raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
-    if not exact and name not in ("auto", "none"):
+    if not factored and name not in ("auto", "none"):
         raise ValueError(
-            f"the prior {name!r} needs tables: one round of messages and at most {TABLE_LIMIT} joint assignments "
-            f"of one entity's edges, here {math.prod(layout.receiver_kinds)}: choose none"
+            f"the prior {name!r} needs one round of messages, and horizon 1 where one entity's edges have more than "
+            f"{TABLE_LIMIT} joint assignments, here {math.prod(layout.receiver_kinds)}: choose none"
         )
+    if name == "auto" and not factored:
+        return "none", Independent.of(layout)
     if name == "auto":
         name = model.reading.prior if model.reading.prior in priors_for(layout, model.reading.weights) else "none"
     prior = PRIORS[name](layout)
     weights = model.reading.weights.get(name)
     return name, prior if weights is None else prior.reweighted(torch.tensor(weights))
+
+
+def _at_home(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
+    """Where posteriors are sampled, the prior with the shares of kinds that these scenes themselves speak for.
+
+    Large graphs are sparser than those a model was trained on, and with many senders the shares decide much.
+    """
+    if prior.cooling(factors, temperature, QUICK) is None:
+        return prior
+    for _ in range(SHARE_STEPS):
+        prior = learned(prior, prior.posterior(factors, temperature, QUICK).usage())
+    return prior
 
 
 def chunks(model: Model, scenes: Scenes, num_combinations: int) -> Iterator[Scenes]:
@@ -147,7 +167,7 @@ def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"
 
 
 def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
-    """Gibbs sampling, cooled from where random structures differ, for graphs too large for tables.
+    """Gibbs sampling, cooled from where random structures differ, for rollouts that depend on the whole graph.
 
     Two slots of one receiver are redrawn together: to exchange one sender for another by single slots would lead
     through structures that have both or neither, which a good model finds all but impossible.

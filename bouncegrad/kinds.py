@@ -8,6 +8,7 @@ one half of the scene to the other, and foretells nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,14 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.evaluate import tables_of
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, KindsReport, Merge, Model, Reading, only_kinds, pack
 from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
 from bouncegrad.priors.posterior import combination_kinds
 from bouncegrad.priors.temper import Halves, reading_of, together
 from bouncegrad.scenes import Scenes
-from bouncegrad.types import FactorTables
+from bouncegrad.sums import TABLE_LIMIT, factors_of_some
+from bouncegrad.types import Factors, FactorTables
 
 WORTH = 0.3
 """Share of what the distinction of two kinds could foretell that it must foretell to be kept. It could foretell its own
@@ -52,8 +53,8 @@ def merge_kinds(model: Model, scenes: Scenes) -> Model:
     Raises:
         ValueError: scenes too short to have two halves, or a model without a learned scale.
     """
-    check_judgeable(model, scenes.num_times)
-    early, late = halves(model, [pack(model, scenes)])
+    check_judgeable(model, model.layout(scenes.num_entities), scenes.num_times)
+    early, late = _tables(model, [pack(model, scenes)])
     layout = model.layout(scenes.num_entities)
     report = judged(early, late, layout, model.reading)
     merged = only_kinds(model, report.kept)
@@ -74,7 +75,7 @@ def judged_by(model: Model, batches: Sequence[Batch], weights: Mapping[str, Sequ
         batches: scenes that it does not learn from.
         weights: prior -> log weights, as learned so far.
     """
-    early, late = halves(model, batches)
+    early, late = _tables(model, batches)
     layout = model.layout(batches[0].graph.present.shape[1])
     return judged(early, late, layout, reading_of(priors_for(layout, weights), early, late))
 
@@ -98,12 +99,17 @@ def judged(early: FactorTables, late: FactorTables, layout: Layout, reading: Rea
     return report
 
 
-def check_judgeable(model: Model, num_times: int) -> None:
+def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
     """Refuse models without nats in tables, and scenes without two halves."""
     if model.scale is None or model.config.network.message_steps != 1:
         raise ValueError(
             "kinds are judged by nats of tables: expected a model with a learned scale and one round of messages, got "
             f"scale {model.config.noise.scale!r} and message_steps {model.config.network.message_steps}"
+        )
+    if math.prod(layout.receiver_kinds) > TABLE_LIMIT:
+        raise ValueError(
+            f"kinds are judged by tables of at most {TABLE_LIMIT} joint assignments of one entity's edges, here "
+            f"{math.prod(layout.receiver_kinds)}: choose the number of kinds yourself"
         )
     if num_times < 3:
         raise ValueError(
@@ -112,10 +118,17 @@ def check_judgeable(model: Model, num_times: int) -> None:
         )
 
 
-def halves(model: Model, batches: Sequence[Batch]) -> tuple[FactorTables, FactorTables]:
-    """Tables of the first and of the second half of all starts."""
+def halves(model: Model, batches: Sequence[Batch]) -> tuple[Factors, Factors]:
+    """Factors of the first and of the second half of all starts."""
     middle = (batches[0].states.shape[1] - 1) // 2
-    return tables_of(model, batches, slice(middle)), tables_of(model, batches, slice(middle, None))
+    return factors_of_some(model, batches, slice(middle)), factors_of_some(model, batches, slice(middle, None))
+
+
+def _tables(model: Model, batches: Sequence[Batch]) -> tuple[FactorTables, FactorTables]:
+    early, late = halves(model, batches)
+    assert isinstance(early, FactorTables)
+    assert isinstance(late, FactorTables)
+    return early, late
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +190,7 @@ def _only(tables: FactorTables, kinds: Sequence[int], layout: Layout) -> FactorT
     return FactorTables(tables.energies[:, :, kept], tables.slots, num_kinds)
 
 
-def _learned_on(prior: GraphPrior, tables: FactorTables, temperature: float, pseudo_count: float = 10.0) -> GraphPrior:
+def _learned_on(prior: GraphPrior, tables: Factors, temperature: float, pseudo_count: float = 10.0) -> GraphPrior:
     for _ in range(LEARNINGS):
         prior = learned(prior, prior.posterior(tables, temperature).usage(), pseudo_count)
     return prior

@@ -51,6 +51,7 @@ class SimulationRequest:
         canonical: take the scenes of the published data sets.
         strengths: springs: the strength of each kind; None: 0 and 1.
         directed: springs: each direction of a pair on its own.
+        density: springs: share of pairs that have not the first strength; None: all strengths alike.
         noise: standard deviation of the observation noise.
         seed: of all randomness.
 
@@ -64,6 +65,7 @@ class SimulationRequest:
     canonical: bool = False
     strengths: tuple[float, ...] | None = None
     directed: bool = False
+    density: float | None = None
     noise: float = 0.0
     seed: int = 0
 
@@ -79,6 +81,8 @@ class SimulationRequest:
             )
         if self.seed < 0:
             raise DataError(f"expected a seed of 0 or more, got {self.seed}")
+        if self.density is not None and not 0 <= self.density <= 1:
+            raise DataError(f"expected a density from 0 to 1, the share of pairs that act, got {self.density}")
 
     def simulator(self) -> Springs | Charged:
         """The system asked for.
@@ -87,10 +91,20 @@ class SimulationRequest:
             DataError: an option that this system does not have.
         """
         if self.system == "springs":
-            return Springs(self.num_entities, self.strengths or (0.0, 1.0), directed=self.directed)
-        if self.strengths or self.directed:
-            raise DataError("only springs have strengths and directions: leave --strengths and --directed out")
+            strengths = self.strengths or (0.0, 1.0)
+            return Springs(self.num_entities, strengths, self._probabilities(len(strengths)), self.directed)
+        if self.strengths or self.directed or self.density is not None:
+            raise DataError(
+                "only springs have strengths, directions and a density: leave --strengths, --directed and --density out"
+            )
         return Charged(self.num_entities)
+
+    def _probabilities(self, num_strengths: int) -> tuple[float, ...] | None:
+        if self.density is None:
+            return None
+        if num_strengths < 2:
+            raise DataError("a density needs a strength to be rare and one to be common: give two --strengths or more")
+        return (1 - self.density, *(self.density / (num_strengths - 1),) * (num_strengths - 1))
 
     @property
     def suffix(self) -> str:
@@ -139,10 +153,10 @@ def _canonical_units(request: SimulationRequest) -> dict[str, object]:
 
 
 def _check_canonical(request: SimulationRequest) -> None:
-    if request.noise or request.strengths or request.directed or request.seed:
+    if request.noise or request.strengths or request.directed or request.seed or request.density is not None:
         raise DataError(
             "the canonical scenes are noise-free, undirected, of strengths 0 and 1, and have their own seed: "
-            "leave --noise, --strengths, --directed and --seed out, or leave --canonical out"
+            "leave --noise, --strengths, --directed, --density and --seed out, or leave --canonical out"
         )
 
 

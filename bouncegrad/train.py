@@ -38,14 +38,14 @@ from bouncegrad.model import (
     some_starts,
     windows,
 )
-from bouncegrad.priors import priors_for
+from bouncegrad.priors import least_losses, priors_for
 from bouncegrad.priors.temper import reading_of, together
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
 from bouncegrad.settings import check_settings, is_positive
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.types import Factors, FactorTables, Structures
 
-EXACT_LIMIT = 2**16
-"""Joint assignments of one receiver's edges up to which training makes tables: N = 17 at two kinds."""
+CELL_BUDGET = 40_000_000
+"""Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""
 
 
 JUDGED_AT = (0.0, 0.5)
@@ -59,7 +59,7 @@ class TrainingConfig:
 
     Attributes:
         num_passes: times that every training scene is searched and learned from.
-        batch_size: scenes in one super-graph.
+        batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
         learning_rate: of Adam, at its highest; it warms up over the first steps and ends near 0 on a cosine.
         clip_norm: the gradient's norm is cut to this.
         horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
@@ -154,7 +154,8 @@ class BounceGrad:
         self.generator = Generator().manual_seed(seed)
         normalization = Normalization.fit(scenes)
         self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
-        self.held_out = [pack(self.model, held_out.at(part)) for part in _parts(held_out, config.batch_size)]
+        self.batch_size = _affordable(config, model_config, scenes)
+        self.held_out = [pack(self.model, held_out.at(part)) for part in _parts(held_out, self.batch_size)]
         whole = windows(pack(self.model, scenes), config.horizon, config.stride, _rollout(config))
         if int((whole.weights > 0).sum()) < 2:
             raise ValueError(
@@ -167,9 +168,9 @@ class BounceGrad:
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
         self.layout = self.model.layout(scenes.num_entities)
         self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
-        _check_search(config, model_config, self.layout)
+        _check_search(config, model_config)
         if config.merge_kinds:
-            check_judgeable(self.model, held_out.num_times)
+            check_judgeable(self.model, self.layout, held_out.num_times)
         self.structures = self._initial_structures()
         self.bounce = make_bounce(config.bounce, self.layout)
         self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, fused=True)
@@ -219,7 +220,7 @@ class BounceGrad:
             clock: turns the share of passes that is done into the share of the whole training, by which temperature
                 and learning rate are set; at 1 the pass ends early. By default they are the same.
         """
-        batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.config.batch_size)
+        batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.batch_size)
         losses, bounced = [], []
         for number, indices in enumerate(batches):
             progress = clock(self.progress + number / len(batches) / self.config.num_passes)
@@ -233,9 +234,9 @@ class BounceGrad:
             losses += self._grad(batch, stretches, found.structures, min(1.0, progress))
             bounced.append(found)
         self.num_passes_done += 1
-        tables = self._held_out_tables()
-        self.bounce.finish_pass(tables)
-        report = self._report(losses, bounced, tables)
+        factors = self._held_out_factors()
+        self.bounce.finish_pass(self._in_nats(factors))
+        report = self._report(losses, bounced, factors)
         self._merge_kinds(clock(self.progress))
         return report
 
@@ -251,9 +252,9 @@ class BounceGrad:
             self.kinds = self.kinds.then(report)
             self._continue_as(only_kinds(self.searched, report.kept))
             self.structures = torch.tensor(report.places)[self.structures]
-            tables = self._held_out_tables()
-            assert tables is not None
-            self.best_score = _least_loss(tables)
+            factors = self._held_out_factors()
+            assert factors is not None
+            self.best_score = self._least_loss(factors)
 
     def _continue_as(self, model: Model) -> None:
         """Go on with a model of fewer kinds; what was best so far had others."""
@@ -292,9 +293,9 @@ class BounceGrad:
         return loss.item()
 
     def _report(
-        self, losses: list[float], bounced: list[Bounced], tables: tuple[FactorTables, FactorTables] | None
+        self, losses: list[float], bounced: list[Bounced], factors: tuple[Factors, Factors] | None
     ) -> PassReport:
-        held_out = sum(losses) / len(losses) if tables is None else _least_loss(tables)
+        held_out = sum(losses) / len(losses) if factors is None else self._least_loss(factors)
         if held_out <= self.best_score:
             self.best_score = held_out
             self.best_weights = {name: value.clone() for name, value in self.searched.state_dict().items()}
@@ -314,11 +315,28 @@ class BounceGrad:
         kinds = to_matrix(self.structures, self.scenes.num_entities)
         return match_relations(kinds, self.scenes.relations, self.scenes.present).accuracy
 
-    def _held_out_tables(self, model: Model | None = None) -> tuple[FactorTables, FactorTables] | None:
-        """Of the first and the second half of the held-out samples; None where no tables can be made or halved."""
+    def _held_out_factors(self, model: Model | None = None) -> tuple[Factors, Factors] | None:
+        """Of the first and the second half of the held-out samples; None where these cannot be halved or searched."""
         if self.config.bounce.search != "exact" or self.held_out[0].states.shape[1] < 3:
             return None
         return halves(model or self.searched, self.held_out)
+
+    def _in_nats(self, factors: tuple[Factors, Factors] | None) -> tuple[Factors, Factors] | None:
+        """What priors can be compared by: mean squares count as if their variance were that of the best structures."""
+        if factors is None or self.model.scale is not None:
+            return factors
+        early, late = factors
+        if not isinstance(early, FactorTables) or not isinstance(late, FactorTables):
+            return None
+        count = self.layout.num_entities * self.model.network.num_features * self.held_out[0].states.shape[1] / 2
+        nats = 0.5 * count / max(0.5 * self._least_loss(factors), 1e-12)
+        early, late = (FactorTables(nats * half.energies, half.slots, half.num_kinds) for half in (early, late))
+        return early, late
+
+    def _least_loss(self, factors: tuple[Factors, Factors]) -> float:
+        """Mean loss of the held-out scenes under the best structures of all samples."""
+        layout = self.model.layout(self.held_out[0].graph.present.shape[1])
+        return float(least_losses(together(*factors), layout).mean())
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
@@ -337,7 +355,7 @@ class BounceGrad:
 
     def _reading(self, model: Model) -> Reading:
         """Prior and temperature by the held-out scenes: the first half of their samples against the second."""
-        tables = self._held_out_tables(model)
+        tables = self._held_out_factors(model)
         if tables is None or model.scale is None:
             return Reading()
         layout = self.model.layout(self.held_out[0].graph.present.shape[1])
@@ -396,11 +414,6 @@ class BounceGrad:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
 
 
-def _least_loss(tables: tuple[FactorTables, FactorTables]) -> float:
-    """Mean loss under the best structures of all samples."""
-    return float(together(*tables).energies.amin(2).sum(1).mean())
-
-
 def _parts(scenes: Scenes, size: int) -> Sequence[Tensor]:
     return torch.arange(scenes.num_scenes).split(size)
 
@@ -414,7 +427,14 @@ def _rollout(config: TrainingConfig) -> Rollout:
     return "receiver" if config.bounce.search == "exact" else "scene"
 
 
-def _check_search(config: TrainingConfig, model_config: ModelConfig, layout: Layout) -> None:
+def _affordable(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes) -> int:
+    """The batch size, or what fits into :data:`CELL_BUDGET`."""
+    num_edges, num_starts = scenes.num_entities * (scenes.num_entities - 1), scenes.num_times // config.stride
+    cells = num_edges * num_starts * model_config.network.hidden
+    return max(1, min(config.batch_size, CELL_BUDGET // max(1, cells)))
+
+
+def _check_search(config: TrainingConfig, model_config: ModelConfig) -> None:
     """Refuse tables that cannot be made before anything is written or waited for."""
     if config.bounce.search != "exact":
         return
@@ -422,12 +442,6 @@ def _check_search(config: TrainingConfig, model_config: ModelConfig, layout: Lay
         raise ValueError(
             f'search "exact" needs one round of messages, got message_steps {model_config.network.message_steps}: '
             'choose search "metropolis" or "gibbs", or set message_steps to 1'
-        )
-    num_combinations = math.prod(layout.receiver_kinds)
-    if num_combinations > EXACT_LIMIT:
-        raise ValueError(
-            f'search "exact" takes up to {EXACT_LIMIT} joint assignments of one entity\'s edges; {layout.num_entities} '
-            f'entities and {layout.num_edge_kinds} kinds make {num_combinations}: choose search "metropolis"'
         )
 
 

@@ -18,6 +18,10 @@ Axis legend, used in every shape annotation of the package:
 ``step``        steps of a rollout
 ``factor``      a term of a task's loss that sees few slots (under teacher forcing: one per receiver)
 ``combination`` all joint assignments of kinds to the slots of one factor, mixed-radix order
+``width``       the slots of one factor
+``chain``       structures of one task that are searched beside each other
+``block``       slots of one factor that are redrawn together
+``code``        joint assignments of kinds to a block, mixed-radix order like combinations
 ==============  =====================================================================================
 """
 
@@ -25,7 +29,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import product
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -47,6 +52,81 @@ Schedule: TypeAlias = Callable[[int], float]
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where chains of structures stand, and what their factors know there.
+
+    Attributes:
+        kinds: ``[task, chain, factor, width]``, the kinds on the slots of each factor.
+        energies: ``[task, chain, factor]``.
+        memory: what the factors need to go on from there, theirs alone.
+    """
+
+    kinds: Int[Tensor, "task chain factor width"]
+    energies: Float[Tensor, "task chain factor"]
+    memory: Any
+
+    def at(self, positions: Int[Tensor, "factor block"]) -> Int[Tensor, "task chain factor block"]:
+        """The kinds at some positions of each factor's slots."""
+        return self.kinds.gather(3, positions.expand(*self.kinds.shape[:2], *positions.shape))
+
+    def assigned(self, positions: Int[Tensor, "factor block"], values: Tensor) -> Tensor:
+        """All kinds, with others ``[task, chain, factor, block]`` at some positions."""
+        return self.kinds.scatter(3, positions.expand_as(values), values)
+
+
+class Factors(Protocol):
+    """The loss of every task as a sum of terms that each see few slots; what samplers know of networks.
+
+    Every slot of a task is in exactly one factor. A *block* is some positions in the slots of each factor, of one
+    number of kinds; a *code* says which kinds they take, as one mixed-radix number, the first the most significant.
+    """
+
+    @property
+    def slots(self) -> Int[Tensor, "factor width"]:
+        """The slots that each factor sees."""
+        ...
+
+    @property
+    def num_kinds(self) -> tuple[int, ...]:
+        """``[width]``, how many kinds the slots of a factor take (the same for every factor)."""
+        ...
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks there are."""
+        ...
+
+    def __call__(self, structures: Structures) -> Losses:
+        """The losses of structures."""
+        ...
+
+    def standing(self, kinds: Int[Tensor, "task chain factor width"]) -> Standing:
+        """Evaluate chains of structures afresh."""
+        ...
+
+    def alternatives(
+        self, standing: Standing, positions: Int[Tensor, "factor block"]
+    ) -> Float[Tensor, "task chain factor code"]:
+        """The energy of every factor when its block takes each code and all else stays."""
+        ...
+
+    def moved(
+        self, standing: Standing, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
+    ) -> Standing:
+        """Give each factor's block the kinds of a code; the energies are left to whoever knows them."""
+        ...
+
+
+def block_kinds(num_kinds: int, size: int) -> Int[Tensor, "code block"]:
+    """The kinds of each code of a block.
+
+    >>> block_kinds(2, 2).tolist()
+    [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
+    return torch.tensor(list(product(range(num_kinds), repeat=size)), dtype=torch.long)
+
+
+@dataclass(frozen=True, slots=True)
 class FactorTables:
     """The loss of every task as a sum of tabulated terms; itself a :data:`LossFn` that only looks up.
 
@@ -62,6 +142,11 @@ class FactorTables:
     energies: Float[Tensor, "task factor combination"]
     slots: Int[Tensor, "factor width"]
     num_kinds: tuple[int, ...]
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks there are."""
+        return len(self.energies)
 
     def __call__(self, structures: Structures) -> Losses:
         """Look the losses of ``structures`` up."""
@@ -85,6 +170,87 @@ class FactorTables:
         structures = kinds.new_zeros(len(combinations), self.slots.numel())
         structures[:, self.slots.flatten()] = kinds.flatten(1)
         return structures
+
+    def standing(self, kinds: Int[Tensor, "task chain factor width"]) -> Standing:
+        """Look chains of structures up."""
+        combinations = (kinds * self.radix()).sum(-1)
+        return Standing(kinds, self._looked_up(combinations[..., None]).squeeze(3), combinations)
+
+    def alternatives(
+        self, standing: Standing, positions: Int[Tensor, "factor block"]
+    ) -> Float[Tensor, "task chain factor code"]:
+        """The energy of every factor when its block takes each code and all else stays."""
+        radix = self.radix()[positions]
+        kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])
+        rest = standing.memory - (standing.at(positions) * radix).sum(-1)
+        return self._looked_up(rest[..., None] + radix @ kinds.T)
+
+    def moved(
+        self, standing: Standing, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
+    ) -> Standing:
+        """Give each factor's block the kinds of a code."""
+        kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])[codes]
+        change = ((kinds - standing.at(positions)) * self.radix()[positions]).sum(-1)
+        return Standing(standing.assigned(positions, kinds), standing.energies, standing.memory + change)
+
+    def _looked_up(
+        self, combinations: Int[Tensor, "task chain factor code"]
+    ) -> Float[Tensor, "task chain factor code"]:
+        by_factor = combinations.transpose(1, 2)
+        found = self.energies.gather(2, by_factor.flatten(2)).view(by_factor.shape)
+        return found.transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Two losses of the same tasks, factor by factor.
+
+    Attributes:
+        one: the first.
+        other: the second, over the same slots.
+    """
+
+    one: Factors
+    other: Factors
+
+    @property
+    def slots(self) -> Int[Tensor, "factor width"]:
+        """The slots that each factor sees."""
+        return self.one.slots
+
+    @property
+    def num_kinds(self) -> tuple[int, ...]:
+        """How many kinds the slots of a factor take."""
+        return self.one.num_kinds
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks there are."""
+        return self.one.num_tasks
+
+    def __call__(self, structures: Structures) -> Losses:
+        """The losses of structures."""
+        return self.one(structures) + self.other(structures)
+
+    def standing(self, kinds: Int[Tensor, "task chain factor width"]) -> Standing:
+        """Evaluate chains of structures afresh."""
+        one, other = self.one.standing(kinds), self.other.standing(kinds)
+        return Standing(kinds, one.energies + other.energies, (one, other))
+
+    def alternatives(
+        self, standing: Standing, positions: Int[Tensor, "factor block"]
+    ) -> Float[Tensor, "task chain factor code"]:
+        """The energy of every factor when its block takes each code and all else stays."""
+        one, other = standing.memory
+        return self.one.alternatives(one, positions) + self.other.alternatives(other, positions)
+
+    def moved(
+        self, standing: Standing, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
+    ) -> Standing:
+        """Give each factor's block the kinds of a code."""
+        one, other = standing.memory
+        memory = (self.one.moved(one, positions, codes), self.other.moved(other, positions, codes))
+        return Standing(memory[0].kinds, standing.energies, memory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def search(
     monkeypatch, tables: FactorTables, config: BounceConfig, progress: float, num_passes: int = 1, held_out: Any = None
 ):
     """Passes of one batch whose tables are given, as are those of the halves of held-out scenes."""
-    monkeypatch.setattr(bounce, "receiver_tables", lambda *target: tables)
+    monkeypatch.setattr(bounce, "factors_of", lambda *target: tables)
     made = TableBounce(config, LAYOUT)
     structures = LAYOUT.random(len(tables.energies), generator(1))
     for _ in range(num_passes):

@@ -113,6 +113,14 @@ def test_directed_springs_are_directed(tmp_path):
     assert relations.unique().tolist() == [0, 1, 2]
 
 
+def test_sparse_springs_are_sparse(tmp_path):
+    words = ["--train", "20", "--valid", "0", "--test", "0", "--density", "0.1", "--entities", "8"]
+    assert main(["simulate", "springs", *words, "--out", str(tmp_path)]) == 0
+    relations = read_scenes(tmp_path, "train").relations
+    assert relations is not None
+    assert 0.05 < relations.sum() / (20 * 56) < 0.15
+
+
 def test_evaluate_prints_one_object(data, run, capsys):
     figures = printed(capsys, "evaluate", "--model", run, "--data", data, "--json")
     assert figures.keys() >= FIGURES
@@ -260,6 +268,9 @@ BAD_WORDS = [
     (["simulate", "charged", "--strengths", "0", "2", "--out", "OUT"], "only springs have strengths"),
     (["simulate", "charged", "--directed", "--out", "OUT"], "only springs have .*directions"),
     (["simulate", "springs", "--strengths", "0", ".nan", "--out", "OUT"], "finite strengths.*nan"),
+    (["simulate", "charged", "--density", "0.2", "--out", "OUT"], "only springs have .*density"),
+    (["simulate", "springs", "--density", "1.2", "--out", "OUT"], "density from 0 to 1.*1.2"),
+    (["simulate", "springs", "--density", "0.2", "--strengths", "1", "--out", "OUT"], "two --strengths or more"),
     (["simulate", "springs", "--noise", "-1", "--out", "OUT"], "finite noise, 0 or more.*-1"),
     (["simulate", "springs", "--noise", ".inf", "--out", "OUT"], "finite noise, 0 or more.*inf"),
     (["simulate", "springs", "--seed", "-1", "--out", "OUT"], "seed of 0 or more, got -1"),

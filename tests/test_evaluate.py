@@ -37,7 +37,7 @@ def scenes(num_entities: int = 3, num_scenes: int = 4) -> Scenes:
     mask = torch.ones(num_scenes, 7, num_entities, dtype=torch.bool)
     mask[1, :, num_entities - 1] = False
     mask[2, 3, 1] = False
-    names = tuple("abcdefgh"[:num_entities])
+    names = tuple("abcdefghijklmn"[:num_entities])
     return Scenes(steps.cumsum(1), mask, 0.1, ("x", "y", "vx", "vy"), names)
 
 

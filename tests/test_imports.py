@@ -17,6 +17,7 @@ ORDER = [
     "noise",
     "model",
     "evaluate",
+    "sums",
     "search",
     "priors",
     "metrics",

@@ -21,8 +21,14 @@ from bouncegrad.priors import (
     Triads,
     learned,
     priors_for,
+    quickly_compared,
 )
-from bouncegrad.priors.temper import Halves, mean_entropy, reading_of, temperature_of_entropy
+from bouncegrad.priors.temper import (
+    Halves,
+    mean_entropy,
+    reading_of,
+    temperature_of_entropy,
+)
 from bouncegrad.types import FactorTables
 
 LAYOUT = Layout(3, 2)
@@ -351,16 +357,23 @@ def test_predictive_evidence_is_what_one_half_says_of_the_other():
 
 
 def test_priors_that_cannot_be():
-    assert set(priors_for(Layout(10, 2))) == {"none", "classes"}
+    assert list(priors_for(Layout(10, 2))) == list(COMPARED)
+    assert set(priors_for(Layout(20, 2))) == {"none", "symmetric"}
     assert set(priors_for(Layout(3, 2, 2))) == {"none"}
     with pytest.raises(ValueError, match="allows 35184372088832 graphs.*too many to sum over"):
-        Symmetric.of(Layout(10, 2))
+        Triads.of(Layout(10, 2))
     with pytest.raises(ValueError, match="expected 2 kinds or more"):
         Tree.of(Layout(3, 1))
     with pytest.raises(ValueError, match="needs three entities or more, got 2"):
         Triads.of(Layout(2, 2))
     assert list(priors_for(LAYOUT)) == list(COMPARED)
     assert list(priors_for(LAYOUT, {"tree": [0.0] * 4})) == [*COMPARED, "tree"]
+    assert list(quickly_compared(Layout(8, 2), True)) == list(COMPARED)
+    assert list(quickly_compared(Layout(9, 2), True)) == ["none", "classes"]
+    assert list(quickly_compared(LAYOUT, False)) == ["none"]
     assert get_args(get_type_hints(BounceConfig)["prior"]) == ("auto", *PRIORS)
-    with pytest.raises(ValueError, match="speaks of edges only"):
-        NodeClasses.of(Layout(3, 2, 2))
+    with pytest.raises(ValueError, match="allows 16777216 graphs of 20 entities"):
+        NodeClasses.of(Layout(20, 2))
+    for prior in (Symmetric, NodeClasses):
+        with pytest.raises(ValueError, match="speaks of edges only"):
+            prior.of(Layout(3, 2, 2))

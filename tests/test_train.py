@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.super_graph import SHAPES, compared, measured
-from bouncegrad import train
+from bouncegrad import sums, train
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.compositions import NetworkConfig
@@ -16,6 +16,7 @@ from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
+from bouncegrad.priors import PRIORS
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.scenes import Normalization, Scenes, stack_scenes
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
@@ -166,11 +167,16 @@ def test_tables_are_made_of_longer_rollouts_too():
     assert reports[-1].loss < reports[0].loss
 
 
-def test_tables_of_too_many_entities_are_refused(monkeypatch):
-    monkeypatch.setattr(train, "EXACT_LIMIT", 3)
-    with pytest.raises(ValueError, match='3 entities and 2 kinds make 4: choose search "metropolis"'):
-        trainer_of(springs(4), tiny())
-    list(trainer_of(springs(4), tiny(search="metropolis")).passes())
+def test_learning_without_tables(monkeypatch):
+    """The whole way with sampled posteriors, in batches that fit into memory; repeatable to the bit."""
+    monkeypatch.setattr(sums, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(train, "CELL_BUDGET", 7000)
+    first, again = (trainer_of(springs(6), tiny()) for _ in range(2))
+    assert first.batch_size == 2
+    reports = [[replace(report, seconds=0.0) for report in trainer.passes()] for trainer in (first, again)]
+    assert reports[0] == reports[1]
+    assert math.isfinite(reports[0][-1].held_out)
+    assert set(first.best_model().reading.evidence) == set(PRIORS)
 
 
 def test_scenes_that_are_all_gaps():

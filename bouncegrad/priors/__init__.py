@@ -3,9 +3,9 @@
 Which of them holds is decided by evidence, never by the name of the data (:mod:`bouncegrad.priors.choice`).
 """
 
-from bouncegrad.priors.choice import COMPARED, PRIORS, priors_for
+from bouncegrad.priors.choice import COMPARED, PRIORS, priors_for, quickly_compared
 from bouncegrad.priors.dyads import Dyads
-from bouncegrad.priors.families import Independent, NodeClasses
+from bouncegrad.priors.families import Independent, NodeClasses, least_losses
 from bouncegrad.priors.few import Few
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, learned
 from bouncegrad.priors.symmetric import Symmetric
@@ -25,5 +25,7 @@ __all__ = [
     "Tree",
     "Triads",
     "learned",
+    "least_losses",
     "priors_for",
+    "quickly_compared",
 ]

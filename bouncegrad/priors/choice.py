@@ -11,7 +11,7 @@ from bouncegrad.priors.dyads import Dyads
 from bouncegrad.priors.families import Independent, NodeClasses
 from bouncegrad.priors.few import Few
 from bouncegrad.priors.posterior import GraphPrior
-from bouncegrad.priors.symmetric import Symmetric
+from bouncegrad.priors.symmetric import Symmetric, fits_chain
 from bouncegrad.priors.tree import Tree
 from bouncegrad.priors.triads import Triads
 
@@ -29,6 +29,18 @@ PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
 COMPARED = ("none", "symmetric", "classes")
 """The priors between which evidence decides by itself; the others are there by name. Every one that is compared costs
 the time of its posterior in every batch, and one more chance to be chosen by accident."""
+
+
+def quickly_compared(layout: Layout, has_tables: bool) -> dict[str, GraphPrior]:
+    """Those of :data:`COMPARED` that a search can hold against each other again and again.
+
+    Their posteriors are exact: symmetric graphs too large to be summed over wait until the model is read. Without
+    tables nothing is exact, and only the weakest belief is left.
+    """
+    found = priors_for(layout)
+    if "symmetric" in found and not fits_chain(layout):
+        del found["symmetric"]
+    return found if has_tables else {"none": found["none"]}
 
 
 def priors_for(layout: Layout, weights: Mapping[str, Sequence[float]] | None = None) -> dict[str, GraphPrior]:

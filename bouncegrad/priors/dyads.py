@@ -11,9 +11,10 @@ from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.priors.chain import PairChain, Reduction, digits_of, number_of
-from bouncegrad.priors.posterior import categorical, uniform
+from bouncegrad.priors.posterior import OnTables, categorical, uniform
 from bouncegrad.priors.symmetric import check_chain
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.search.population import THOROUGH, Ladder
+from bouncegrad.types import Factors, Structures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +110,7 @@ def _without_replies(scores: Tensor, table: Tensor, reduce: Reduction) -> Float[
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Dyads:
+class Dyads(OnTables):
     """Pairs do not know of each other, their two directions do: ``log p(graph) = sum over pairs of table[z_ij, z_ji]``.
 
     Independent edges and symmetric graphs are limits of it (a table of rank one, a diagonal table).
@@ -139,8 +140,10 @@ class Dyads:
         one, other = torch.triu_indices(self.layout.num_entities, self.layout.num_entities, 1)
         return self._table().to(structures.device)[matrix[:, one, other], matrix[:, other, one]].sum(1)
 
-    def posterior(self, tables: FactorTables, temperature: float) -> DyadPosterior:
+    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> DyadPosterior:
         """Over all directed graphs."""
+        del ladder
+        tables = self.tables_in(factors)
         return DyadPosterior.of(-tables.energies.double() / temperature, self._table().double())
 
     def reweighted(self, log_weights: Float[Tensor, "choice"]) -> Dyads:

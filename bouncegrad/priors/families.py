@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout, senders_of
+from bouncegrad.priors.moves import independent_moves
 from bouncegrad.priors.posterior import (
     EnumeratedPosterior,
     FactoredPosterior,
+    SampledPosterior,
     check_edges_only,
     combination_kinds,
     enumerated,
+    last_of,
     nothing_else,
     uniform,
 )
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.search.population import QUICK, THOROUGH, Ladder, cooled
+from bouncegrad.types import Factors, FactorTables, Structures
 
 GRAPH_LIMIT = 2**17
 """Graphs that are listed one by one at the most."""
@@ -53,8 +58,24 @@ class Independent:
             weights - self.log_weights.logsumexp(0) * edges.shape[1] - num_nodes * math.log(self.layout.num_node_kinds)
         )
 
-    def posterior(self, tables: FactorTables, temperature: float) -> FactoredPosterior:
-        """Every receiver on its own."""
+    def posterior(
+        self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
+    ) -> FactoredPosterior | SampledPosterior:
+        """Every receiver on its own: exact with tables, sampled without."""
+        if isinstance(factors, FactorTables):
+            return self._factored(factors, temperature)
+        return last_of(self._cooling(factors, temperature, ladder))
+
+    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
+        """The way down, without tables."""
+        return None if isinstance(factors, FactorTables) else self._cooling(factors, coolest, ladder)
+
+    def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
+        moves = independent_moves(self.layout, self.log_weights)
+        for rung in cooled(factors, moves, coolest, ladder):
+            yield SampledPosterior(rung, factors.slots, True, 1, len(self.log_weights))
+
+    def _factored(self, tables: FactorTables, temperature: float) -> FactoredPosterior:
         edges = combination_kinds(tables)[:, : self.layout.num_entities - 1]
         log_prior = torch.log_softmax(self.log_weights.to(edges.device)[edges].sum(1).double(), 0)
         scores = log_prior - tables.energies.double() / temperature
@@ -100,17 +121,31 @@ class NodeClasses:
         """All maps and labelings that lead to a structure, summed."""
         return self.posterior(nothing_else(structures, self.layout), 1.0).log_evidence
 
-    def posterior(self, tables: FactorTables, temperature: float) -> EnumeratedPosterior:
-        """Over all maps and all classes of all entities."""
+    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> EnumeratedPosterior:
+        """Over all maps and all classes of all entities, always listed."""
+        del ladder
         shape = (self.layout.num_entities, self.layout.num_edge_kinds, self.num_classes)
         structures, choices, same = _class_graphs(*shape)
         num_labelings = len(structures) // len(self.log_weights)
         log_prior = choices @ self.log_weights - math.log(num_labelings)
-        return enumerated(structures, log_prior, choices, tables, temperature, same)
+        return enumerated(structures, log_prior, choices, factors, temperature, same)
+
+    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> None:
+        """Graphs are always listed."""
 
     def reweighted(self, log_weights: Float[Tensor, "map"]) -> NodeClasses:
         """The same belief with other weights of the maps."""
         return replace(self, log_weights=log_weights)
+
+
+def least_losses(factors: Factors, layout: Layout) -> Float[Tensor, "task"]:
+    """What the best structure of each task costs, whatever the prior; found by sampling where there are no tables."""
+    if isinstance(factors, FactorTables):
+        return factors.energies.amin(2).sum(1)
+    some = layout.random(factors.num_tasks * 8, Generator().manual_seed(0))[:, factors.slots]
+    spread = float(factors.standing(some.unflatten(0, (factors.num_tasks, 8))).energies.std(1).mean())
+    frozen = max(1e-3 * spread, 1e-30)
+    return factors(Independent.of(layout).posterior(factors, frozen, QUICK).best())
 
 
 def _check_count(name: str, num_graphs: int, layout: Layout) -> None:

@@ -13,15 +13,17 @@ from bouncegrad.graphs import Layout
 from bouncegrad.priors.mixture import EmptyKindPosterior, mixed
 from bouncegrad.priors.posterior import (
     FactoredPosterior,
+    OnTables,
     check_edges_only,
     combination_kinds,
     uniform,
 )
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.search.population import THOROUGH, Ladder
+from bouncegrad.types import Factors, Structures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Few:
+class Few(OnTables):
     """At most ``max_senders`` act on a receiver; which kind means that nobody acts is found out.
 
     Given the empty kind, receivers do not know of each other:
@@ -55,8 +57,10 @@ class Few:
         parts = [self._log_rows(rows, kind).sum(1) for kind in range(self.layout.num_edge_kinds)]
         return torch.logsumexp(torch.stack(parts, 1) + self._table().logsumexp(1), 1)
 
-    def posterior(self, tables: FactorTables, temperature: float) -> EmptyKindPosterior:
+    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> EmptyKindPosterior:
         """Every receiver on its own, for each kind that may be the empty one."""
+        del ladder
+        tables = self.tables_in(factors)
         edges = combination_kinds(tables)
         choices = torch.nn.functional.one_hot(edges, self.layout.num_edge_kinds).sum(1).float()
         parts = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,11 +12,15 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.search.population import THOROUGH, Ladder, Rung, structures_of
+from bouncegrad.types import Factors, FactorTables, Structures
+
+LISTED_AT_ONCE = 256
+"""Graphs for each task that are evaluated beside each other where there are no tables."""
 
 
 class GraphPosterior(Protocol):
-    """What is known of the structures of some tasks once their tables are."""
+    """What is known of the structures of some tasks once their losses are."""
 
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
@@ -27,7 +32,7 @@ class GraphPosterior(Protocol):
         ...
 
     def draw(self, generator: Generator) -> Structures:
-        """One exact sample for each task."""
+        """One sample for each task, exact where graphs can be listed."""
         ...
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
@@ -54,8 +59,12 @@ class GraphPrior(Protocol):
         """Normalised over all structures; -inf for those that cannot be."""
         ...
 
-    def posterior(self, tables: FactorTables, temperature: float) -> GraphPosterior:
-        """Combine with the losses of tasks."""
+    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> GraphPosterior:
+        """Combine with the losses of tasks: exactly where that can be done, else by samples down a ladder."""
+        ...
+
+    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
+        """The sampled posteriors on the way from the prior to ``coolest``; None where posteriors are exact."""
         ...
 
     def reweighted(self, log_weights: Float[Tensor, "choice"]) -> GraphPrior:
@@ -148,20 +157,108 @@ class EnumeratedPosterior:
         return (self.log_probabilities.exp() @ self.choices.double()).sum(0).float()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledPosterior:
+    """Chains of structures that were cooled from the prior: for graphs that nobody can list.
+
+    Attributes:
+        rung: the chains.
+        slots: ``[factor, width]``, the slots of each factor.
+        separate: factors do not know of each other.
+        copies: how many slots stand for one choice of the prior (2 where a pair is one choice).
+        num_choices: how many choices the prior has.
+    """
+
+    rung: Rung
+    slots: Int[Tensor, "factor width"]
+    separate: bool
+    copies: int
+    num_choices: int
+
+    @property
+    def temperature(self) -> float:
+        """Of the losses."""
+        return self.rung.temperature
+
+    @property
+    def log_evidence(self) -> Float[Tensor, "task"]:
+        """From the weights of all rungs so far."""
+        return self.rung.log_evidence
+
+    def best(self) -> Structures:
+        """The most probable structure of all that were seen."""
+        return structures_of(self.rung.best, self.slots)
+
+    def draw(self, generator: Generator) -> Structures:
+        """One of the chains for each task, or one for each factor."""
+        kinds = self.rung.kinds
+        num_tasks, num_chains, num_factors, width = kinds.shape
+        num_units = num_factors if self.separate else 1
+        chosen = torch.randint(num_chains, (num_tasks, 1, num_units, 1), generator=generator)
+        return structures_of(kinds.gather(1, chosen.expand(-1, -1, num_factors, width)).squeeze(1), self.slots)
+
+    def marginals(self) -> Float[Tensor, "task slot kind"]:
+        """The probability of each kind on each slot, as the mean of the conditionals of all chains."""
+        flat = self.rung.marginals.flatten(1, 2)
+        return torch.empty_like(flat).index_copy(1, self.slots.flatten(), flat)
+
+    def usage(self) -> Float[Tensor, "kind"]:
+        """How often each kind is on an edge, or on a pair."""
+        edges = self.rung.marginals[:, :, : len(self.slots) - 1, : self.num_choices]
+        return edges.sum((0, 1, 2)) / self.copies
+
+
 def enumerated(
     structures: Int[Tensor, "graph slot"],
     log_prior: Float[Tensor, "graph"],
     choices: Float[Tensor, "graph choice"],
-    tables: FactorTables,
+    factors: Factors,
     temperature: float,
     same: Int[Tensor, "graph"] | None = None,
 ) -> EnumeratedPosterior:
-    """The posterior over graphs that are all listed: ``log p = log_prior - loss / temperature``, by look-ups."""
-    combinations = tables.combinations_of(structures)
-    losses = sum(tables.energies[:, factor, combinations[:, factor]] for factor in range(combinations.shape[1]))
-    scores = log_prior.double() - torch.as_tensor(losses).double() / temperature
+    """The posterior over graphs that are all listed: ``log p = log_prior - loss / temperature``."""
+    scores = log_prior.double() - _losses_of_all(factors, structures).double() / temperature
     log_evidence = torch.logsumexp(scores, 1)
     return EnumeratedPosterior(structures, same, scores - log_evidence[:, None], log_evidence.float(), choices)
+
+
+def last_of(posteriors: Iterator[SampledPosterior]) -> SampledPosterior:
+    """The posterior at the end of a cooling."""
+    *_, last = posteriors
+    return last
+
+
+def _losses_of_all(factors: Factors, structures: Int[Tensor, "graph slot"]) -> Float[Tensor, "task graph"]:
+    """What every graph costs every task, by look-ups where there are tables."""
+    if isinstance(factors, FactorTables):
+        combinations = factors.combinations_of(structures)
+        found = sum(factors.energies[:, factor, combinations[:, factor]] for factor in range(combinations.shape[1]))
+        return torch.as_tensor(found)
+    chains = structures[:, factors.slots].expand(factors.num_tasks, -1, -1, -1)
+    return torch.cat([factors.standing(some).energies.sum(2) for some in chains.split(LISTED_AT_ONCE, 1)], 1)
+
+
+class OnTables:
+    """What priors share whose posteriors are exact and need tables."""
+
+    __slots__ = ()
+
+    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> None:
+        """Nothing is sampled."""
+
+    @staticmethod
+    def tables_in(factors: Factors) -> FactorTables:
+        """The factors, if they are tables.
+
+        Raises:
+            ValueError: scenes too large for tables.
+        """
+        if isinstance(factors, FactorTables):
+            return factors
+        raise ValueError(
+            f"this prior needs tables, and scenes of {len(factors.slots)} entities are too large for them: "
+            "use 'none' or 'symmetric'"
+        )
 
 
 def uniform(num_choices: int) -> Float[Tensor, "choice"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +12,10 @@ from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.priors.chain import CHAIN_CELLS, PairChain, chain_cells
-from bouncegrad.priors.posterior import check_edges_only, combination_kinds, uniform
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.priors.moves import symmetric_moves
+from bouncegrad.priors.posterior import SampledPosterior, check_edges_only, combination_kinds, last_of, uniform
+from bouncegrad.search.population import THOROUGH, Ladder, cooled
+from bouncegrad.types import Factors, FactorTables, Structures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,18 +67,31 @@ class Symmetric:
         """All kinds alike to begin with.
 
         Raises:
-            ValueError: more graphs than can be summed over.
+            ValueError: several kinds of nodes.
         """
-        check_chain("symmetric", layout)
+        check_edges_only("symmetric", layout)
         return cls(layout, uniform(layout.num_edge_kinds))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
         """The weights of the pairs; -inf where the two directions differ."""
         return pair_weights(self.layout, self.log_weights, structures)
 
-    def posterior(self, tables: FactorTables, temperature: float) -> SymmetricPosterior:
-        """Over all symmetric graphs."""
-        return SymmetricPosterior(PairChain.of(pair_scores(self, tables, temperature), self.layout.num_edge_kinds))
+    def posterior(
+        self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
+    ) -> SymmetricPosterior | SampledPosterior:
+        """Over all symmetric graphs: exact with tables while a chain is small enough, else sampled."""
+        if isinstance(factors, FactorTables) and fits_chain(self.layout):
+            return SymmetricPosterior(PairChain.of(pair_scores(self, factors, temperature), self.layout.num_edge_kinds))
+        return last_of(self._cooling(factors, temperature, ladder))
+
+    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
+        """The way down, where graphs cannot be summed over."""
+        exact = isinstance(factors, FactorTables) and fits_chain(self.layout)
+        return None if exact else self._cooling(factors, coolest, ladder)
+
+    def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
+        for rung in cooled(factors, symmetric_moves(self.layout, self.log_weights), coolest, ladder):
+            yield SampledPosterior(rung, factors.slots, False, 2, len(self.log_weights))
 
     def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Symmetric:
         """The same belief with other shares of the kinds."""
@@ -101,10 +117,15 @@ def log_where_symmetric(
     return log_probabilities.masked_fill((matrix != matrix.mT).flatten(1).any(1), -math.inf)
 
 
+def fits_chain(layout: Layout) -> bool:
+    """Whether the graphs of a layout can be summed over entity by entity."""
+    return chain_cells(layout.num_entities, layout.num_edge_kinds) <= CHAIN_CELLS
+
+
 def check_chain(name: str, layout: Layout) -> None:
     """Refuse layouts with node kinds, or for which a chain would be too large."""
     check_edges_only(name, layout)
-    if chain_cells(layout.num_entities, layout.num_edge_kinds) > CHAIN_CELLS:
+    if not fits_chain(layout):
         num_graphs = layout.num_edge_kinds ** (layout.num_edge_slots // 2)
         raise ValueError(
             f"the prior {name!r} allows {num_graphs} graphs of {layout.num_entities} entities and "

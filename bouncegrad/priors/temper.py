@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bouncegrad.model import Reading
-from bouncegrad.priors.posterior import GraphPosterior, GraphPrior
-from bouncegrad.types import FactorTables
+from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, SampledPosterior
+from bouncegrad.search.population import QUICK
+from bouncegrad.types import Added, Factors, FactorTables
 
 READING_TEMPERATURES = tuple(2 ** (step / 2) for step in range(25))
 """From 1 to 4096 in factors of the square root of 2."""
@@ -34,20 +35,23 @@ def mean_entropy(posterior: GraphPosterior) -> float:
 
 
 def temperature_of_entropy(
-    prior: GraphPrior, tables: FactorTables, share: float, coolest: float = 1.0, guess: float | None = None
+    prior: GraphPrior, factors: Factors, share: float, coolest: float = 1.0, guess: float | None = None
 ) -> float:
     """The temperature at which the posterior's :func:`mean_entropy` is ``share``, but at least ``coolest``.
 
     Entropy grows with temperature: from the guess outwards until it is enclosed, then bisection of the logarithm, to
-    two hundredths of the entropy or of the temperature. A good guess costs few evaluations.
+    two hundredths of the entropy or of the temperature. A good guess costs few evaluations. Where posteriors are
+    sampled, one cooling meets the temperature on its way.
     """
-
+    cooling = prior.cooling(factors, coolest, QUICK)
+    if cooling is not None:
+        return _met(cooling, share, coolest)
     low, high = math.log(coolest), math.log(HOTTEST)
     if share <= 0:
         return coolest
     middle, stride = (0.5 * (low + high), high) if guess is None else (min(max(math.log(guess), low), high), 0.1)
     while high - low > 0.02:
-        found = mean_entropy(prior.posterior(tables, math.exp(middle)))
+        found = mean_entropy(prior.posterior(factors, math.exp(middle)))
         if abs(found - share) < ABOUT_SHARE * share:
             return math.exp(middle)
         low, high = (middle, high) if found < share else (low, middle)
@@ -55,6 +59,20 @@ def temperature_of_entropy(
         middle = beyond if low < beyond < high else 0.5 * (low + high)
         stride *= 2
     return math.exp(low)
+
+
+def _met(cooling: Iterable[SampledPosterior], share: float, coolest: float) -> float:
+    """Where the entropy first falls below ``share``, between two rungs; ``coolest`` where it never does."""
+    above = None
+    for posterior in cooling:
+        below = (math.log(posterior.temperature), mean_entropy(posterior))
+        if below[1] < share:
+            if above is None:
+                return posterior.temperature
+            part = (above[1] - share) / (above[1] - below[1])
+            return math.exp(above[0] + part * (below[0] - above[0]))
+        above = below
+    return coolest
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +92,9 @@ class Halves:
     both: Float[Tensor, "temperature task"]
 
     @classmethod
-    def of(cls, prior: GraphPrior, early: FactorTables, late: FactorTables, temperatures: Sequence[float]) -> Halves:
+    def of(cls, prior: GraphPrior, early: Factors, late: Factors, temperatures: Sequence[float]) -> Halves:
         """Three posteriors of each task for each temperature."""
-        return cls(*(evidence_at(prior, tables, temperatures) for tables in (early, late, together(early, late))))
+        return cls(*(evidence_at(prior, factors, temperatures) for factors in (early, late, together(early, late))))
 
     @property
     def foretold(self) -> Float[Tensor, "temperature task"]:
@@ -102,19 +120,33 @@ class Halves:
 
 
 def evidence_at(
-    prior: GraphPrior, tables: FactorTables, temperatures: Sequence[float]
+    prior: GraphPrior, factors: Factors, temperatures: Sequence[float]
 ) -> Float[Tensor, "temperature task"]:
-    """The log evidence at each of some temperatures."""
-    return torch.stack([prior.posterior(tables, temperature).log_evidence for temperature in temperatures])
+    """The log evidence at each of some temperatures; where posteriors are sampled, from one cooling.
+
+    Between two rungs the log evidence is taken as linear in one over the temperature; at infinity it is 0.
+    """
+    cooling = prior.cooling(factors, min(temperatures), QUICK)
+    if cooling is None:
+        return torch.stack([prior.posterior(factors, temperature).log_evidence for temperature in temperatures])
+    rungs = list(cooling)
+    knots = torch.tensor([0.0, *(1 / rung.temperature for rung in rungs)])
+    values = torch.stack([torch.zeros(factors.num_tasks), *(rung.log_evidence for rung in rungs)])
+    wanted = torch.tensor([1 / temperature for temperature in temperatures])
+    after = torch.searchsorted(knots, wanted).clamp(1, len(rungs))
+    part = ((wanted - knots[after - 1]) / (knots[after] - knots[after - 1])).clamp(0, 1)[:, None]
+    return values[after - 1] + part * (values[after] - values[after - 1])
 
 
-def together(early: FactorTables, late: FactorTables) -> FactorTables:
-    """The tables of all samples, from those of their halves."""
-    return FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
+def together(early: Factors, late: Factors) -> Factors:
+    """The factors of two stretches of the same scenes as one."""
+    if isinstance(early, FactorTables) and isinstance(late, FactorTables):
+        return FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
+    return Added(early, late)
 
 
 def predictive_evidence(
-    priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables, temperatures: Sequence[float]
+    priors: Mapping[str, GraphPrior], early: Factors, late: Factors, temperatures: Sequence[float]
 ) -> dict[str, float]:
     """Prior -> :attr:`Halves.predictive`, nats per scene: which belief a search that has just begun should follow.
 
@@ -125,14 +157,14 @@ def predictive_evidence(
     return {name: float(halves.predictive[hottest].mean()) for name, halves in found.items()}
 
 
-def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: FactorTables) -> Reading:
+def reading_of(priors: Mapping[str, GraphPrior], early: Factors, late: Factors) -> Reading:
     """Choose prior and temperatures on held-out scenes, without labels.
 
     Priors are compared by the evidence of all samples, at the temperature that suits the weakest belief: that which is
     needed because the energies are too sure, not because the belief is wrong; the weaker one wins where they tie. Under
     the winner, scenes are read at the temperature at which one half of the samples foretells the other best; under the
     others, at the one that brings their marginals closest to the winner's (by the logarithmic score), so that they too
-    are as sure as they are right.
+    are as sure as they are right (where posteriors are sampled this would take long, and each prior judges itself).
     """
     halves = {name: Halves.of(prior, early, late, READING_TEMPERATURES) for name, prior in priors.items()}
     found = {name: each.best(READING_TEMPERATURES) for name, each in halves.items()}
@@ -141,17 +173,19 @@ def reading_of(priors: Mapping[str, GraphPrior], early: FactorTables, late: Fact
     evidence = {name: float(each.both[place].mean()) for name, each in halves.items()}
     winner = max(evidence, key=lambda name: evidence[name])
     both = together(early, late)
-    answer = priors[winner].posterior(both, found[winner]).marginals()
-    found |= {name: _closest(priors[name], both, answer) for name in priors if name != winner}
+    exact = {name for name, prior in priors.items() if prior.cooling(both, found[name], QUICK) is None}
+    if winner in exact:
+        answer = priors[winner].posterior(both, found[winner]).marginals()
+        found |= {name: _closest(priors[name], both, answer) for name in exact - {winner}}
     weights = {name: prior.log_weights.tolist() for name, prior in priors.items()}
     return Reading(winner, common, evidence, weights, found)
 
 
-def _closest(prior: GraphPrior, tables: FactorTables, answer: Float[Tensor, "task slot kind"]) -> float:
+def _closest(prior: GraphPrior, factors: Factors, answer: Float[Tensor, "task slot kind"]) -> float:
     """The temperature at which the marginals under a prior score best, if slots were drawn from ``answer``."""
 
     def score(temperature: float) -> float:
-        marginals = prior.posterior(tables, temperature).marginals()
+        marginals = prior.posterior(factors, temperature).marginals()
         return float(torch.xlogy(answer, marginals.clamp_min(1e-9)).sum())
 
     return max(READING_TEMPERATURES, key=score)

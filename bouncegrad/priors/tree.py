@@ -12,8 +12,9 @@ from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout, senders_of, to_matrix, to_slots
 from bouncegrad.priors.mixture import EmptyKindPosterior, mixed
-from bouncegrad.priors.posterior import categorical, check_edges_only, uniform
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.priors.posterior import OnTables, categorical, check_edges_only, uniform
+from bouncegrad.search.population import THOROUGH, Ladder
+from bouncegrad.types import Factors, FactorTables, Structures
 
 IMPOSSIBLE = -1e9
 """Nats of what cannot be: far below any energy, and small enough to cancel to 1e-7 in double precision."""
@@ -123,7 +124,7 @@ def _only_option(edges: Tensor, roots: Tensor, receiver: int, option: int) -> tu
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tree:
+class Tree(OnTables):
     """Rooted spanning trees, all alike; which kind means that nobody acts is found out.
 
     ``p(graph | empty kind) = N^-(N - 1) * product over the edges of the tree of p(kind | empty kind)``.
@@ -159,8 +160,10 @@ class Tree:
             parts.append(log_tree.masked_fill(~_are_trees((matrix != empty) & (matrix >= 0)), -math.inf))
         return torch.logsumexp(torch.stack(parts, 1) + self._table().logsumexp(1), 1)
 
-    def posterior(self, tables: FactorTables, temperature: float) -> EmptyKindPosterior:
+    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> EmptyKindPosterior:
         """Over all trees, for each kind that may be the empty one."""
+        del ladder
+        tables = self.tables_in(factors)
         parts = [self._part(tables, temperature, empty) for empty in range(self.layout.num_edge_kinds)]
         return mixed(parts, self._table(), lambda found: self.log_probability(found) - tables(found) / temperature)
 

@@ -13,8 +13,10 @@ from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout, to_matrix
 from bouncegrad.priors.chain import PairChain, digits_of
+from bouncegrad.priors.posterior import OnTables
 from bouncegrad.priors.symmetric import SymmetricPosterior, check_chain, log_where_symmetric
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.search.population import THOROUGH, Ladder
+from bouncegrad.types import Factors, Structures
 
 ROUNDS = 60
 """Steps at the most in which the factors are fitted to the shares of triads; ten or twenty are usual."""
@@ -85,7 +87,7 @@ class TriadPosterior:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Triads:
+class Triads(OnTables):
     """Symmetric graphs by the sorts of their triangles: ``log p(graph) = sum over triangles of factor[triad] - log Z``.
 
     A triad is three kinds in any order, so the shares of the kinds themselves are part of it. The factors are those
@@ -126,8 +128,10 @@ class Triads:
         found = self.factors.to(matrix.device)[triads].sum(1) - self._chain(self.factors).log_total
         return log_where_symmetric(found, matrix).float()
 
-    def posterior(self, tables: FactorTables, temperature: float) -> TriadPosterior:
+    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> TriadPosterior:
         """Over all symmetric graphs."""
+        del ladder
+        tables = self.tables_in(factors)
         scores = -tables.energies.double() / temperature
         chain = PairChain.of(scores, self.layout.num_edge_kinds, self._ties(self.factors))
         return TriadPosterior(SymmetricPosterior(chain), self._chain(self.factors).log_total[0], self._counts())

@@ -1,0 +1,299 @@
+"""Energies without tables: every message once, and sums of messages that change slot by slot.
+
+What follows from one changed slot of a receiver is a sum with one message exchanged. So samplers reach graphs for which
+tables, ``kinds ** neighbours`` long, cannot be made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bouncegrad.compositions import GraphNetwork
+from bouncegrad.evaluate import CHUNK_CELLS, receiver_tables, tables_of
+from bouncegrad.graphs import Layout, SuperGraph
+from bouncegrad.model import Batch, Model, Windows, part_of, windows
+from bouncegrad.types import Factors, FactorTables, Losses, Standing, Structures, block_kinds
+
+TABLE_LIMIT = 4096
+"""Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Superposition:
+    """How far sums are from what was observed, where nothing but an addition follows the sum.
+
+    Attributes:
+        goals: ``[task, receiver, node_kind, sum]``, what the messages should add up to; over the scale of the errors.
+    """
+
+    goals: Float[Tensor, "task receiver node_kind sum"]
+
+    def away(self, tasks: slice, sums: Float[Tensor, "task chain receiver option sum"], node_kinds: Tensor) -> Tensor:
+        """Errors over their scale ``[task, chain, receiver, option, error]``."""
+        goals = self.goals[tasks]
+        if goals.shape[2] == 1:
+            return goals[:, None] - sums
+        rows, columns = torch.arange(len(goals)).view(-1, 1, 1, 1), torch.arange(goals.shape[1])[:, None]
+        return goals[rows, columns, node_kinds] - sums
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NodeUpdate:
+    """How far predictions are from what was observed, where a node module reads the sum.
+
+    Attributes:
+        network: whose node modules.
+        states: ``[task, receiver, start, feature]``.
+        targets: likewise, one step later.
+        precision: likewise, one over the scale of the errors, 0 where nothing was observed.
+    """
+
+    network: GraphNetwork
+    states: Float[Tensor, "task receiver start feature"]
+    targets: Float[Tensor, "task receiver start feature"]
+    precision: Float[Tensor, "task receiver start feature"]
+
+    def away(self, tasks: slice, sums: Float[Tensor, "task chain receiver option sum"], node_kinds: Tensor) -> Tensor:
+        """Errors over their scale ``[task, chain, receiver, option, error]``."""
+        states, targets, precision = (
+            values[tasks][:, None, :, None] for values in (self.states, self.targets, self.precision)
+        )
+        incoming = sums.unflatten(4, (states.shape[4], -1))
+        before = states.expand(*sums.shape[:4], -1, -1).flatten(0, 3)
+        kinds = node_kinds.expand(sums.shape[:4]).flatten()
+        predicted = self.network.update(before, incoming.flatten(0, 3), kinds).view(*sums.shape[:4], *states.shape[4:])
+        return ((targets - predicted) / self.network.unit * precision).flatten(4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surprise:
+    """What errors over their scale cost: ``factor * sum over errors of rho(error) + constant``.
+
+    Attributes:
+        degrees_of_freedom: of Student-t tails, ``rho(e) = log(1 + e^2 / d)``; None: ``rho(e) = e^2``.
+        factors: ``[task, receiver]``.
+        constants: ``[task, receiver]``.
+    """
+
+    degrees_of_freedom: float | None
+    factors: Float[Tensor, "task receiver"]
+    constants: Float[Tensor, "task receiver"]
+
+    def of(self, tasks: slice, away: Float[Tensor, "task chain receiver option error"]) -> Tensor:
+        """The energies ``[task, chain, receiver, option]``; ``away`` is overwritten."""
+        squares = away.square_()
+        degrees = self.degrees_of_freedom
+        rho = squares.sum(-1) if degrees is None else _log_products(squares.mul_(1 / degrees))
+        return rho * self.factors[tasks, None, :, None] + self.constants[tasks, None, :, None]
+
+
+def _log_products(values: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
+    """``sum log(1 + value)``; two factors share a logarithm, ``(1 + a) (1 + b) - 1 = a b + a + b``."""
+    half = values.shape[-1] // 2
+    first, second, rest = values.split([half, half, values.shape[-1] - 2 * half], -1)
+    return (first * second).add_(first).add_(second).log1p_().sum(-1) + rest.log1p().sum(-1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageSums:
+    """The loss of every task as a sum of receivers' energies, each a function of a sum of messages.
+
+    Sums and messages are flat: all starts and numbers of a message side by side.
+
+    Attributes:
+        layout: the slots.
+        messages: ``[task, receiver, neighbour, kind, sum]``, zeros from absent senders.
+        update: what errors follow from the sums.
+        surprise: what the errors cost.
+    """
+
+    layout: Layout
+    messages: Float[Tensor, "task receiver neighbour kind sum"]
+    update: Superposition | NodeUpdate
+    surprise: Surprise
+
+    @property
+    def slots(self) -> Int[Tensor, "receiver width"]:
+        """The slots that each receiver sees."""
+        return self.layout.receiver_slots
+
+    @property
+    def num_kinds(self) -> tuple[int, ...]:
+        """How many kinds the slots of a receiver take."""
+        return self.layout.receiver_kinds
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks there are."""
+        return len(self.messages)
+
+    def __call__(self, structures: Structures) -> Losses:
+        """The losses of structures."""
+        return self.standing(structures[:, self.slots][:, None]).energies[:, 0].sum(1)
+
+    @torch.no_grad()
+    def standing(self, kinds: Int[Tensor, "task chain receiver width"]) -> Standing:
+        """Add the messages of chains of structures up."""
+        num_edges, num_kinds = self.messages.shape[2:4]
+        one_hot = torch.nn.functional.one_hot(kinds[..., :num_edges], num_kinds).flatten(3).to(self.messages.dtype)
+        sums = (one_hot.transpose(1, 2) @ self.messages.flatten(2, 3)).transpose(1, 2)
+        energies = self._energies(sums[:, :, :, None], self._node_kinds(kinds)[..., None])
+        return Standing(kinds, energies.squeeze(3), sums)
+
+    @torch.no_grad()
+    def alternatives(
+        self, standing: Standing, positions: Int[Tensor, "receiver block"]
+    ) -> Float[Tensor, "task chain receiver code"]:
+        """The energy of every receiver when its block takes each code and all else stays."""
+        if self._is_node_slot(positions):
+            options = torch.arange(self.layout.num_node_kinds).expand(*standing.energies.shape, -1)
+            return self._energies(standing.memory[:, :, :, None].expand(*options.shape, -1), options)
+        said = self._said(positions)
+        node_kinds = self._node_kinds(standing.kinds)[..., None]
+        parts = []
+        for tasks in self._task_chunks(standing.memory[0].numel() * said.shape[2]):
+            now = _chosen(said[tasks], self._codes(standing, positions)[tasks])
+            options = (standing.memory[tasks] - now)[:, :, :, None] + said[tasks, None]
+            parts.append(self.surprise.of(tasks, self.update.away(tasks, options, node_kinds[tasks])))
+        return torch.cat(parts)
+
+    def moved(
+        self, standing: Standing, positions: Int[Tensor, "receiver block"], codes: Int[Tensor, "task chain receiver"]
+    ) -> Standing:
+        """Give each receiver's block the kinds of a code."""
+        kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])[codes]
+        changed = standing.assigned(positions, kinds)
+        if self._is_node_slot(positions):
+            return replace(standing, kinds=changed)
+        said = self._said(positions)
+        change = _chosen(said, codes).sub_(_chosen(said, self._codes(standing, positions)))
+        return Standing(changed, standing.energies, standing.memory + change)
+
+    def _energies(self, sums: Tensor, node_kinds: Tensor) -> Tensor:
+        chunks = self._task_chunks(sums[0].numel())
+        aways = ((tasks, self.update.away(tasks, sums[tasks], node_kinds[tasks])) for tasks in chunks)
+        return torch.cat([self.surprise.of(tasks, away) for tasks, away in aways])
+
+    def _task_chunks(self, cells: int) -> list[slice]:
+        size = max(1, CHUNK_CELLS // max(1, cells))
+        return [slice(first, first + size) for first in range(0, self.num_tasks, size)]
+
+    def _said(self, positions: Tensor) -> Float[Tensor, "task receiver code sum"]:
+        """What a block says under each code."""
+        receivers = torch.arange(len(positions))
+        kinds = block_kinds(self.layout.num_edge_kinds, positions.shape[1])
+        columns = [
+            self.messages[:, receivers, positions[:, place]][:, :, kinds[:, place]] for place in range(kinds.shape[1])
+        ]
+        return columns[0] if len(columns) == 1 else torch.stack(columns).sum(0)
+
+    def _codes(self, standing: Standing, positions: Tensor) -> Int[Tensor, "task chain receiver"]:
+        radix = self.layout.num_edge_kinds ** torch.arange(positions.shape[1] - 1, -1, -1)
+        return (standing.at(positions) * radix).sum(3)
+
+    def _is_node_slot(self, positions: Tensor) -> bool:
+        return int(positions[0, 0]) == self.layout.num_entities - 1
+
+    def _node_kinds(self, kinds: Tensor) -> Int[Tensor, "task chain receiver"]:
+        return kinds[..., -1] if self.layout.num_node_kinds > 1 else torch.zeros_like(kinds[..., 0])
+
+
+def _chosen(said: Float[Tensor, "task receiver code sum"], codes: Tensor) -> Float[Tensor, "task chain receiver sum"]:
+    """What blocks say under one code for each chain."""
+    num_tasks, num_receivers, num_codes, size = said.shape
+    offsets = torch.arange(num_tasks * num_receivers).view(num_tasks, 1, num_receivers) * num_codes
+    return said.reshape(-1, size).index_select(0, (codes + offsets).flatten()).view(*codes.shape, size)
+
+
+@torch.no_grad()
+def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
+    """Compute every message of a batch once.
+
+    Args:
+        model: with one round of message passing.
+        batch: the scenes.
+        stretches: of horizon 1.
+
+    Returns:
+        Factors whose energies equal :func:`bouncegrad.evaluate.receiver_energies` for every structure.
+    """
+    graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph)
+    precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit.expand_as(log_scales)
+    precision = precision * stretches.weights  # which are 0 or 1: what was not observed is off by nothing
+    if model.config.network.update == "superposed":
+        messages = _messages(model, graph, stretches, precision)
+        update = Superposition(_goals(model, graph, stretches, precision))
+    else:
+        messages = _messages(model, graph, stretches, None)
+        nodes = (stretches.states, stretches.targets[:, :, 0], precision)
+        update = NodeUpdate(model.network, *(graph.unpack_nodes(values) for values in nodes))
+    layout = model.layout(graph.present.shape[1])
+    return MessageSums(layout, messages, update, _surprise(model, graph, stretches, log_scales))
+
+
+def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
+    """Tables where they are small enough (:data:`TABLE_LIMIT`), else sums of messages.
+
+    Raises:
+        ValueError: several rounds of messages or steps (:func:`bouncegrad.evaluate.receiver_tables`).
+    """
+    num_combinations = math.prod(model.layout(batch.graph.present.shape[1]).receiver_kinds)
+    one_step = model.config.network.message_steps == 1 == stretches.targets.shape[2]
+    make = message_sums if one_step and num_combinations > TABLE_LIMIT else receiver_tables
+    return make(model, batch, stretches)
+
+
+def factors_of_some(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> Factors:
+    """One step of several batches over some of their starts: tables of all, or sums of the first.
+
+    Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
+    """
+    first = factors_of(model, batches[0], part_of(windows(batches[0]), starts))
+    return tables_of(model, batches, starts) if isinstance(first, FactorTables) else first
+
+
+def _goals(
+    model: Model, graph: SuperGraph, stretches: Windows, precision: Float[Tensor, "node start feature"]
+) -> Float[Tensor, "task receiver node_kind sum"]:
+    goals = []
+    for kind in range(model.config.network.num_node_kinds):
+        kinds = torch.full((graph.num_nodes,), kind)
+        silent = model.network.update(stretches.states, torch.zeros_like(stretches.states), kinds)
+        goals.append((stretches.targets[:, :, 0] - silent) / model.network.unit * precision)
+    return graph.unpack_nodes(torch.stack(goals, 1).flatten(2))
+
+
+def _surprise(model: Model, graph: SuperGraph, stretches: Windows, log_scales: Tensor) -> Surprise:
+    weights = stretches.weights[:, :, 0]
+    if model.scale is None:
+        counts = graph.unpack_nodes(weights.sum(1)).sum(1, keepdim=True).clamp_min(1)
+        factors = (1 / (counts * model.network.num_features)).expand(graph.present.shape)
+        return Surprise(None, factors, torch.zeros_like(factors))
+    constants, degrees = graph.unpack_nodes((log_scales.sum(2) * weights).sum(1)), model.config.noise.degrees_of_freedom
+    factor = 0.5 if degrees is None else 0.5 * (degrees + 1)
+    return Surprise(degrees, torch.full_like(constants, factor), constants)
+
+
+def _messages(
+    model: Model, graph: SuperGraph, stretches: Windows, precision: Float[Tensor, "node start message"] | None
+) -> Float[Tensor, "task receiver neighbour kind sum"]:
+    """All messages under all kinds, some edges at a time, so that hidden layers stay small."""
+    num_scenes, num_entities = graph.present.shape
+    num_kinds, hidden = model.config.network.num_edge_kinds, model.config.network.hidden
+    num_starts = stretches.states.shape[1]
+    size = num_starts * (model.network.num_features if precision is not None else hidden)
+    messages = stretches.states.new_zeros(num_scenes, num_entities * (num_entities - 1), num_kinds, size)
+    for edges in torch.arange(len(graph.senders)).split(max(1, CHUNK_CELLS // (num_starts * num_kinds * hidden))):
+        receivers = graph.receivers[edges]
+        inputs = model.network.edge_inputs(stretches.states[receivers], stretches.states[graph.senders[edges]])
+        said = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
+        if precision is not None:
+            said = said * precision[receivers][:, None]
+        messages[graph.edge_scenes[edges], graph.edge_slots[edges]] = said.flatten(2)
+    return messages.view(num_scenes, num_entities, num_entities - 1, num_kinds, size)
