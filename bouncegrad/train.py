@@ -23,7 +23,7 @@ from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.evaluate import training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
-from bouncegrad.kinds import check_judgeable, halves, judged_by
+from bouncegrad.kinds import LEARNINGS, check_judgeable, halves, judged_by
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import (
     Batch,
@@ -39,9 +39,10 @@ from bouncegrad.model import (
     some_starts,
     windows,
 )
-from bouncegrad.priors import least_losses, priors_for
+from bouncegrad.priors import learned, least_losses, priors_for
 from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, reading_of, together
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
+from bouncegrad.search.population import QUICK
 from bouncegrad.settings import check_settings, is_positive
 from bouncegrad.types import Factors, FactorTables, Structures
 
@@ -270,6 +271,9 @@ class BounceGrad:
         if factors is None or self.layout.num_edge_kinds == 1:
             return 1.0
         weakest = priors_for(self.model.layout(self.held_out[0].graph.present.shape[1]))["none"]
+        temperature = self.bounce.state()["temperature"] or 1.0
+        for _ in range(LEARNINGS):  # a kind that is seldom used would be foretold by that alone
+            weakest = learned(weakest, weakest.posterior(together(*factors), temperature, QUICK).usage())
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
         return float(nats) / (self.layout.num_edge_slots * math.log(self.layout.num_edge_kinds))
 
