@@ -23,7 +23,7 @@ from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.evaluate import training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
-from bouncegrad.kinds import LEARNINGS, check_judgeable, halves, judged_by
+from bouncegrad.kinds import check_judgeable, halves, judged_by
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import (
     Batch,
@@ -59,6 +59,9 @@ HOPELESS = 0.5
 MEANINGLESS = 0.05
 """Share of a structure's nats that one half of the held-out samples must foretell of the other by then. On charged
 scenes attempts that came to something foretold 0.11 to 0.16, those that did not 0.03."""
+
+LEARNINGS = 20
+"""Rounds in which the shares of kinds are learned where the search has not learned them."""
 
 NUM_ATTEMPTS = 4
 """Times to begin from new modules before going on with what there is."""
@@ -270,10 +273,11 @@ class BounceGrad:
         """The share of a structure's nats that one half of the held-out samples foretells of the other."""
         if factors is None or self.layout.num_edge_kinds == 1:
             return 1.0
-        weakest = priors_for(self.model.layout(self.held_out[0].graph.present.shape[1]))["none"]
-        temperature = self.bounce.state()["temperature"] or 1.0
-        for _ in range(LEARNINGS):  # a kind that is seldom used would be foretold by that alone
-            weakest = learned(weakest, weakest.posterior(together(*factors), temperature, QUICK).usage())
+        searched = self.bounce.state()
+        weakest = priors_for(self.model.layout(self.held_out[0].graph.present.shape[1]), searched["weights"])["none"]
+        for _ in range(0 if "none" in searched["weights"] else LEARNINGS):
+            found = weakest.posterior(together(*factors), searched["temperature"] or 1.0, QUICK)
+            weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
         return float(nats) / (self.layout.num_edge_slots * math.log(self.layout.num_edge_kinds))
 
