@@ -106,7 +106,7 @@ def _counts(width: int, max_senders: int) -> _Counts:
 
 
 def _log_odds(share: float, counts: _Counts) -> float:
-    """Log odds of an edge under which that share of edges acts, although rows have few senders at most; by bisection."""
+    """Log odds of an edge under which that share of edges acts, though rows have few senders at most; by bisection."""
     low, high = -LARGEST_ODDS, LARGEST_ODDS
     while high - low > 1e-6:
         middle = 0.5 * (low + high)
