@@ -90,13 +90,21 @@ def judged(early: FactorTables, late: FactorTables, layout: Layout, reading: Rea
         reading: prior and temperature at which the scenes are read.
     """
     report = KindsReport(layout.num_edge_kinds)
-    name = reading.prior if reading.prior in priors_for(layout, reading.weights) else "none"
-    while report.found > 1:
+    name = reading.prior if _possible(reading.prior, layout) else "none"
+    while report.found > 1 and _possible(name, replace(layout, num_edge_kinds=report.found - 1)):
         merge = _least_needed(report, _Seen(early, late, layout), name, reading.temperature)
         if merge is None:
             break
         report = KindsReport(report.asked, (*report.merges, merge))
     return report
+
+
+def _possible(name: str, layout: Layout) -> bool:
+    try:
+        PRIORS[name](layout)
+    except ValueError:
+        return False
+    return True
 
 
 def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:

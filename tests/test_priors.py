@@ -180,7 +180,7 @@ def tables_around(truth: torch.Tensor, layout: Layout, seed: int = 0) -> FactorT
     blank = tables(len(truth), seed, layout, scale=1.0)
     digits = torch.arange(blank.energies.shape[2])[:, None] // blank.radix() % layout.num_edge_kinds
     wrong = digits != truth[:, layout.receiver_slots][:, :, None]
-    return FactorTables(blank.energies + 2.0 * wrong.sum(-1), blank.slots, blank.num_kinds)
+    return FactorTables(blank.energies + 3.0 * wrong.sum(-1), blank.slots, blank.num_kinds)
 
 
 def relearned(name: str, data: FactorTables, layout: Layout):

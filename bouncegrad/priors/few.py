@@ -16,18 +16,20 @@ from bouncegrad.priors.posterior import (
     OnTables,
     check_edges_only,
     combination_kinds,
-    uniform,
 )
 from bouncegrad.search.population import THOROUGH, Ladder
 from bouncegrad.types import Factors, Structures
+
+LARGEST_ODDS = 30.0
+"""Log odds beyond which an edge acts as good as surely."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Few(OnTables):
     """At most ``max_senders`` act on a receiver; which kind means that nobody acts is found out.
 
-    Given the empty kind, receivers do not know of each other:
-    ``p(row) ~ product over its edges of p(kind | empty kind)`` over all rows with few enough senders.
+    Given the empty kind, receivers do not know of each other, and a row is as probable as the product over its edges
+    that act of ``odds * p(kind | it acts)``. The odds follow from the share of edges that act.
 
     Attributes:
         layout: the slots.
@@ -41,7 +43,7 @@ class Few(OnTables):
 
     @classmethod
     def of(cls, layout: Layout, max_senders: int = 1) -> Few:
-        """All kinds alike to begin with.
+        """All rows with few enough senders alike to begin with.
 
         Raises:
             ValueError: node kinds, or a number of senders below 1.
@@ -49,7 +51,10 @@ class Few(OnTables):
         check_edges_only("few", layout)
         if max_senders < 1:
             raise ValueError(f"expected at least one sender for each receiver, got max_senders {max_senders}")
-        return cls(layout, uniform(layout.num_edge_kinds**2), max_senders)
+        num_kinds, counts = layout.num_edge_kinds, _counts(layout.num_entities - 1, max_senders)
+        acting = _share_at(math.log(max(1, num_kinds - 1)), counts)
+        shares = torch.full((num_kinds, num_kinds), acting / max(1, num_kinds - 1)).fill_diagonal_(1 - acting)
+        return cls(layout, (shares / num_kinds).log().flatten(), max_senders)
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
         """The weights of all rows, over all kinds that may be the empty one."""
@@ -79,9 +84,39 @@ class Few(OnTables):
 
     def _log_rows(self, edges: Int[Tensor, "*row edge"], empty: int) -> Float[Tensor, "*row"]:
         """Log probabilities of rows of kinds, given the empty kind; their sum over all rows is a sum of binomials."""
-        shares, width = self._table()[empty].softmax(0), edges.shape[-1]
-        none, some = float(shares[empty]), float(1 - shares[empty])
-        counts = range(min(width, self.max_senders) + 1)
-        total = sum(math.comb(width, count) * some**count * none ** (width - count) for count in counts)
-        weights = shares.log().to(edges.device)[edges].sum(-1) - math.log(total)
-        return weights.masked_fill((edges != empty).sum(-1) > self.max_senders, -math.inf)
+        shares, width = self._table()[empty].log_softmax(0), edges.shape[-1]
+        acting = shares.masked_fill(torch.arange(len(shares)) == empty, -math.inf)
+        counts = _counts(width, self.max_senders)
+        log_odds = _log_odds(float(acting.exp().sum()), counts)
+        log_kinds = (acting.log_softmax(0) + log_odds).masked_fill(torch.arange(len(shares)) == empty, 0.0)
+        total = torch.logsumexp(counts.log_ways + log_odds * counts.numbers, 0)
+        weights = log_kinds.to(edges.device)[edges].sum(-1) - total.to(edges.device)
+        return weights.masked_fill((edges != empty).sum(-1) > self.max_senders, -math.inf).float()
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How many senders a row may have, and in how many ways."""
+
+    numbers: Float[Tensor, "count"]
+    log_ways: Float[Tensor, "count"]
+    width: int
+
+
+def _counts(width: int, max_senders: int) -> _Counts:
+    numbers = range(min(width, max_senders) + 1)
+    ways = [math.comb(width, number) for number in numbers]
+    return _Counts(torch.tensor([*numbers], dtype=torch.float64), torch.tensor(ways).double().log(), width)
+
+
+def _log_odds(share: float, counts: _Counts) -> float:
+    """Log odds of an edge under which that share of edges acts, though rows have few senders at most; by bisection."""
+    low, high = -LARGEST_ODDS, LARGEST_ODDS
+    while high - low > 1e-6:
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _share_at(middle, counts) < share else (low, middle)
+    return low
+
+
+def _share_at(log_odds: float, counts: _Counts) -> float:
+    return float((counts.log_ways + log_odds * counts.numbers).softmax(0) @ counts.numbers) / counts.width

@@ -88,7 +88,7 @@ class TreePosterior:
             total = log_trees(log_kinds.logsumexp(3), self.log_roots).sum()
             (found,) = torch.autograd.grad(total, log_kinds)
         found[..., self.empty] = 0
-        found[..., self.empty] = 1 - found.sum(3)
+        found[..., self.empty] = (1 - found.sum(3)).clamp_min(0)
         return torch.stack([to_slots(kind) for kind in found.float().unbind(3)], 2)
 
     def usage(self) -> Float[Tensor, "kind"]:
