@@ -264,3 +264,47 @@ def test_reports_are_passed_on():
     fit(springs(12), tiny(), watch=seen.append)
     assert [report.number for report in seen] == [1, 2, 3, 4]
     assert seen[-1].progress == 1
+
+
+def test_a_training_that_finds_nothing_starts_over(monkeypatch):
+    monkeypatch.setattr(train, "BEGUN_STEPS", 1)
+    meant = iter([0.0, 0.0, 1.0])
+    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: next(meant))
+    trainer = trainer_of(springs(16), tiny(num_passes=4))
+    first = trainer.model
+    reports = list(trainer.passes())
+    assert trainer.num_attempts == 3
+    assert len(reports) == 2 + 4
+    assert [report.progress for report in reports] == [0, 0, 0.25, 0.5, 0.75, 1]
+    assert trainer.model is not first
+    assert torch.equal(trainer.model.network.skip_weight, first.network.skip_weight)
+
+
+def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
+    monkeypatch.setattr(train, "BEGUN_STEPS", 1)
+    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: 0.01)
+    trainer = trainer_of(springs(16), tiny(num_passes=3))
+    list(trainer.passes())
+    assert trainer.num_attempts == train.NUM_ATTEMPTS
+    with pytest.warns(UserWarning, match="mean next to nothing.*attempts: 4"):
+        trainer.best_model()
+
+
+def test_attempts_survive_an_interruption(monkeypatch):
+    monkeypatch.setattr(train, "BEGUN_STEPS", 1)
+    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: float(self.num_attempts > 1))
+    whole, other = (trainer_of(springs(16), tiny(num_passes=3)) for _ in range(2))
+    next(whole.passes())
+    tensors, meta = whole.state()
+    other.load_state({name: value.clone() for name, value in tensors.items()}, meta)
+    list(whole.passes())
+    list(other.passes())
+    assert other.num_attempts == 2
+    assert same(whole.model, other.model)
+
+
+def test_structures_that_mean_something_are_told_from_those_that_do_not(springs_model):
+    trainer = trainer_of(springs(30), tiny(num_passes=1))
+    assert trainer._meaning(trainer._held_out_factors()) < 0.3
+    trainer = BounceGrad(springs(30), springs(30, seed=4), springs_model.config, tiny().training, 0)
+    assert trainer._meaning(trainer._held_out_factors(springs_model)) > 0.8
