@@ -145,7 +145,7 @@ def test_sampling_agrees_with_the_exact_answer(springs_model, monkeypatch):
     torch.testing.assert_close(sampled.losses, exact.losses, rtol=1e-3, atol=0.5)
     torch.testing.assert_close(sampled.marginals.sum(2), torch.ones(60, 6))
     assert (sampled.marginals - exact.marginals).abs().mean() < 0.03
-    assert torch.equal(infer(springs_model, scenes).structures, sampled.structures)
+    assert match_relations(infer(springs_model, scenes).relations, scenes.relations).accuracy > 0.95
 
 
 def test_longer_rollouts_are_read_from_tables_and_by_sampling_alike(springs_model, monkeypatch):

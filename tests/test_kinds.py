@@ -139,7 +139,7 @@ def merging(recipe: Recipe, num_kinds: int) -> Recipe:
 
 
 def test_a_training_merges_and_resumes_to_the_bit():
-    scenes, recipe = springs(24), merging(tiny(num_passes=10), 3)
+    scenes, recipe = springs(24), merging(tiny(num_passes=10, averaging=0.9), 3)
     whole = BounceGrad(scenes, scenes, recipe.model, recipe.training, 0)
     passes = whole.passes()
     next(report for report in passes if whole.kinds.merges)

@@ -16,7 +16,7 @@ from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
-from bouncegrad.priors import PRIORS
+from bouncegrad.priors import COMPARED
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.scenes import Normalization, Scenes, stack_scenes
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
@@ -112,7 +112,7 @@ def test_the_best_pass_is_kept():
     trainer = trainer_of(springs(16), tiny(num_passes=6), held_out=springs(6, seed=1))
     weights, losses = [], []
     for report in trainer.passes():
-        weights.append({name: value.clone() for name, value in trainer.model.state_dict().items()})
+        weights.append({name: value.clone() for name, value in trainer.searched.state_dict().items()})
         losses.append(report.held_out)
     best = weights[losses.index(min(losses))]
     assert all(torch.equal(value, best[name]) for name, value in trainer.best_weights.items())
@@ -176,7 +176,7 @@ def test_learning_without_tables(monkeypatch):
     reports = [[replace(report, seconds=0.0) for report in trainer.passes()] for trainer in (first, again)]
     assert reports[0] == reports[1]
     assert math.isfinite(reports[0][-1].held_out)
-    assert set(first.best_model().reading.evidence) == set(PRIORS)
+    assert set(first.best_model().reading.evidence) == set(COMPARED)
 
 
 def test_scenes_that_are_all_gaps():

@@ -116,7 +116,8 @@ class Halves:
     def best(self, temperatures: Sequence[float]) -> float:
         """Of the temperatures, the coolest at which one half foretells the other about as well as it ever does."""
         nats = self.foretold.mean(1).tolist()
-        return next(t for t, found in zip(temperatures, nats, strict=True) if found >= max(nats) - ABOUT)
+        good = (t for t, found in zip(temperatures, nats, strict=True) if found >= max(nats) - ABOUT)
+        return next(good, temperatures[0])  # none is good where the energies are no numbers
 
 
 def evidence_at(
