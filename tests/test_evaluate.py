@@ -4,6 +4,7 @@ from itertools import product
 import pytest
 import torch
 
+from benchmarks.tables import Case, measured
 from bouncegrad import evaluate
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import log_scales_of, loss_fn, receiver_energies, receiver_tables, training_loss
@@ -246,3 +247,9 @@ def test_the_scale_learns_from_residuals_and_the_mean_from_weighted_squares(nois
     training_loss(model, batch, windows(batch), model.layout(3).random(4, generator())).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_the_benchmark_measures():
+    figures = measured(Case("general", 4.0, 2), num_tasks=2, repeats=1)
+    assert figures["num_evaluations"] == 21
+    assert figures["max_relative_difference"] < 1e-4
