@@ -228,9 +228,11 @@ class BounceGrad:
         def clock(by_passes: float) -> float:
             return by_passes if minutes is None else (time.monotonic() - started) / (60 * minutes)
 
-        while clock(self.progress) < 1:
+        progress = clock(self.progress)
+        while progress < 1:
             report = self.run_pass(clock)
-            yield replace(report, progress=min(1.0, clock(self.progress)), seconds=time.monotonic() - started)
+            progress = clock(self.progress)
+            yield replace(report, progress=min(1.0, progress), seconds=time.monotonic() - started)
 
     def run_pass(self, clock: Callable[[float], float] = lambda by_passes: by_passes) -> PassReport:
         """Search and learn once from every training scene, in random order.
