@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from bouncegrad.search.annealing import anneal, scheduled
 from bouncegrad.search.kernels import exact, gibbs, metropolis
+from bouncegrad.search.learned import Beliefs, BeliefsFn, believed_block, believed_slot
 from bouncegrad.search.priors import independent
 from bouncegrad.search.proposals import node_block, uniform_slot
 from bouncegrad.search.wrappers import best_so_far, mixture, repeat
@@ -33,6 +34,41 @@ def skewed_metropolis(num_kinds: Sequence[int], log_prior: LogPrior | None = Non
     return metropolis(skewed(num_kinds), log_prior)
 
 
+def noisy_beliefs(num_kinds: Sequence[int]) -> BeliefsFn:
+    """Beliefs that depend on the structure, of which a random half is not seen: all that a network's can do."""
+    width = max(num_kinds)
+    exists = torch.arange(width) < torch.tensor(list(num_kinds))[:, None]
+    own = 0.5 * torch.randn(len(num_kinds), width, generator=generator(3))
+    others = 0.3 * torch.randn(len(num_kinds), len(num_kinds), width, generator=generator(4))
+
+    def beliefs_fn(drawn: Generator) -> Beliefs:
+        seen = (torch.rand(len(num_kinds), generator=drawn) < 0.5).float()
+
+        def beliefs(structures: Structures) -> Tensor:
+            said = own + torch.einsum("ts,sok->tok", structures * seen, others)
+            return said.masked_fill(~exists, -torch.inf).log_softmax(2)
+
+        return beliefs
+
+    return beliefs_fn
+
+
+def believed_blocks(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return metropolis(believed_block(noisy_beliefs(num_kinds), BLOCKS), log_prior)
+
+
+def flipped_blocks(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return metropolis(believed_block(noisy_beliefs(num_kinds), torch.arange(4)[:, None], flip=True), log_prior)
+
+
+def believed_slots(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return metropolis(believed_slot(noisy_beliefs(num_kinds), 4), log_prior)
+
+
+def redrawn_slots(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    return metropolis(believed_slot(noisy_beliefs(num_kinds), 4, flip=False), log_prior)
+
+
 def mixed(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
     return mixture([(1.0, slot_metropolis(num_kinds, log_prior)), (2.0, block_gibbs(num_kinds, log_prior))])
 
@@ -49,6 +85,10 @@ KERNELS: dict[str, Callable[..., Kernel]] = {
     "slot metropolis": slot_metropolis,
     "block metropolis": block_metropolis,
     "skewed metropolis": skewed_metropolis,
+    "believed blocks": believed_blocks,
+    "flipped blocks": flipped_blocks,
+    "believed slots": believed_slots,
+    "redrawn slots": redrawn_slots,
     "gibbs": block_gibbs,
     "exact": exact,
     "mixture": mixed,

@@ -109,6 +109,44 @@ def acceptance_steered(target: float | Schedule, start: float = 1.0, gain: float
     return Annealing(lambda: AnnealingState(0, start, schedule(0)), proceed)
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedWorse:
+    """Running share of worse proposals that are accepted, as the released code of Alet et al. 2019 counts it.
+
+    Each worse proposal moves both numbers towards (its acceptance, 1) by ``min(0.01, share)``, the share as it was
+    before the batch. Once next to nothing is accepted the share hardly moves any more: unlike
+    :func:`acceptance_steered`, this can get stuck near 0.
+
+    Attributes:
+        taken: running count of those that are accepted.
+        seen: of all.
+    """
+
+    taken: float = 1e-9
+    seen: float = 1e-9
+
+    @property
+    def share(self) -> float:
+        """The estimate."""
+        return self.taken / self.seen
+
+    def after(self, info: SearchInfo) -> AcceptedWorse:
+        """With the worse proposals of one more step."""
+        taken, seen, weight = self.taken, self.seen, min(0.01, self.share)
+        for accepted in info.accepted[info.worse].tolist():
+            taken, seen = (1 - weight) * taken + weight * accepted, (1 - weight) * seen + weight
+        return AcceptedWorse(taken, seen)
+
+
+STEP = 1.1
+"""Factor by which the released code of Alet et al. 2019 heats or cools at each pass."""
+
+
+def stepped(temperature: float, share: float, target: float) -> float:
+    """A tenth hotter where fewer worse proposals than the target are accepted, else a tenth cooler."""
+    return min(HOTTEST, max(COLDEST, temperature * STEP if share < target else temperature / STEP))
+
+
 def anneal(
     kernel: Kernel, annealing: Annealing, loss_fn: LossFn, structures: Structures, num_steps: int, generator: Generator
 ) -> tuple[SearchState, list[SearchInfo]]:
