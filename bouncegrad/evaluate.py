@@ -45,6 +45,23 @@ def _residuals(
     return (windows.targets - predicted) / model.network.unit
 
 
+@torch.no_grad()
+def residual_moments(model: Model, batch: Batch, windows: Windows, structures: Structures) -> tuple[float, float]:
+    """Mean square of the errors of rollouts, and their correlation from one step of a rollout to the next.
+
+    In the unit of the normalised states. Under a horizon of 1 there is no next step: from one start to the next.
+    """
+    residuals = _residuals(model, batch, windows, structures) * model.network.unit
+    residuals, weights = residuals * windows.weights[..., None], windows.weights[..., None].expand_as(residuals)
+    mean_square = float(residuals.square().sum() / weights.sum().clamp_min(1))
+    if windows.horizon == 1:
+        residuals, weights = residuals.transpose(1, 2), weights.transpose(1, 2)
+    both = weights[:, :, 1:] * weights[:, :, :-1]
+    centred = residuals - residuals.sum() / weights.sum().clamp_min(1)
+    before, after = centred[:, :, :-1] * both, centred[:, :, 1:] * both
+    return mean_square, float((before * after).sum() / (before.norm() * after.norm()).clamp_min(1e-30))
+
+
 def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node start step feature"]:
     """Log standard deviations of the errors of rollouts, in the network's unit; zeros without a scale.
 

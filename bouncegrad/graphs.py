@@ -164,6 +164,15 @@ class SuperGraph:
             return messages.view(-1, self.in_degree, *messages.shape[1:]).sum(1)
         return messages.new_zeros(self.num_nodes, *messages.shape[1:]).index_add(0, self.receivers, messages)
 
+    def mean_incoming(self, messages: Float[Tensor, "edge *rest"]) -> Float[Tensor, "node *rest"]:
+        """The mean of the messages that arrive at each node; zeros where none does."""
+        degrees = self.incoming(messages.new_ones(len(messages)))
+        return self.incoming(messages) / degrees.clamp_min(1).view(-1, *(1,) * (messages.dim() - 1))
+
+    def ends(self, values: Float[Tensor, "node *rest last"]) -> Float[Tensor, "edge *rest both"]:
+        """The values at both ends of every edge, the receiver's, then the sender's, along the last axis."""
+        return torch.cat([values.index_select(0, self.receivers), values.index_select(0, self.senders)], -1)
+
 
 def super_graph(present: Bool[Tensor, "scene entity"]) -> SuperGraph:
     """Join the complete graphs of all scenes.

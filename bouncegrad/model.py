@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from bouncegrad.compositions import GraphNetwork, NetworkConfig
@@ -259,7 +259,20 @@ def part_of(whole: Windows, starts: slice | Tensor) -> Windows:
     return Windows(whole.states[:, starts], whole.targets[:, starts], whole.weights[:, starts], whole.rollout)
 
 
-def windows(batch: Batch, horizon: int = 1, stride: int = 1, rollout: Rollout = "scene") -> Windows:
+def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[Batch, Windows]:
+    """Some tasks of a batch, in ascending order, as a super-graph of their own."""
+    chosen = torch.zeros(len(batch.graph.present), dtype=torch.bool, device=batch.states.device)
+    chosen[tasks] = True
+    if chosen.all():
+        return batch, whole
+    nodes = batch.graph.pack_nodes(chosen[:, None].expand_as(batch.graph.present))
+    part = Batch(batch.states[nodes], batch.valid[nodes], super_graph(batch.graph.present[chosen]))
+    return part, Windows(whole.states[nodes], whole.targets[nodes], whole.weights[nodes], whole.rollout)
+
+
+def windows(
+    batch: Batch, horizon: int = 1, stride: int = 1, rollout: Rollout = "scene", *, partial: bool = False
+) -> Windows:
     """Cut a batch into stretches of ``horizon`` steps that start every ``stride`` samples.
 
     Args:
@@ -267,6 +280,7 @@ def windows(batch: Batch, horizon: int = 1, stride: int = 1, rollout: Rollout = 
         horizon: steps.
         stride: samples between starts.
         rollout: what moves on by itself (:class:`Windows`).
+        partial: also take starts from which the scene ends before the horizon; what lies beyond its end has weight 0.
 
     Raises:
         ValueError: the scenes are shorter than ``horizon + 1`` samples.
@@ -277,10 +291,11 @@ def windows(batch: Batch, horizon: int = 1, stride: int = 1, rollout: Rollout = 
             f"a rollout of {horizon} steps needs scenes of at least {horizon + 1} samples, these have {num_times}: "
             f"bring longer scenes or lower the horizon to {num_times - 1} or less"
         )
-    starts = torch.arange(0, num_times - horizon, stride, device=batch.states.device)
+    starts = torch.arange(0, num_times - (1 if partial else horizon), stride, device=batch.states.device)
     targets = starts[:, None] + torch.arange(1, horizon + 1, device=starts.device)
+    inside, targets = targets < num_times, targets.clamp_max(num_times - 1)
     others = batch.graph.incoming((~batch.valid).float()[batch.graph.senders]) == 0
     sources = others[:, targets - 1].cumprod(2).bool() if rollout == "receiver" else others[:, starts, None]
     complete = batch.valid[:, starts, None] & sources
-    weights = (complete & batch.valid[:, targets]).float()
+    weights = (complete & batch.valid[:, targets] & inside).float()
     return Windows(batch.states[:, starts], batch.states[:, targets], weights, rollout)

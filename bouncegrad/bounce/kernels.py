@@ -1,0 +1,128 @@
+"""One step of a search kernel per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Generator
+
+from bouncegrad.bounce.config import BounceConfig, Bounced
+from bouncegrad.bounce.heat import Heat
+from bouncegrad.evaluate import loss_fn
+from bouncegrad.graphs import Layout
+from bouncegrad.learner import ProposalLearner
+from bouncegrad.model import Batch, Model, Windows, of_tasks
+from bouncegrad.search.kernels import frozen, gibbs, metropolis
+from bouncegrad.search.learned import BeliefsFn, believed_block, believed_slot, uniform_beliefs
+from bouncegrad.search.proposals import without_correction
+from bouncegrad.types import Factors, Kernel, Proposal, Proposed, Structures
+
+
+class KernelBounce:
+    """One step of a kernel that needs no proposals.
+
+    Args:
+        config: which kernel.
+        layout: the slots.
+    """
+
+    def __init__(self, config: BounceConfig, layout: Layout) -> None:
+        self.config = config
+        kernels: dict[str, Callable[[], Kernel]] = {
+            "gibbs": lambda: gibbs(layout.receiver_slots, layout.num_kinds),
+            "frozen": frozen,
+        }
+        self.kernel = kernels[config.search]()
+        self.heat = Heat(config)
+
+    def search(
+        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
+    ) -> Bounced:
+        """One step of the kernel from the structures as they are."""
+        losses = loss_fn(*target)
+        temperature = self.heat.temperature(target, structures, progress)
+        state = self.kernel.init(structures, losses, temperature)
+        state, info = self.kernel.step(state, losses, generator)
+        self.heat.learn(info, progress)
+        return Bounced(state.structures, info.changed, ~info.changed | info.accepted, info.changed, temperature, "none")
+
+    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+        """Nothing to learn."""
+        self.heat.finish_pass()
+
+    def state(self) -> dict[str, Any]:
+        """The heat."""
+        return self.heat.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.heat.load_state(state)
+
+
+class ProposalBounce:
+    """One proposal for each task, accepted or not by what it costs: the search of Alet et al. 2019.
+
+    Where the proposal is the structure that is there already, nothing needs to be computed to accept it.
+
+    Args:
+        config: where proposals come from and what they change.
+        layout: the slots.
+        learner: the proposal network, for learned proposals.
+    """
+
+    def __init__(self, config: BounceConfig, layout: Layout, learner: ProposalLearner | None = None) -> None:
+        self.config, self.layout, self.learner = config, layout, learner
+        self.heat = Heat(config)
+
+    def search(
+        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
+    ) -> Bounced:
+        """Propose for every task, and judge where something new is proposed."""
+        temperature = self.heat.temperature(target, structures, progress)
+        proposed = self._proposal(target[1], generator)(structures, generator)
+        different = (proposed.structures != structures).any(1)
+        found, accepted = structures.clone(), ~different
+        tasks = different.nonzero().flatten()
+        if len(tasks):
+            losses = loss_fn(target[0], *of_tasks(target[1], target[2], tasks))
+            kernel = metropolis(_given(Proposed(proposed.structures[tasks], proposed.log_ratio[tasks])))
+            state, info = kernel.step(kernel.init(structures[tasks], losses, temperature), losses, generator)
+            self.heat.learn(info, progress)
+            found[tasks], accepted[tasks] = state.structures, info.accepted
+        return Bounced(found, different & accepted, accepted, different, temperature, "none")
+
+    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+        """Nothing to learn from held-out scenes."""
+        self.heat.finish_pass()
+
+    def state(self) -> dict[str, Any]:
+        """The heat."""
+        return self.heat.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.heat.load_state(state)
+
+    def _proposal(self, batch: Batch, generator: Generator) -> Proposal:
+        if self.config.proposals == "none":
+            return lambda structures, generator: Proposed(structures, torch.zeros(len(structures)))
+        beliefs_fn = self._beliefs_fn(batch, generator)
+        if self.config.block == "node":
+            proposal = believed_block(beliefs_fn, self.layout.receiver_slots, flip=self.config.flip)
+        else:
+            proposal = believed_slot(beliefs_fn, self.layout.num_slots, flip=self.config.flip)
+        return proposal if self.config.corrected else without_correction(proposal)
+
+    def _beliefs_fn(self, batch: Batch, generator: Generator) -> BeliefsFn:
+        if self.config.proposals == "learned":
+            assert self.learner is not None, "learned proposals have a learner"
+            return self.learner.beliefs_fn(batch, generator)
+        uniform = uniform_beliefs(self.layout.num_kinds).expand(len(batch.graph.present), -1, -1)
+        return lambda generator: lambda structures: uniform
+
+
+def _given(proposed: Proposed) -> Proposal:
+    """The proposal that was made already."""
+    return lambda structures, generator: proposed

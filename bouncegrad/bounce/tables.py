@@ -1,0 +1,89 @@
+"""Draws of whole graphs from tables, or from message sums where tables would be too large."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Generator
+
+from bouncegrad.bounce.config import BounceConfig, Bounced, scheduled_temperature
+from bouncegrad.graphs import Layout
+from bouncegrad.model import Batch, Model, Windows
+from bouncegrad.priors import PRIORS, GraphPrior, learned, quickly_compared
+from bouncegrad.priors.temper import READING_TEMPERATURES, predictive_evidence, temperature_of_entropy
+from bouncegrad.search.population import QUICK
+from bouncegrad.sums import TABLE_LIMIT, factors_of
+from bouncegrad.types import Factors, Structures
+
+MARGIN = 0.5
+"""Nats per held-out scene by which another prior must be better before the bounce turns to it."""
+
+
+class TableBounce:
+    """Draws of whole graphs under a prior, whose weights and choice are learned on the way.
+
+    Args:
+        config: which prior and heat.
+        layout: the slots.
+
+    Raises:
+        ValueError: a prior that scenes of this size cannot have.
+    """
+
+    def __init__(self, config: BounceConfig, layout: Layout) -> None:
+        self.config = config
+        has_tables = math.prod(layout.receiver_kinds) <= TABLE_LIMIT
+        auto = config.prior == "auto"
+        self.priors: dict[str, GraphPrior] = (
+            quickly_compared(layout, has_tables) if auto else {config.prior: PRIORS[config.prior](layout)}
+        )
+        self.chosen = "symmetric" if "symmetric" in self.priors else next(iter(self.priors))
+        self.temperature: float | None = None
+        self._forget()
+
+    def search(
+        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
+    ) -> Bounced:
+        """Draw a graph for each scene from the posterior under the chosen prior."""
+        factors = factors_of(*target)
+        self.temperature = temperature = self._next_temperature(factors, progress)
+        posteriors = {name: prior.posterior(factors, temperature, QUICK) for name, prior in self.priors.items()}
+        drawn = posteriors[self.chosen].draw(generator)
+        self.usage = {name: self.usage[name] + posterior.usage() for name, posterior in posteriors.items()}
+        changed = (drawn != structures).any(1)
+        return Bounced(drawn, changed, torch.ones_like(changed), changed, temperature, self.chosen)
+
+    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+        """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
+        self.priors = {name: learned(prior, self.usage[name]) for name, prior in self.priors.items()}
+        if held_out is not None and len(self.priors) > 1:
+            evidence = predictive_evidence(self.priors, *held_out, READING_TEMPERATURES[::4])
+            best = max(evidence, key=lambda name: evidence[name])
+            if evidence[best] > evidence[self.chosen] + MARGIN:
+                self.chosen = best
+        self._forget()
+
+    def state(self) -> dict[str, Any]:
+        """Chosen prior, temperature and weights."""
+        weights = {name: prior.log_weights.tolist() for name, prior in self.priors.items()}
+        return {"chosen": self.chosen, "temperature": self.temperature, "weights": weights}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.chosen, self.temperature = state["chosen"], state["temperature"]
+        weights = {name: torch.tensor(values) for name, values in state["weights"].items()}
+        self.priors = {name: prior.reweighted(weights[name]) for name, prior in self.priors.items()}
+
+    def _next_temperature(self, factors: Factors, progress: float) -> float:
+        if self.config.heat != "entropy":
+            return scheduled_temperature(self.config, progress)
+        share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
+        return temperature_of_entropy(
+            self.priors[self.chosen], factors, share, self.config.coolest, guess=self.temperature
+        )
+
+    def _forget(self) -> None:
+        self.usage = {name: torch.zeros_like(prior.log_weights) for name, prior in self.priors.items()}

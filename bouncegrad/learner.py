@@ -1,0 +1,213 @@
+"""The proposal network as it learns, batch by batch, from the structures that a search finds.
+
+Source: Alet et al. 2019, section 4.2: like AlphaZero's network (Silver et al. 2017), it is trained on what the search
+finds that it helps.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Generator, Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from bouncegrad.graphs import Layout, SuperGraph
+from bouncegrad.model import Batch
+from bouncegrad.proposer import Proposer, ProposerConfig, blanked
+from bouncegrad.search.learned import Beliefs, BeliefsFn
+from bouncegrad.types import Structures
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a search found in one batch.
+
+    Attributes:
+        before: ``[task, slot]``, the structures that were there.
+        after: ``[task, slot]``, those that are there now.
+        accepted: ``[task]``, the search took what was proposed, even if that was the structure that was there.
+    """
+
+    before: Structures
+    after: Structures
+    accepted: Bool[Tensor, "task"]
+
+
+class ProposalLearner:
+    """A proposal network, its average and its optimiser.
+
+    One step lowers the cross entropy of the network's beliefs and the structures, smoothed::
+
+        L = - mean over learned slots of sum_k ((1 - s) [k = kind] + s / K) log p_k
+
+    Four things keep one bad batch from ruining what many taught: the gradient is cut, labels are smoothed, the network
+    that proposes is an average over many batches, and a proposal leaves every kind a share.
+
+    Args:
+        proposer: the network; it is changed in place.
+        layout: the slots.
+    """
+
+    def __init__(self, proposer: Proposer, layout: Layout) -> None:
+        self.config: ProposerConfig = proposer.config
+        self.proposer, self.layout = proposer, layout
+        average = get_ema_multi_avg_fn(self.config.averaging)
+        self.averaged = AveragedModel(proposer, multi_avg_fn=average, use_buffers=True)
+        self.optimizer = torch.optim.SGD(
+            proposer.parameters(), self.config.learning_rate, momentum=self.config.momentum
+        )
+        self.num_steps = 0
+
+    @property
+    def proposing(self) -> Proposer:
+        """The network that proposes and is kept."""
+        return cast(Proposer, self.averaged.module) if self.config.averaging else self.proposer
+
+    @torch.no_grad()
+    def beliefs_fn(self, batch: Batch, generator: Generator) -> BeliefsFn:
+        """What the network proposes for a batch.
+
+        Without averaging it proposes as it learns, with dropout, drawn by ``generator``.
+        """
+        noise = None if self.config.averaging else generator
+        return network_beliefs(self.proposing, batch, self.layout, noise)
+
+    @torch.no_grad()
+    def guess(self, batch: Batch, structures: Structures, generator: Generator) -> Structures:
+        """The most probable kind of every slot, as the network sees it without any noise of learning."""
+        return network_guess(self.proposing, batch, self.layout, structures, generator)
+
+    def learn(self, batch: Batch, lesson: Lesson, generator: Generator) -> float:
+        """One gradient step of each encoder; returns the mean loss per slot in nats, NaN where nothing was to learn."""
+        chosen = lesson.accepted if self.config.learn_from == "accepted" else torch.ones_like(lesson.accepted)
+        if not chosen.any():
+            return math.nan
+        self.optimizer.zero_grad()
+        loss = torch.stack(
+            [self._loss(said, batch.graph, lesson.after, chosen) for said in self._said(batch, lesson, generator)]
+        ).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.proposer.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.proposer)
+        self.num_steps += 1
+        return loss.item()
+
+    def _said(self, batch: Batch, lesson: Lesson, generator: Generator) -> list[Tensor]:
+        """What each encoder says while it learns."""
+        said = []
+        if self.config.sees in ("trajectories", "both"):
+            said.append(self.proposer.from_trajectories(batch.states, batch.graph, generator))
+        if self.config.sees in ("structures", "both"):
+            seen = blanked(lesson.before, self.layout, self.config, generator)
+            said.append(self.proposer.from_structures(seen, batch.graph, generator))
+        return said
+
+    def _loss(
+        self, said: Float[Tensor, "task slot kind"], graph: SuperGraph, labels: Structures, chosen: Tensor
+    ) -> Float[Tensor, ""]:
+        there = existing_slots(graph, self.layout) & chosen[:, None]
+        surprise = -said.gather(2, labels[:, :, None]).squeeze(2)
+        counts = (said > -math.inf).sum(2)
+        spread = -said.masked_fill(said == -math.inf, 0).sum(2) / counts
+        smoothing = self.config.label_smoothing
+        per_slot = (1 - smoothing) * surprise + smoothing * spread
+        share = chosen.float().mean()  # as if the tasks that do not teach had no loss
+        return share * (per_slot * there).sum() / there.sum().clamp_min(1)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a continued learning needs."""
+        tensors = {f"network.{name}": value for name, value in self.proposer.state_dict().items()}
+        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors[f"momentum.{index}"] = moments["momentum_buffer"]
+        return tensors | {"num_steps": torch.tensor(self.num_steps)}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` returned.
+
+        Raises:
+            KeyError: it belongs to another network.
+            RuntimeError: likewise.
+        """
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "momentum": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            if rest:
+                parts[part][rest] = value
+        self.proposer.load_state_dict(parts["network"])
+        self.averaged.load_state_dict(parts["averaged"])
+        buffers = {int(index): {"momentum_buffer": value} for index, value in parts["momentum"].items()}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": buffers})
+        self.num_steps = int(tensors["num_steps"])
+
+    def kept(self) -> Proposer:
+        """A copy of the network that proposes."""
+        return copy.deepcopy(self.proposing).eval()
+
+
+def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Generator | None = None) -> BeliefsFn:
+    """What a network thinks of the structures of a batch, never less than its floor of any kind.
+
+    With two encoders a fair coin decides, task by task and anew for every proposal, which of them is heard.
+
+    Args:
+        proposer: the network.
+        batch: the scenes.
+        layout: their slots.
+        noise: draws what is dropped out; None for nothing.
+    """
+    config = proposer.config
+    moved = None
+    if config.sees in ("trajectories", "both"):
+        moved = with_floor(proposer.from_trajectories(batch.states, batch.graph, noise), config.floor)
+        if config.sees == "trajectories":
+            return lambda generator: lambda structures: moved
+
+    @torch.no_grad()
+    def circumstances(generator: Generator) -> Beliefs:
+        seed = int(torch.randint(2**62, (), generator=generator))
+        heard = torch.rand(len(batch.graph.present), generator=generator) < 0.5
+
+        @torch.no_grad()
+        def beliefs(structures: Structures) -> Tensor:
+            seen = blanked(structures, layout, config, Generator().manual_seed(seed))
+            said = with_floor(proposer.from_structures(seen, batch.graph, noise), config.floor)
+            return said if moved is None else torch.where(heard[:, None, None], moved, said)
+
+        return beliefs
+
+    return circumstances
+
+
+@torch.no_grad()
+def network_guess(
+    proposer: Proposer, batch: Batch, layout: Layout, structures: Structures, generator: Generator
+) -> Structures:
+    """The most probable kind of every slot: from the trajectories where a network reads them, else from structures."""
+    if "trajectories" in proposer.encoders:
+        return proposer.from_trajectories(batch.states, batch.graph).argmax(2)
+    seen = blanked(structures, layout, proposer.config, generator)
+    return proposer.from_structures(seen, batch.graph).argmax(2)
+
+
+def with_floor(log_probabilities: Float[Tensor, "task slot kind"], floor: float) -> Float[Tensor, "task slot kind"]:
+    """``log((1 - floor) p + floor / K)`` over the K kinds that a slot takes."""
+    if not floor:
+        return log_probabilities
+    possible = log_probabilities > -math.inf
+    least = math.log(floor) - possible.sum(2, keepdim=True).log()
+    mixed = torch.logaddexp(log_probabilities + math.log1p(-floor) if floor < 1 else least, least.expand_as(possible))
+    return mixed.masked_fill(~possible, -math.inf).log_softmax(2)
+
+
+def existing_slots(graph: SuperGraph, layout: Layout) -> Bool[Tensor, "task slot"]:
+    """Slots whose entities are there."""
+    edges = graph.unpack_edges(torch.ones(len(graph.senders), dtype=torch.bool))
+    return edges if layout.num_node_kinds == 1 else torch.cat([edges, graph.present], 1)
