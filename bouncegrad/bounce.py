@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -20,7 +19,7 @@ from bouncegrad.search.kernels import frozen, gibbs, metropolis
 from bouncegrad.search.population import QUICK
 from bouncegrad.search.proposals import node_block
 from bouncegrad.settings import check_settings
-from bouncegrad.sums import TABLE_LIMIT, factors_of
+from bouncegrad.sums import factors_of, has_tables
 from bouncegrad.types import Factors, Kernel, Structures
 
 HEAT_STEPS = 10_000
@@ -173,10 +172,9 @@ class TableBounce:
 
     def __init__(self, config: BounceConfig, layout: Layout) -> None:
         self.config = config
-        has_tables = math.prod(layout.receiver_kinds) <= TABLE_LIMIT
         auto = config.prior == "auto"
         self.priors: dict[str, GraphPrior] = (
-            quickly_compared(layout, has_tables) if auto else {config.prior: PRIORS[config.prior](layout)}
+            quickly_compared(layout, has_tables(layout)) if auto else {config.prior: PRIORS[config.prior](layout)}
         )
         self.chosen = "symmetric" if "symmetric" in self.priors else next(iter(self.priors))
         self.temperature: float | None = None

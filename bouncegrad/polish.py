@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from bouncegrad.evaluate import training_loss
-from bouncegrad.infer import TABLE_LIMIT, chunks, infer
+from bouncegrad.infer import chunks, infer
 from bouncegrad.kinds import halves
 from bouncegrad.model import Model, pack, some_starts, windows
 from bouncegrad.priors import priors_for
 from bouncegrad.priors.temper import Halves
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
+from bouncegrad.sums import has_tables
 from bouncegrad.types import Structures
 
 GROWING = 0.5
@@ -141,12 +142,12 @@ def standing(model: Model, held_out: Scenes, structures: Structures, config: Pol
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
     layout, middle = model.layout(held_out.num_entities), (held_out.num_times - 1) // 2
-    num_combinations = math.prod(layout.receiver_kinds)
-    if model.scale is None or model.config.network.message_steps > 1 or num_combinations > TABLE_LIMIT or not middle:
+    if model.scale is None or model.config.network.message_steps > 1 or not has_tables(layout) or not middle:
         return -infer(model, held_out).losses
     priors = priors_for(layout, model.reading.weights)
     prior = priors.get(model.reading.prior, priors["none"])
-    early, late = halves(model, [pack(model, part) for part in chunks(model, held_out, num_combinations)])
+    parts = chunks(model, held_out, math.prod(layout.receiver_kinds))
+    early, late = halves(model, [pack(model, part) for part in parts])
     return Halves.of(prior, early, late, [model.reading.temperature]).foretold[0]
 
 

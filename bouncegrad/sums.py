@@ -18,10 +18,15 @@ from bouncegrad.compositions import GraphNetwork
 from bouncegrad.evaluate import CHUNK_CELLS, receiver_tables, tables_of
 from bouncegrad.graphs import Layout, SuperGraph
 from bouncegrad.model import Batch, Model, Windows, part_of, windows
-from bouncegrad.types import Factors, FactorTables, Losses, Standing, Structures, block_kinds
+from bouncegrad.types import Factors, Losses, Standing, Structures, block_kinds
 
 TABLE_LIMIT = 4096
 """Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
+
+
+def has_tables(layout: Layout) -> bool:
+    """Whether tables over these slots are small enough to be made (:data:`TABLE_LIMIT`)."""
+    return math.prod(layout.receiver_kinds) <= TABLE_LIMIT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,15 +243,14 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
 
 
 def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
-    """Tables where they are small enough (:data:`TABLE_LIMIT`), else sums of messages.
+    """Tables where they are small enough (:func:`has_tables`), else sums of messages.
 
     Raises:
         ValueError: several rounds of messages or steps (:func:`bouncegrad.evaluate.receiver_tables`).
     """
-    num_combinations = math.prod(model.layout(batch.graph.present.shape[1]).receiver_kinds)
     one_step = model.config.network.message_steps == 1 == stretches.targets.shape[2]
-    make = message_sums if one_step and num_combinations > TABLE_LIMIT else receiver_tables
-    return make(model, batch, stretches)
+    large = not has_tables(model.layout(batch.graph.present.shape[1]))
+    return (message_sums if one_step and large else receiver_tables)(model, batch, stretches)
 
 
 def factors_of_some(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> Factors:
@@ -254,8 +258,9 @@ def factors_of_some(model: Model, batches: Sequence[Batch], starts: slice = slic
 
     Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
     """
-    first = factors_of(model, batches[0], part_of(windows(batches[0]), starts))
-    return tables_of(model, batches, starts) if isinstance(first, FactorTables) else first
+    if has_tables(model.layout(batches[0].graph.present.shape[1])):
+        return tables_of(model, batches, starts)
+    return factors_of(model, batches[0], part_of(windows(batches[0]), starts))
 
 
 def _goals(
