@@ -209,6 +209,11 @@ class BounceGrad:
         return cast(Model, self.averaged.module)
 
     @property
+    def held_out_layout(self) -> Layout:
+        """The slots of the held-out scenes."""
+        return self.model.layout(self.held_out[0].graph.present.shape[1])
+
+    @property
     def progress(self) -> float:
         """Share of ``config.num_passes`` that is done; passes of attempts that led nowhere do not count."""
         return (self.num_passes_done - self.num_passes_lost) / self.config.num_passes
@@ -276,7 +281,7 @@ class BounceGrad:
         if factors is None or self.layout.num_edge_kinds == 1:
             return 1.0
         searched = self.bounce.state()
-        weakest = priors_for(self.model.layout(self.held_out[0].graph.present.shape[1]), searched["weights"])["none"]
+        weakest = priors_for(self.held_out_layout, searched["weights"])["none"]
         for _ in range(0 if "none" in searched["weights"] else LEARNINGS):
             found = weakest.posterior(together(*factors), searched["temperature"] or 1.0, QUICK)
             weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
@@ -312,7 +317,7 @@ class BounceGrad:
             self.best_score = self._least_loss(factors)
 
     def _continue_as(self, model: Model) -> None:
-        """Go on with a model of fewer kinds; what was best so far had others."""
+        """Go on with another model, of fewer kinds or of new modules; what was best so far is forgotten."""
         self.model, self.layout = model, model.layout(self.scenes.num_entities)
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
         chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout)
@@ -390,8 +395,7 @@ class BounceGrad:
 
     def _least_loss(self, factors: tuple[Factors, Factors]) -> float:
         """Mean loss of the held-out scenes under the best structures of all samples."""
-        layout = self.model.layout(self.held_out[0].graph.present.shape[1])
-        return float(least_losses(together(*factors), layout).mean())
+        return float(least_losses(together(*factors), self.held_out_layout).mean())
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
@@ -405,12 +409,14 @@ class BounceGrad:
         best.load_state_dict(self.best_weights)
         best.kinds = self.kinds if self.config.merge_kinds else None
         best.network.fix_gauge(self.held_out[0].states, self.held_out[0].graph)
-        best.reading = self._reading(best)
-        self._warn_if_meaningless(best)
+        factors = self._held_out_factors(best)
+        if factors is not None and best.scale is not None:
+            best.reading = self._reading(factors)
+        self._warn_if_meaningless(factors)
         return best.eval()
 
-    def _warn_if_meaningless(self, model: Model) -> None:
-        meant = self._meaning(self._in_nats(self._held_out_factors(model))) if self.num_steps >= BEGUN_STEPS else 1.0
+    def _warn_if_meaningless(self, factors: tuple[Factors, Factors] | None) -> None:
+        meant = self._meaning(self._in_nats(factors)) if self.num_steps >= BEGUN_STEPS else 1.0
         if meant < MEANINGLESS:
             warnings.warn(
                 f"the kinds of relation mean next to nothing: one half of the samples of a scene foretells {meant:.1%} "
@@ -419,13 +425,9 @@ class BounceGrad:
                 stacklevel=3,
             )
 
-    def _reading(self, model: Model) -> Reading:
+    def _reading(self, factors: tuple[Factors, Factors]) -> Reading:
         """Prior and temperature by the held-out scenes: the first half of their samples against the second."""
-        tables = self._held_out_factors(model)
-        if tables is None or model.scale is None:
-            return Reading()
-        layout = self.model.layout(self.held_out[0].graph.present.shape[1])
-        return reading_of(priors_for(layout, self.bounce.state()["weights"]), *tables)
+        return reading_of(priors_for(self.held_out_layout, self.bounce.state()["weights"]), *factors)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
