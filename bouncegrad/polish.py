@@ -22,6 +22,7 @@ from bouncegrad.model import Model, pack, some_starts, windows
 from bouncegrad.priors import priors_for
 from bouncegrad.priors.temper import Halves
 from bouncegrad.scenes import Scenes
+from bouncegrad.search.annealing import cosine
 from bouncegrad.settings import check_settings
 from bouncegrad.sums import has_tables
 from bouncegrad.types import Structures
@@ -191,7 +192,7 @@ def horizon_at(config: PolishConfig, progress: float) -> int:
 
 def learning_rate_at(progress: float) -> float:
     """Share of the highest: up over the first tenth, then down to near 0 on a cosine."""
-    return min(1.0, (progress + 0.005) / WARMING) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+    return min(1.0, (progress + 0.005) / WARMING) * cosine(progress)
 
 
 def _copy(model: Model) -> Model:

@@ -42,6 +42,7 @@ from bouncegrad.model import (
 from bouncegrad.priors import learned, least_losses, priors_for
 from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, reading_of, together
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
+from bouncegrad.search.annealing import cosine
 from bouncegrad.search.population import QUICK
 from bouncegrad.settings import check_settings, is_positive
 from bouncegrad.types import Factors, FactorTables, Structures
@@ -342,7 +343,7 @@ class BounceGrad:
     def _step(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
         warm = min(1.0, (self.num_steps + 1) / 20)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+            group["lr"] = self.config.learning_rate * warm * cosine(progress)
         self.optimizer.zero_grad()
         loss = training_loss(self.model, batch, stretches, structures)
         loss.backward()
