@@ -159,11 +159,11 @@ class MessageSums:
         if self._is_node_slot(positions):
             options = torch.arange(self.layout.num_node_kinds).expand(*standing.energies.shape, -1)
             return self._energies(standing.memory[:, :, :, None].expand(*options.shape, -1), options)
-        said = self._said(positions)
+        said, codes = self._said(positions), standing.codes_at(positions, self.layout.num_edge_kinds)
         node_kinds = self._node_kinds(standing.kinds)[..., None]
         parts = []
         for tasks in self._task_chunks(standing.memory[0].numel() * said.shape[2]):
-            now = _chosen(said[tasks], self._codes(standing, positions)[tasks])
+            now = _chosen(said[tasks], codes[tasks])
             options = (standing.memory[tasks] - now)[:, :, :, None] + said[tasks, None]
             parts.append(self.surprise.of(tasks, self.update.away(tasks, options, node_kinds[tasks])))
         return torch.cat(parts)
@@ -177,7 +177,8 @@ class MessageSums:
         if self._is_node_slot(positions):
             return replace(standing, kinds=changed)
         said = self._said(positions)
-        change = _chosen(said, codes).sub_(_chosen(said, self._codes(standing, positions)))
+        before = standing.codes_at(positions, self.layout.num_edge_kinds)
+        change = _chosen(said, codes).sub_(_chosen(said, before))
         return Standing(changed, standing.energies, standing.memory + change)
 
     def _energies(self, sums: Tensor, node_kinds: Tensor) -> Tensor:
@@ -197,10 +198,6 @@ class MessageSums:
             self.messages[:, receivers, positions[:, place]][:, :, kinds[:, place]] for place in range(kinds.shape[1])
         ]
         return columns[0] if len(columns) == 1 else torch.stack(columns).sum(0)
-
-    def _codes(self, standing: Standing, positions: Tensor) -> Int[Tensor, "task chain receiver"]:
-        radix = self.layout.num_edge_kinds ** torch.arange(positions.shape[1] - 1, -1, -1)
-        return (standing.at(positions) * radix).sum(3)
 
     def _is_node_slot(self, positions: Tensor) -> bool:
         return int(positions[0, 0]) == self.layout.num_entities - 1
