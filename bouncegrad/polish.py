@@ -9,6 +9,7 @@ weights under which the early samples of the held-out scenes foretell the late o
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -116,12 +117,12 @@ def polish(model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig,
     structures, known = infer(model, scenes).structures, infer(model, held_out).structures
     start = least = standing(model, held_out, known, config)
     best = model
-    learner = _copy(model)
+    learner = deepcopy(model).eval()
     optimizer = torch.optim.Adam(learner.network.parameters(), config.learning_rate)
     generator = Generator().manual_seed(seed)
     for number in range(config.num_passes):
         _run_pass(learner, optimizer, (scenes, structures), (config, number), generator)
-        candidate = _copy(learner)
+        candidate = deepcopy(learner)
         candidate.network.fix_gauge(everything.states, everything.graph)
         found = standing(candidate, held_out, known, config)
         if found.drift < least.drift and found.reads_no_worse(start, config.tolerance):
@@ -193,10 +194,3 @@ def horizon_at(config: PolishConfig, progress: float) -> int:
 def learning_rate_at(progress: float) -> float:
     """Share of the highest: up over the first tenth, then down to near 0 on a cosine."""
     return min(1.0, (progress + 0.005) / WARMING) * cosine(progress)
-
-
-def _copy(model: Model) -> Model:
-    twin = Model(model.config, model.normalization, model.feature_names, Generator())
-    twin.load_state_dict(model.state_dict())
-    twin.reading, twin.kinds = model.reading, model.kinds
-    return twin.eval()
