@@ -19,7 +19,7 @@ from bouncegrad.search.annealing import exponential
 from bouncegrad.search.kernels import gibbs
 from bouncegrad.search.population import QUICK
 from bouncegrad.search.wrappers import BestState, best_so_far
-from bouncegrad.sums import TABLE_LIMIT, factors_of
+from bouncegrad.sums import TABLE_LIMIT, factors_of, has_tables
 from bouncegrad.types import Factors, Structures
 
 SHARE_STEPS = 2
@@ -96,12 +96,11 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
     """
     layout = model.layout(scenes.num_entities)
     alone = model.config.network.message_steps == 1
-    num_combinations = math.prod(layout.receiver_kinds)
-    tabulated = alone and num_combinations <= TABLE_LIMIT
+    tabulated = alone and has_tables(layout)
     factored = tabulated or (alone and horizon == 1)
     name, believed = _believed(model, layout, prior, factored)
     parts = []
-    for chunk in chunks(model, scenes, num_combinations if tabulated else 1):
+    for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if tabulated else 1):
         batch = pack(model, chunk)
         stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
         if factored:

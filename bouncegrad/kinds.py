@@ -22,7 +22,7 @@ from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
 from bouncegrad.priors.posterior import combination_kinds
 from bouncegrad.priors.temper import Halves, reading_of, together
 from bouncegrad.scenes import Scenes
-from bouncegrad.sums import TABLE_LIMIT, factors_of_some
+from bouncegrad.sums import TABLE_LIMIT, factors_of_some, has_tables
 from bouncegrad.types import Factors, FactorTables
 
 WORTH = 0.3
@@ -114,7 +114,7 @@ def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
             "kinds are judged by nats of tables: expected a model with a learned scale and one round of messages, got "
             f"scale {model.config.noise.scale!r} and message_steps {model.config.network.message_steps}"
         )
-    if math.prod(layout.receiver_kinds) > TABLE_LIMIT:
+    if not has_tables(layout):
         raise ValueError(
             f"kinds are judged by tables of at most {TABLE_LIMIT} joint assignments of one entity's edges, here "
             f"{math.prod(layout.receiver_kinds)}: choose the number of kinds yourself"

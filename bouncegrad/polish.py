@@ -9,6 +9,7 @@ weights under which the early samples of the held-out scenes foretell the late o
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -16,13 +17,15 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from bouncegrad.evaluate import training_loss
-from bouncegrad.infer import TABLE_LIMIT, chunks, infer
+from bouncegrad.infer import chunks, infer
 from bouncegrad.kinds import halves
 from bouncegrad.model import Model, pack, some_starts, windows
 from bouncegrad.priors import priors_for
 from bouncegrad.priors.temper import Halves
 from bouncegrad.scenes import Scenes
+from bouncegrad.search.annealing import cosine
 from bouncegrad.settings import check_settings
+from bouncegrad.sums import has_tables
 from bouncegrad.types import Structures
 
 GROWING = 0.5
@@ -114,12 +117,12 @@ def polish(model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig,
     structures, known = infer(model, scenes).structures, infer(model, held_out).structures
     start = least = standing(model, held_out, known, config)
     best = model
-    learner = _copy(model)
+    learner = deepcopy(model).eval()
     optimizer = torch.optim.Adam(learner.network.parameters(), config.learning_rate)
     generator = Generator().manual_seed(seed)
     for number in range(config.num_passes):
         _run_pass(learner, optimizer, (scenes, structures), (config, number), generator)
-        candidate = _copy(learner)
+        candidate = deepcopy(learner)
         candidate.network.fix_gauge(everything.states, everything.graph)
         found = standing(candidate, held_out, known, config)
         if found.drift < least.drift and found.reads_no_worse(start, config.tolerance):
@@ -141,12 +144,12 @@ def standing(model: Model, held_out: Scenes, structures: Structures, config: Pol
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
     layout, middle = model.layout(held_out.num_entities), (held_out.num_times - 1) // 2
-    num_combinations = math.prod(layout.receiver_kinds)
-    if model.scale is None or model.config.network.message_steps > 1 or num_combinations > TABLE_LIMIT or not middle:
+    if model.scale is None or model.config.network.message_steps > 1 or not has_tables(layout) or not middle:
         return -infer(model, held_out).losses
     priors = priors_for(layout, model.reading.weights)
     prior = priors.get(model.reading.prior, priors["none"])
-    early, late = halves(model, [pack(model, part) for part in chunks(model, held_out, num_combinations)])
+    parts = chunks(model, held_out, math.prod(layout.receiver_kinds))
+    early, late = halves(model, [pack(model, part) for part in parts])
     return Halves.of(prior, early, late, [model.reading.temperature]).foretold[0]
 
 
@@ -190,11 +193,4 @@ def horizon_at(config: PolishConfig, progress: float) -> int:
 
 def learning_rate_at(progress: float) -> float:
     """Share of the highest: up over the first tenth, then down to near 0 on a cosine."""
-    return min(1.0, (progress + 0.005) / WARMING) * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
-
-
-def _copy(model: Model) -> Model:
-    twin = Model(model.config, model.normalization, model.feature_names, Generator())
-    twin.load_state_dict(model.state_dict())
-    twin.reading, twin.kinds = model.reading, model.kinds
-    return twin.eval()
+    return min(1.0, (progress + 0.005) / WARMING) * cosine(progress)

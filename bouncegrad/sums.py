@@ -18,10 +18,15 @@ from bouncegrad.compositions import GraphNetwork
 from bouncegrad.evaluate import CHUNK_CELLS, receiver_tables, tables_of
 from bouncegrad.graphs import Layout, SuperGraph
 from bouncegrad.model import Batch, Model, Windows, part_of, windows
-from bouncegrad.types import Factors, FactorTables, Losses, Standing, Structures, block_kinds
+from bouncegrad.types import Factors, Losses, Standing, Structures, block_kinds
 
 TABLE_LIMIT = 4096
 """Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
+
+
+def has_tables(layout: Layout) -> bool:
+    """Whether tables over these slots are small enough to be made (:data:`TABLE_LIMIT`)."""
+    return math.prod(layout.receiver_kinds) <= TABLE_LIMIT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,11 +159,11 @@ class MessageSums:
         if self._is_node_slot(positions):
             options = torch.arange(self.layout.num_node_kinds).expand(*standing.energies.shape, -1)
             return self._energies(standing.memory[:, :, :, None].expand(*options.shape, -1), options)
-        said = self._said(positions)
+        said, codes = self._said(positions), standing.codes_at(positions, self.layout.num_edge_kinds)
         node_kinds = self._node_kinds(standing.kinds)[..., None]
         parts = []
         for tasks in self._task_chunks(standing.memory[0].numel() * said.shape[2]):
-            now = _chosen(said[tasks], self._codes(standing, positions)[tasks])
+            now = _chosen(said[tasks], codes[tasks])
             options = (standing.memory[tasks] - now)[:, :, :, None] + said[tasks, None]
             parts.append(self.surprise.of(tasks, self.update.away(tasks, options, node_kinds[tasks])))
         return torch.cat(parts)
@@ -172,7 +177,8 @@ class MessageSums:
         if self._is_node_slot(positions):
             return replace(standing, kinds=changed)
         said = self._said(positions)
-        change = _chosen(said, codes).sub_(_chosen(said, self._codes(standing, positions)))
+        before = standing.codes_at(positions, self.layout.num_edge_kinds)
+        change = _chosen(said, codes).sub_(_chosen(said, before))
         return Standing(changed, standing.energies, standing.memory + change)
 
     def _energies(self, sums: Tensor, node_kinds: Tensor) -> Tensor:
@@ -192,10 +198,6 @@ class MessageSums:
             self.messages[:, receivers, positions[:, place]][:, :, kinds[:, place]] for place in range(kinds.shape[1])
         ]
         return columns[0] if len(columns) == 1 else torch.stack(columns).sum(0)
-
-    def _codes(self, standing: Standing, positions: Tensor) -> Int[Tensor, "task chain receiver"]:
-        radix = self.layout.num_edge_kinds ** torch.arange(positions.shape[1] - 1, -1, -1)
-        return (standing.at(positions) * radix).sum(3)
 
     def _is_node_slot(self, positions: Tensor) -> bool:
         return int(positions[0, 0]) == self.layout.num_entities - 1
@@ -238,15 +240,14 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
 
 
 def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
-    """Tables where they are small enough (:data:`TABLE_LIMIT`), else sums of messages.
+    """Tables where they are small enough (:func:`has_tables`), else sums of messages.
 
     Raises:
         ValueError: several rounds of messages or steps (:func:`bouncegrad.evaluate.receiver_tables`).
     """
-    num_combinations = math.prod(model.layout(batch.graph.present.shape[1]).receiver_kinds)
     one_step = model.config.network.message_steps == 1 == stretches.targets.shape[2]
-    make = message_sums if one_step and num_combinations > TABLE_LIMIT else receiver_tables
-    return make(model, batch, stretches)
+    large = not has_tables(model.layout(batch.graph.present.shape[1]))
+    return (message_sums if one_step and large else receiver_tables)(model, batch, stretches)
 
 
 def factors_of_some(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> Factors:
@@ -254,8 +255,9 @@ def factors_of_some(model: Model, batches: Sequence[Batch], starts: slice = slic
 
     Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
     """
-    first = factors_of(model, batches[0], part_of(windows(batches[0]), starts))
-    return tables_of(model, batches, starts) if isinstance(first, FactorTables) else first
+    if has_tables(model.layout(batches[0].graph.present.shape[1])):
+        return tables_of(model, batches, starts)
+    return factors_of(model, batches[0], part_of(windows(batches[0]), starts))
 
 
 def _goals(

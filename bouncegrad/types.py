@@ -69,6 +69,11 @@ class Standing:
         """The kinds at some positions of each factor's slots."""
         return self.kinds.gather(3, positions.expand(*self.kinds.shape[:2], *positions.shape))
 
+    def codes_at(self, positions: Int[Tensor, "factor block"], num_kinds: int) -> Int[Tensor, "task chain factor"]:
+        """The codes on which blocks of slots that take ``num_kinds`` stand."""
+        radix = num_kinds ** torch.arange(positions.shape[1] - 1, -1, -1)
+        return (self.at(positions) * radix).sum(3)
+
     def assigned(self, positions: Int[Tensor, "factor block"], values: Tensor) -> Tensor:
         """All kinds, with others ``[task, chain, factor, block]`` at some positions."""
         return self.kinds.scatter(3, positions.expand_as(values), values)

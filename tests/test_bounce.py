@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from bouncegrad import bounce
 from bouncegrad.bounce import BounceConfig, TableBounce
+from bouncegrad.bounce import tables as tables_module
 from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.priors.temper import mean_entropy
 from bouncegrad.types import FactorTables
@@ -42,7 +42,7 @@ def search(
     monkeypatch, tables: FactorTables, config: BounceConfig, progress: float, num_passes: int = 1, held_out: Any = None
 ):
     """Passes of one batch whose tables are given, as are those of the halves of held-out scenes."""
-    monkeypatch.setattr(bounce, "factors_of", lambda *target: tables)
+    monkeypatch.setattr(tables_module, "factors_of", lambda *target: tables)
     made = TableBounce(config, LAYOUT)
     structures = LAYOUT.random(len(tables.energies), generator(1))
     for _ in range(num_passes):

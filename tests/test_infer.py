@@ -153,7 +153,7 @@ def test_longer_rollouts_are_read_from_tables_and_by_sampling_alike(springs_mode
     exact = infer(springs_model, scenes, prior="none", horizon=3)
     assert match_relations(exact.relations, scenes.relations).accuracy > 0.9
     assert exact.log_evidence.isfinite().all()
-    monkeypatch.setattr(inference, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(sums, "TABLE_LIMIT", 1)
     sampled = infer(springs_model, scenes, horizon=3)
     assert (sampled.structures == exact.structures).float().mean() > 0.9
     assert (sampled.marginals - exact.marginals).abs().mean() < 0.05

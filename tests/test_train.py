@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.super_graph import SHAPES, compared, measured
-from bouncegrad import sums, train
+from bouncegrad import sums
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.compositions import NetworkConfig
@@ -20,6 +20,7 @@ from bouncegrad.priors import COMPARED
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.scenes import Normalization, Scenes, stack_scenes
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
+from bouncegrad.train.held_out import NUM_ATTEMPTS
 from small import QUICK, springs, tiny, without_labels
 
 
@@ -170,7 +171,7 @@ def test_tables_are_made_of_longer_rollouts_too():
 def test_learning_without_tables(monkeypatch):
     """The whole way with sampled posteriors, in batches that fit into memory; repeatable to the bit."""
     monkeypatch.setattr(sums, "TABLE_LIMIT", 1)
-    monkeypatch.setattr(train, "CELL_BUDGET", 7000)
+    monkeypatch.setattr("bouncegrad.train.trainer.CELL_BUDGET", 7000)
     first, again = (trainer_of(springs(6), tiny()) for _ in range(2))
     assert first.batch_size == 2
     reports = [[replace(report, seconds=0.0) for report in trainer.passes()] for trainer in (first, again)]
@@ -267,7 +268,7 @@ def test_reports_are_passed_on():
 
 
 def test_a_training_that_finds_nothing_starts_over(monkeypatch):
-    monkeypatch.setattr(train, "BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
     meant = iter([0.0, 0.0, 1.0])
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: next(meant))
     trainer = trainer_of(springs(16), tiny(num_passes=4))
@@ -281,17 +282,17 @@ def test_a_training_that_finds_nothing_starts_over(monkeypatch):
 
 
 def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
-    monkeypatch.setattr(train, "BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: 0.01)
     trainer = trainer_of(springs(16), tiny(num_passes=3))
     list(trainer.passes())
-    assert trainer.num_attempts == train.NUM_ATTEMPTS
+    assert trainer.num_attempts == NUM_ATTEMPTS
     with pytest.warns(UserWarning, match="mean next to nothing.*attempts: 4"):
         trainer.best_model()
 
 
 def test_attempts_survive_an_interruption(monkeypatch):
-    monkeypatch.setattr(train, "BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: float(self.num_attempts > 1))
     whole, other = (trainer_of(springs(16), tiny(num_passes=3)) for _ in range(2))
     next(whole.passes())
@@ -305,6 +306,6 @@ def test_attempts_survive_an_interruption(monkeypatch):
 
 def test_structures_that_mean_something_are_told_from_those_that_do_not(springs_model):
     trainer = trainer_of(springs(30), tiny(num_passes=1))
-    assert trainer._meaning(trainer._held_out_factors()) < 0.3
+    assert trainer._meaning(trainer.held_out.factors(trainer.searched)) < 0.3
     trainer = BounceGrad(springs(30), springs(30, seed=4), springs_model.config, tiny().training, 0)
-    assert trainer._meaning(trainer._held_out_factors(springs_model)) > 0.8
+    assert trainer._meaning(trainer.held_out.factors(springs_model)) > 0.8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.priors import PRIORS, GraphPrior, learned, quickly_compared
 from bouncegrad.priors.temper import READING_TEMPERATURES, predictive_evidence, temperature_of_entropy
 from bouncegrad.search.population import QUICK
-from bouncegrad.sums import TABLE_LIMIT, factors_of
+from bouncegrad.sums import factors_of, has_tables
 from bouncegrad.types import Factors, Structures
 
 MARGIN = 0.5
@@ -35,10 +34,9 @@ class TableBounce:
 
     def __init__(self, config: BounceConfig, layout: Layout) -> None:
         self.config = config
-        has_tables = math.prod(layout.receiver_kinds) <= TABLE_LIMIT
         auto = config.prior == "auto"
         self.priors: dict[str, GraphPrior] = (
-            quickly_compared(layout, has_tables) if auto else {config.prior: PRIORS[config.prior](layout)}
+            quickly_compared(layout, has_tables(layout)) if auto else {config.prior: PRIORS[config.prior](layout)}
         )
         self.chosen = "symmetric" if "symmetric" in self.priors else next(iter(self.priors))
         self.temperature: float | None = None

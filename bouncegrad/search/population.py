@@ -145,7 +145,7 @@ def swept(
         members = range(this.groups.shape[1])
         parts = [alternatives[:, :, this.groups[:, member]][..., this.codes[:, member]] for member in members]
         probabilities = torch.softmax(this.log_prior.double() - colder * sum(parts).double(), 3)  # pyright: ignore[reportAttributeAccessIssue]
-        codes = _codes(factors, standing, this.positions)
+        codes = standing.codes_at(this.positions, factors.num_kinds[int(this.positions[0, 0])])
         codes[:, :, this.groups] = this.codes[_drawn(probabilities, generator)]
         standing = factors.moved(standing, this.positions, codes)
         standing = replace(standing, energies=alternatives.gather(3, codes[..., None]).squeeze(3))
@@ -177,13 +177,6 @@ def _resampled(kinds: Tensor, log_weights: Float[Tensor, "task chain unit"], gen
     points = (offsets + torch.arange(num_chains)) / num_chains
     chosen = torch.searchsorted(cumulative, points).clamp_max(num_chains - 1).transpose(1, 2)
     return kinds.gather(1, chosen[..., None].expand(kinds.shape))
-
-
-def _codes(factors: Factors, standing: Standing, positions: Tensor) -> Int[Tensor, "task chain factor"]:
-    """The codes on which the blocks stand."""
-    count = factors.num_kinds[int(positions[0, 0])]
-    radix = count ** torch.arange(positions.shape[1] - 1, -1, -1)
-    return (standing.at(positions) * radix).sum(3)
 
 
 def _drawn(probabilities: Tensor, generator: Generator | None) -> Tensor:

@@ -10,27 +10,25 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from bouncegrad.bounce import BounceConfig, Bounced, make_bounce
+from bouncegrad.bounce import Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.evaluate import training_loss
 from bouncegrad.graphs import Layout, to_matrix, to_slots
-from bouncegrad.kinds import check_judgeable, halves, judged_by
+from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import (
     Batch,
     KindsReport,
     Model,
     ModelConfig,
-    Reading,
     Rollout,
     Windows,
     only_kinds,
@@ -39,117 +37,15 @@ from bouncegrad.model import (
     some_starts,
     windows,
 )
-from bouncegrad.priors import learned, least_losses, priors_for
-from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, reading_of, together
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
-from bouncegrad.search.population import QUICK
-from bouncegrad.settings import check_settings, is_positive
-from bouncegrad.types import Factors, FactorTables, Structures
+from bouncegrad.search.annealing import cosine
+from bouncegrad.settings import is_positive
+from bouncegrad.train.config import PassReport, TrainingConfig
+from bouncegrad.train.held_out import HeldOut, goes_on, num_judgements_due, should_have_begun, warn_if_meaningless
+from bouncegrad.types import Factors, Structures
 
 CELL_BUDGET = 40_000_000
 """Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""
-
-
-BEGUN, BEGUN_STEPS = 0.08, 1000
-"""Share of the training, and gradient steps, after which it is asked whether the structures mean anything yet."""
-
-HOPELESS = 0.5
-"""Share of the training after which it is too late to start over."""
-
-MEANINGLESS = 0.05
-"""Share of a structure's nats that one half of the held-out samples must foretell of the other by then. On charged
-scenes attempts that came to something foretold 0.11 to 0.16, those that did not 0.03."""
-
-LEARNINGS = 20
-"""Rounds in which the shares of kinds are learned where the search has not learned them."""
-
-NUM_ATTEMPTS = 4
-"""Times to begin from new modules before going on with what there is."""
-
-JUDGED_AT = (0.0, 0.5)
-"""When kinds are judged, as shares of the time that is left when the search has cooled. The second time the modules
-that took over from others have had time to learn."""
-
-
-@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
-class TrainingConfig:
-    """How modules and structures are learned.
-
-    Attributes:
-        num_passes: times that every training scene is searched and learned from.
-        batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
-        learning_rate: of Adam, at its highest; it warms up over the first steps and ends near 0 on a cosine.
-        clip_norm: the gradient's norm is cut to this.
-        horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
-            of whole scenes with the others.
-        stride: samples between the starts of those rollouts.
-        starts: share of the starts that each batch is searched and learned on, drawn at random, at the start; grows
-            geometrically to all of them while the search cools. Few samples cost little, but what a relation does again
-            and again then shows less beside what single samples seem to say: on charged scenes a third of the samples
-            let one seed of three settle on kinds that mean nothing.
-        starts_per_step: starts of each scene that one gradient step sees; the structures drawn for a batch pay for as
-            many steps as it takes to see all its starts once.
-        averaging: per gradient step, how much of the averaged modules stays. The averaged modules are those that
-            structures are drawn with, that are judged on held-out scenes, and that a fit returns; 0: no averaging.
-        merge_kinds: merge edge kinds that turn out not to be needed, when the search has cooled and once more halfway
-            from there to the end (exact search only).
-        bounce: how structures are searched.
-
-    Raises:
-        ValueError: a number or word that makes no training.
-    """
-
-    num_passes: int = 40
-    batch_size: int = 50
-    learning_rate: float = 2e-3
-    clip_norm: float = 1.0
-    horizon: int = 1
-    stride: int = 1
-    starts: float = 1.0
-    starts_per_step: int = 4
-    averaging: float = 0.995
-    merge_kinds: bool = False
-    bounce: BounceConfig = field(default_factory=BounceConfig)
-
-    def __post_init__(self) -> None:
-        check_settings(
-            self,
-            counts=("num_passes", "batch_size", "horizon", "stride", "starts_per_step"),
-            positive=("learning_rate", "clip_norm"),
-        )
-        if not 0 < self.starts <= 1:
-            raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must be a share, from 0 to below 1; got {self.averaging}")
-        if self.merge_kinds and self.bounce.search != "exact":
-            raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
-
-
-@dataclass(frozen=True, slots=True)
-class PassReport:
-    """What one pass over the training scenes did.
-
-    Attributes:
-        number: passes done, counted from 1.
-        loss: mean training loss of the modules.
-        temperature: of the last batch.
-        acceptance: share of scenes whose structure changed.
-        prior: what the search believed of graphs.
-        held_out: mean loss of the held-out scenes under their best structures, nats or mean squares per scene.
-        relation_accuracy: of the current training structures, where labels exist; never used to learn.
-        progress: share of the training that is done.
-        seconds: since the training began, interruptions left out.
-    """
-
-    number: int
-    loss: float
-    temperature: float
-    acceptance: float
-    prior: str
-    held_out: float
-    relation_accuracy: float | None
-    progress: float = 0.0
-    seconds: float = 0.0
 
 
 class BounceGrad:
@@ -173,7 +69,7 @@ class BounceGrad:
         normalization = Normalization.fit(scenes)
         self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
         self.batch_size = _affordable(config, model_config, scenes)
-        self.held_out = [pack(self.model, held_out.at(part)) for part in _parts(held_out, self.batch_size)]
+        self.held_out = HeldOut.of(held_out, self.model, self.batch_size, config.bounce.search)
         whole = windows(pack(self.model, scenes), config.horizon, config.stride, _rollout(config))
         if int((whole.weights > 0).sum()) < 2:
             raise ValueError(
@@ -255,8 +151,8 @@ class BounceGrad:
             losses += self._grad(batch, stretches, found.structures, min(1.0, progress))
             bounced.append(found)
         self.num_passes_done += 1
-        factors = self._held_out_factors()
-        self.bounce.finish_pass(self._in_nats(factors))
+        factors = self.held_out.factors(self.searched)
+        self.bounce.finish_pass(self.held_out.in_nats(factors, self.model, self.layout))
         report = self._report(losses, bounced, factors)
         self._merge_kinds(clock(self.progress))
         self._start_over_if_meaningless(clock(self.progress), factors)
@@ -264,24 +160,14 @@ class BounceGrad:
 
     def _start_over_if_meaningless(self, progress: float, factors: tuple[Factors, Factors] | None) -> None:
         """Begin again from new modules if the structures say nothing of the scenes by the time they should."""
-        if self.has_begun or factors is None or progress < BEGUN or self.num_steps < BEGUN_STEPS:
+        if self.has_begun or factors is None or not should_have_begun(progress, self.num_steps):
             return
-        meant = self._meaning(self._in_nats(factors))
-        self.has_begun = meant >= MEANINGLESS or self.num_attempts >= NUM_ATTEMPTS or progress > HOPELESS
+        self.has_begun = goes_on(self._meaning(factors), self.num_attempts, progress)
         if not self.has_begun:
             self._start_over()
 
     def _meaning(self, factors: tuple[Factors, Factors] | None) -> float:
-        """The share of a structure's nats that one half of the held-out samples foretells of the other."""
-        if factors is None or self.layout.num_edge_kinds == 1:
-            return 1.0
-        searched = self.bounce.state()
-        weakest = priors_for(self.model.layout(self.held_out[0].graph.present.shape[1]), searched["weights"])["none"]
-        for _ in range(0 if "none" in searched["weights"] else LEARNINGS):
-            found = weakest.posterior(together(*factors), searched["temperature"] or 1.0, QUICK)
-            weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
-        nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
-        return float(nats) / (self.layout.num_edge_slots * math.log(self.layout.num_edge_kinds))
+        return self.held_out.meaning(factors, self.model, self.layout, self.bounce.state())
 
     def _start_over(self) -> None:
         fresh = Model(self.model.config, self.model.normalization, self.model.feature_names, self.generator)
@@ -297,22 +183,21 @@ class BounceGrad:
 
     def _merge_kinds(self, progress: float) -> None:
         """Judge the kinds when it is time to, and go on with those that are needed."""
-        cooled = self.config.bounce.cooling
-        due = sum(progress >= cooled + share * (1 - cooled) for share in JUDGED_AT)
+        due = num_judgements_due(progress, self.config.bounce.cooling)
         if not self.config.merge_kinds or due <= self.num_judgements:
             return
         self.num_judgements = due
-        report = judged_by(self.searched, self.held_out, self.bounce.state()["weights"])
+        report = judged_by(self.searched, self.held_out.batches, self.bounce.state()["weights"])
         if report.merges:
             self.kinds = self.kinds.then(report)
             self._continue_as(only_kinds(self.searched, report.kept))
             self.structures = torch.tensor(report.places)[self.structures]
-            factors = self._held_out_factors()
+            factors = self.held_out.factors(self.searched)
             assert factors is not None
-            self.best_score = self._least_loss(factors)
+            self.best_score = self.held_out.least_loss(factors, self.model)
 
     def _continue_as(self, model: Model) -> None:
-        """Go on with a model of fewer kinds; what was best so far had others."""
+        """Go on with another model, of fewer kinds or of new modules; what was best so far is forgotten."""
         self.model, self.layout = model, model.layout(self.scenes.num_entities)
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
         chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout)
@@ -337,7 +222,7 @@ class BounceGrad:
     def _step(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
         warm = min(1.0, (self.num_steps + 1) / 20)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * warm * (0.02 + 0.49 * (1 + math.cos(math.pi * progress)))
+            group["lr"] = self.config.learning_rate * warm * cosine(progress)
         self.optimizer.zero_grad()
         loss = training_loss(self.model, batch, stretches, structures)
         loss.backward()
@@ -350,7 +235,7 @@ class BounceGrad:
     def _report(
         self, losses: list[float], bounced: list[Bounced], factors: tuple[Factors, Factors] | None
     ) -> PassReport:
-        held_out = sum(losses) / len(losses) if factors is None else self._least_loss(factors)
+        held_out = sum(losses) / len(losses) if factors is None else self.held_out.least_loss(factors, self.model)
         if held_out <= self.best_score:
             self.best_score = held_out
             self.best_weights = {name: value.clone() for name, value in self.searched.state_dict().items()}
@@ -370,29 +255,6 @@ class BounceGrad:
         kinds = to_matrix(self.structures, self.scenes.num_entities)
         return match_relations(kinds, self.scenes.relations, self.scenes.present).accuracy
 
-    def _held_out_factors(self, model: Model | None = None) -> tuple[Factors, Factors] | None:
-        """Of the first and the second half of the held-out samples; None where these cannot be halved or searched."""
-        if self.config.bounce.search != "exact" or self.held_out[0].states.shape[1] < 3:
-            return None
-        return halves(model or self.searched, self.held_out)
-
-    def _in_nats(self, factors: tuple[Factors, Factors] | None) -> tuple[Factors, Factors] | None:
-        """What priors can be compared by: mean squares count as if their variance were that of the best structures."""
-        if factors is None or self.model.scale is not None:
-            return factors
-        early, late = factors
-        if not isinstance(early, FactorTables) or not isinstance(late, FactorTables):
-            return None
-        count = self.layout.num_entities * self.model.network.num_features * self.held_out[0].states.shape[1] / 2
-        nats = 0.5 * count / max(0.5 * self._least_loss(factors), 1e-12)
-        early, late = (FactorTables(nats * half.energies, half.slots, half.num_kinds) for half in (early, late))
-        return early, late
-
-    def _least_loss(self, factors: tuple[Factors, Factors]) -> float:
-        """Mean loss of the held-out scenes under the best structures of all samples."""
-        layout = self.model.layout(self.held_out[0].graph.present.shape[1])
-        return float(least_losses(together(*factors), layout).mean())
-
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
 
@@ -404,28 +266,12 @@ class BounceGrad:
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.load_state_dict(self.best_weights)
         best.kinds = self.kinds if self.config.merge_kinds else None
-        best.network.fix_gauge(self.held_out[0].states, self.held_out[0].graph)
-        best.reading = self._reading(best)
-        self._warn_if_meaningless(best)
+        best.network.fix_gauge(self.held_out.batches[0].states, self.held_out.batches[0].graph)
+        factors = self.held_out.factors(best)
+        best.reading = self.held_out.reading(factors, best, self.bounce.state())
+        if should_have_begun(1.0, self.num_steps):
+            warn_if_meaningless(self._meaning(factors), self.num_attempts)
         return best.eval()
-
-    def _warn_if_meaningless(self, model: Model) -> None:
-        meant = self._meaning(self._in_nats(self._held_out_factors(model))) if self.num_steps >= BEGUN_STEPS else 1.0
-        if meant < MEANINGLESS:
-            warnings.warn(
-                f"the kinds of relation mean next to nothing: one half of the samples of a scene foretells {meant:.1%} "
-                f"of what could be known of its structure from the other half (attempts: {self.num_attempts}). Do not "
-                "believe the relations; try another seed, more scenes or more passes, or there are none",
-                stacklevel=3,
-            )
-
-    def _reading(self, model: Model) -> Reading:
-        """Prior and temperature by the held-out scenes: the first half of their samples against the second."""
-        tables = self._held_out_factors(model)
-        if tables is None or model.scale is None:
-            return Reading()
-        layout = self.model.layout(self.held_out[0].graph.present.shape[1])
-        return reading_of(priors_for(layout, self.bounce.state()["weights"]), *tables)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
@@ -480,10 +326,6 @@ class BounceGrad:
             index, word = name.split(".")
             states.setdefault(int(index), {})[word] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
-
-
-def _parts(scenes: Scenes, size: int) -> Sequence[Tensor]:
-    return torch.arange(scenes.num_scenes).split(size)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

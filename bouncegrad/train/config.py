@@ -1,0 +1,89 @@
+"""How a training is set, and what it says of each pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bouncegrad.bounce import BounceConfig
+from bouncegrad.settings import check_settings
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class TrainingConfig:
+    """How modules and structures are learned.
+
+    Attributes:
+        num_passes: times that every training scene is searched and learned from.
+        batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
+        learning_rate: of Adam, at its highest; it warms up over the first steps and ends near 0 on a cosine.
+        clip_norm: the gradient's norm is cut to this.
+        horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
+            of whole scenes with the others.
+        stride: samples between the starts of those rollouts.
+        starts: share of the starts that each batch is searched and learned on, drawn at random, at the start; grows
+            geometrically to all of them while the search cools. Few samples cost little, but what a relation does again
+            and again then shows less beside what single samples seem to say: on charged scenes a third of the samples
+            let one seed of three settle on kinds that mean nothing.
+        starts_per_step: starts of each scene that one gradient step sees; the structures drawn for a batch pay for as
+            many steps as it takes to see all its starts once.
+        averaging: per gradient step, how much of the averaged modules stays. The averaged modules are those that
+            structures are drawn with, that are judged on held-out scenes, and that a fit returns; 0: no averaging.
+        merge_kinds: merge edge kinds that turn out not to be needed, when the search has cooled and once more halfway
+            from there to the end (exact search only).
+        bounce: how structures are searched.
+
+    Raises:
+        ValueError: a number or word that makes no training.
+    """
+
+    num_passes: int = 40
+    batch_size: int = 50
+    learning_rate: float = 2e-3
+    clip_norm: float = 1.0
+    horizon: int = 1
+    stride: int = 1
+    starts: float = 1.0
+    starts_per_step: int = 4
+    averaging: float = 0.995
+    merge_kinds: bool = False
+    bounce: BounceConfig = field(default_factory=BounceConfig)
+
+    def __post_init__(self) -> None:
+        check_settings(
+            self,
+            counts=("num_passes", "batch_size", "horizon", "stride", "starts_per_step"),
+            positive=("learning_rate", "clip_norm"),
+        )
+        if not 0 < self.starts <= 1:
+            raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must be a share, from 0 to below 1; got {self.averaging}")
+        if self.merge_kinds and self.bounce.search != "exact":
+            raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
+
+
+@dataclass(frozen=True, slots=True)
+class PassReport:
+    """What one pass over the training scenes did.
+
+    Attributes:
+        number: passes done, counted from 1.
+        loss: mean training loss of the modules.
+        temperature: of the last batch.
+        acceptance: share of scenes whose structure changed.
+        prior: what the search believed of graphs.
+        held_out: mean loss of the held-out scenes under their best structures, nats or mean squares per scene.
+        relation_accuracy: of the current training structures, where labels exist; never used to learn.
+        progress: share of the training that is done.
+        seconds: since the training began, interruptions left out.
+    """
+
+    number: int
+    loss: float
+    temperature: float
+    acceptance: float
+    prior: str
+    held_out: float
+    relation_accuracy: float | None
+    progress: float = 0.0
+    seconds: float = 0.0

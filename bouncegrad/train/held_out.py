@@ -1,0 +1,146 @@
+"""What held-out scenes say of a training: whether its structures mean anything, and how graphs are read in the end."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bouncegrad.graphs import Layout
+from bouncegrad.kinds import halves
+from bouncegrad.model import Batch, Model, Reading, pack
+from bouncegrad.priors import learned, least_losses, priors_for
+from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, reading_of, together
+from bouncegrad.scenes import Scenes
+from bouncegrad.search.population import QUICK
+from bouncegrad.types import Factors, FactorTables
+
+BEGUN, BEGUN_STEPS = 0.08, 1000
+"""Share of the training, and gradient steps, after which it is asked whether the structures mean anything yet."""
+
+HOPELESS = 0.5
+"""Share of the training after which it is too late to start over."""
+
+MEANINGLESS = 0.05
+"""Share of a structure's nats that one half of the held-out samples must foretell of the other by then. On charged
+scenes attempts that came to something foretold 0.11 to 0.16, those that did not 0.03."""
+
+LEARNINGS = 20
+"""Rounds in which the shares of kinds are learned where the search has not learned them."""
+
+NUM_ATTEMPTS = 4
+"""Times to begin from new modules before going on with what there is."""
+
+JUDGED_AT = (0.0, 0.5)
+"""When kinds are judged, as shares of the time that is left when the search has cooled. The second time the modules
+that took over from others have had time to learn."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Scenes that only choose between passes, as the model of a training takes them.
+
+    What they say is read off their factors under a model, those of the first and of the second half of their samples.
+
+    Attributes:
+        batches: the scenes.
+        has_halves: whether they have such factors: they are searched exactly, and long enough.
+    """
+
+    batches: Sequence[Batch]
+    has_halves: bool
+
+    @classmethod
+    def of(cls, scenes: Scenes, model: Model, batch_size: int, search: str) -> HeldOut:
+        """Pack scenes, ``batch_size`` at a time, for a training with a ``search``."""
+        batches = [pack(model, scenes.at(part)) for part in torch.arange(scenes.num_scenes).split(batch_size)]
+        return cls(batches, search == "exact" and scenes.num_times >= 3)
+
+    def layout(self, model: Model) -> Layout:
+        """The slots of the scenes."""
+        return model.layout(self.batches[0].graph.present.shape[1])
+
+    def factors(self, model: Model) -> tuple[Factors, Factors] | None:
+        """Of the first and the second half of the samples; None where these cannot be halved or searched."""
+        return halves(model, self.batches) if self.has_halves else None
+
+    def least_loss(self, factors: tuple[Factors, Factors], model: Model) -> float:
+        """Mean loss under the best structures of all samples."""
+        return float(least_losses(together(*factors), self.layout(model)).mean())
+
+    def in_nats(
+        self, factors: tuple[Factors, Factors] | None, model: Model, layout: Layout
+    ) -> tuple[Factors, Factors] | None:
+        """What priors can be compared by: mean squares count as if their variance were that of the best structures.
+
+        Args:
+            factors: of both halves.
+            model: whose factors they are.
+            layout: of the scenes that it learns from.
+        """
+        if factors is None or model.scale is not None:
+            return factors
+        early, late = factors
+        if not isinstance(early, FactorTables) or not isinstance(late, FactorTables):
+            return None
+        count = layout.num_entities * model.network.num_features * self.batches[0].states.shape[1] / 2
+        nats = 0.5 * count / max(0.5 * self.least_loss(factors, model), 1e-12)
+        early, late = (FactorTables(nats * half.energies, half.slots, half.num_kinds) for half in (early, late))
+        return early, late
+
+    def meaning(
+        self, factors: tuple[Factors, Factors] | None, model: Model, layout: Layout, searched: Mapping[str, Any]
+    ) -> float:
+        """The share of a structure's nats that one half of the samples foretells of the other.
+
+        Args:
+            factors: of both halves.
+            model: whose factors they are.
+            layout: of the scenes that it learns from.
+            searched: the state of the bounce.
+        """
+        factors = self.in_nats(factors, model, layout)
+        if factors is None or layout.num_edge_kinds == 1:
+            return 1.0
+        weakest = priors_for(self.layout(model), searched["weights"])["none"]
+        for _ in range(0 if "none" in searched["weights"] else LEARNINGS):
+            found = weakest.posterior(together(*factors), searched["temperature"] or 1.0, QUICK)
+            weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
+        nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
+        return float(nats) / (layout.num_edge_slots * math.log(layout.num_edge_kinds))
+
+    def reading(self, factors: tuple[Factors, Factors] | None, model: Model, searched: Mapping[str, Any]) -> Reading:
+        """Prior and temperature: the first half of the samples against the second; ``searched`` as above."""
+        if factors is None or model.scale is None:
+            return Reading()
+        return reading_of(priors_for(self.layout(model), searched["weights"]), *factors)
+
+
+def should_have_begun(progress: float, num_steps: int) -> bool:
+    """Whether it is time to ask if the structures mean anything."""
+    return progress >= BEGUN and num_steps >= BEGUN_STEPS
+
+
+def goes_on(meant: float, num_attempts: int, progress: float) -> bool:
+    """Whether a training that was asked keeps its modules: they mean something, or it is too late for others."""
+    return meant >= MEANINGLESS or num_attempts >= NUM_ATTEMPTS or progress > HOPELESS
+
+
+def num_judgements_due(progress: float, cooling: float) -> int:
+    """How many times kinds should have been judged by now, if the search has cooled at ``cooling``."""
+    return sum(progress >= cooling + share * (1 - cooling) for share in JUDGED_AT)
+
+
+def warn_if_meaningless(meant: float, num_attempts: int) -> None:
+    """Tell the caller of the caller that the kinds of a model say next to nothing (:meth:`HeldOut.meaning`)."""
+    if meant < MEANINGLESS:
+        warnings.warn(
+            f"the kinds of relation mean next to nothing: one half of the samples of a scene foretells {meant:.1%} "
+            f"of what could be known of its structure from the other half (attempts: {num_attempts}). Do not "
+            "believe the relations; try another seed, more scenes or more passes, or there are none",
+            stacklevel=3,
+        )
