@@ -25,7 +25,7 @@ from bouncegrad.simulate import Springs, simulate
 from bouncegrad.train import TrainingConfig
 from bouncegrad.types import Kernel, LossFn, Structures
 
-SHAPES = {"paper": "annealing", "fast": "fast"}
+SHAPES = {"paper": "alet2019-small", "fast": "fast"}
 """What is measured: the network, loss, horizon and search of a recipe."""
 
 NUM_ENTITIES = 5

@@ -18,6 +18,7 @@ from torch import Tensor
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import KindsReport, Model, ModelConfig, Reading
 from bouncegrad.noise import NoiseConfig
+from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.scenes.writing import whole_files
 from bouncegrad.version import __version__
@@ -71,6 +72,7 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> None:
             "normalization": model.normalization.to_dict(),
             "reading": asdict(model.reading),
             "kinds": None if model.kinds is None else model.kinds.to_dict(),
+            "proposer": None if model.proposer is None else _proposer_description(model.proposer),
         }
         checked = {**description, "sha256": _checksum(weights, description)}
         (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
@@ -97,12 +99,25 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         model.reading = Reading(**description["reading"])
         kinds = description.get("kinds")
         model.kinds = None if kinds is None else KindsReport.from_dict(kinds)
+        proposer = description.get("proposer")
+        model.proposer = None if proposer is None else _proposer_of(proposer)
         model.load_state_dict(load_file(place / WEIGHTS))
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{place / CONFIG} does not describe its weights ({error}): restore both files"
         ) from error
     return model.eval()
+
+
+def _proposer_description(proposer: Proposer) -> dict[str, Any]:
+    shape = {"num_times": proposer.num_times, "num_features": proposer.num_features}
+    return {"config": asdict(proposer.config), "num_kinds": list(proposer.num_kinds), **shape}
+
+
+def _proposer_of(description: Mapping[str, Any]) -> Proposer:
+    config, num_kinds = ProposerConfig(**description["config"]), description["num_kinds"]
+    shape = (num_kinds[0], num_kinds[1]), description["num_times"], description["num_features"]
+    return Proposer(config, *shape, torch.Generator().manual_seed(0))
 
 
 def _read_description(place: Path) -> dict[str, Any]:

@@ -76,15 +76,24 @@ class GraphNetwork(nn.Module):
         message_size = num_features if superposed else hidden
         edge_sizes = (num_features * (1 if config.inputs == "relative" else 2), hidden, hidden, message_size)
         node_sizes = (num_features + (0 if superposed else message_size), hidden, hidden, num_features)
-        gain = 0.1 if config.skip else 1.0
+        gain, final_gain = (6**0.5, 0.1) if config.skip else (1.0, 1.0)
         self.edge_modules = ModuleBank(
             config.num_edge_kinds,
             edge_sizes,
             generator,
             final_relu=not superposed,
-            final_gain=gain if superposed else 6**0.5,
+            random_biases=not config.skip,
+            gain=gain,
+            final_gain=final_gain if superposed else gain,
         )
-        self.node_modules = ModuleBank(config.num_node_kinds, node_sizes, generator, final_gain=gain)
+        self.node_modules = ModuleBank(
+            config.num_node_kinds,
+            node_sizes,
+            generator,
+            gain=gain,
+            random_biases=not config.skip,
+            final_gain=final_gain,
+        )
         self.register_buffer("skip_weight", torch.zeros(num_features, num_features))
         self.register_buffer("skip_bias", torch.zeros(num_features))
         self.register_buffer("unit", torch.ones(num_features))

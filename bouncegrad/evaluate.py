@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.model import Batch, Model, Windows, part_of, windows
+from bouncegrad.model import Batch, Model, Windows, part_of, split_tasks, windows
 from bouncegrad.noise import negative_log_likelihood
 from bouncegrad.types import FactorTables, LossFn, Structures
 
@@ -91,9 +91,19 @@ def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
 
     @torch.no_grad()
     def losses(structures: Structures) -> Float[Tensor, "task"]:
-        return receiver_energies(model, batch, windows, structures).sum(1)
+        parts = split_tasks(batch, windows, tasks_at_once(model, batch, windows))
+        return torch.cat(
+            [receiver_energies(model, part, stretches, structures[tasks]).sum(1) for tasks, part, stretches in parts]
+        )
 
     return losses
+
+
+def tasks_at_once(model: Model, batch: Batch, windows: Windows) -> int:
+    """How many tasks to roll out together so that what a layer hands on stays in cache: CHUNK_CELLS numbers."""
+    num_tasks, num_edges = max(1, len(batch.graph.present)), len(batch.graph.senders)
+    cells = num_edges / num_tasks * windows.states.shape[1] * model.config.network.hidden
+    return max(1, round(CHUNK_CELLS / max(1.0, cells)))
 
 
 @torch.no_grad()
@@ -372,6 +382,21 @@ def training_loss(model: Model, batch: Batch, windows: Windows, structures: Stru
     precision = precision / (precision.sum((0, 1, 2)) / weights.sum().clamp_min(1)).clamp_min(1e-12)
     surprise = _energies(model, residuals.detach(), log_scales, windows.weights)
     return (residuals.square() * precision).sum() / total + surprise.sum() / total
+
+
+def add_gradients(model: Model, batch: Batch, windows: Windows, structures: Structures) -> float:
+    """Add the gradient of :func:`training_loss` to what the parameters hold; returns the loss.
+
+    Mean squares add up task by task, so they are taken some tasks at a time.
+    """
+    size = tasks_at_once(model, batch, windows) if model.scale is None else len(structures)
+    total, value = windows.weights.sum().clamp_min(1), 0.0
+    for tasks, part, stretches in split_tasks(batch, windows, size):
+        share = 1.0 if size >= len(structures) else stretches.weights.sum() / total
+        loss = share * training_loss(model, part, stretches, structures[tasks])
+        loss.backward()
+        value += loss.item()
+    return value
 
 
 def _trust(model: Model, residuals: Tensor, log_scales: Tensor) -> Tensor:

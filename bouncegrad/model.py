@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from bouncegrad.compositions import GraphNetwork, NetworkConfig
 from bouncegrad.graphs import Layout, SuperGraph, super_graph
 from bouncegrad.noise import NoiseConfig, scale_of
+from bouncegrad.proposer import Proposer
 from bouncegrad.scenes import Normalization, Scenes
 
 
@@ -155,6 +156,7 @@ class Model(nn.Module):
         self.feature_names = feature_names
         self.reading = Reading()
         self.kinds: KindsReport | None = None
+        self.proposer: Proposer | None = None
         self.network = GraphNetwork(config.network, len(feature_names), generator)
         self.scale = scale_of(config.noise, len(feature_names), generator)
 
@@ -268,6 +270,12 @@ def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[
     nodes = batch.graph.pack_nodes(chosen[:, None].expand_as(batch.graph.present))
     part = Batch(batch.states[nodes], batch.valid[nodes], super_graph(batch.graph.present[chosen]))
     return part, Windows(whole.states[nodes], whole.targets[nodes], whole.weights[nodes], whole.rollout)
+
+
+def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tensor, Batch, Windows]]:
+    """A batch in parts of ``size`` tasks, each with the indices of its tasks."""
+    for tasks in torch.arange(len(batch.graph.present), device=batch.states.device).split(max(1, size)):
+        yield tasks, *of_tasks(batch, whole, tasks)
 
 
 def windows(

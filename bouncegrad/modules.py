@@ -20,8 +20,11 @@ class ModuleBank(nn.Module):
     Args:
         num_modules: M.
         sizes: widths of the layers, from input to output.
-        generator: draws the initial weights (uniform in ``+-sqrt(1 / in)``, He et al. 2015 up to the gain).
+        generator: draws the initial weights, uniform in ``+-gain sqrt(1 / in)``.
         final_relu: also put a ReLU behind the last layer, as the edge modules of Alet et al. 2019 have.
+        gain: factor on the initial weights of the hidden layers; ``sqrt(6)`` keeps the size of what passes through (He
+            et al. 2015).
+        random_biases: let biases start uniform in ``+-sqrt(1 / in)``, as linear layers of torch do, not at 0.
         final_gain: factor on the initial weights of the last layer; small values start near zero output.
     """
 
@@ -32,15 +35,20 @@ class ModuleBank(nn.Module):
         generator: Generator,
         *,
         final_relu: bool = False,
+        gain: float = 6**0.5,
+        random_biases: bool = False,
         final_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.num_modules = num_modules
         self.final_relu = final_relu
-        gains = [math.sqrt(6.0)] * (len(sizes) - 2) + [final_gain]
+        gains = [gain] * (len(sizes) - 2) + [final_gain]
         layers = list(zip(pairwise(sizes), gains, strict=True))
         self.weights = nn.ParameterList(_uniform(num_modules, *shape, gain, generator) for shape, gain in layers)
         self.biases = nn.ParameterList(torch.zeros(num_modules, 1, size) for size in sizes[1:])
+        if random_biases:
+            for bias, size in zip(self.biases, sizes, strict=False):
+                bias.data = _uniform(*bias.shape, 1 / math.sqrt(size), generator)
 
     def forward(self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"]) -> Tensor:
         """Apply to each item the module of its kind, each module once over all its items.

@@ -180,9 +180,9 @@ def test_the_same_call_resumes(data, run, capsys):
 
 def test_a_recipe_brings_its_settings(data, tmp_path):
     words = ["--settings.training.num_passes", "1", "--minutes", "0.01", "--seed", "2", "--quiet"]
-    assert main(["fit", "--data", str(data), "--recipe", "annealing", "--out", str(tmp_path / "run"), *words]) == 0
+    assert main(["fit", "--data", str(data), "--recipe", "alet2019-small", "--out", str(tmp_path / "run"), *words]) == 0
     config = (tmp_path / "run" / "config.yaml").read_text()
-    assert "recipe: annealing" in config
+    assert "recipe: alet2019-small" in config
     assert "search: metropolis" in config
     assert "minutes: 0.01" in config
 
@@ -350,7 +350,7 @@ def test_a_configuration_file_that_is_none(data, run, tmp_path, refuses):
     (tmp_path / "config.yaml").write_text("nonsense: 3\n")
     refuses(["fit", "--config", tmp_path / "config.yaml", "--data", data, "--out", out], "nonsense", out)
     message = "--recipe annealing but the --config file has recipe fast: drop one"
-    refuses(["fit", "--config", run / "config.yaml", "--recipe", "annealing", "--out", out], message, out)
+    refuses(["fit", "--config", run / "config.yaml", "--recipe", "alet2019-small", "--out", out], message, out)
 
 
 # what is refused: files
@@ -409,7 +409,7 @@ def random_file(path: Path, *shape: int) -> Path:
 def test_trajectories_that_are_too_short(run, tmp_path, refuses):
     path, out = random_file(tmp_path / "short.npz", 12, 10, 2, 3), tmp_path / "out"
     message = "a rollout of 10 steps needs scenes of at least 11 samples, these have 10.*lower the horizon to 9"
-    refuses(["fit", "--data", path, "--recipe", "annealing", "--out", out], message, out)
+    refuses(["fit", "--data", path, "--recipe", "alet2019-small", "--out", out], message, out)
     refuses(["evaluate", "--model", run, "--data", path, "--json"], "at least 23 samples.*got 10: bring longer scenes")
 
 

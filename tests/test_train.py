@@ -55,7 +55,7 @@ def test_true_graphs_can_be_kept():
 
 @pytest.mark.parametrize("heat", ["scheduled", "steered"])
 def test_the_annealing_recipe_lowers_its_loss(heat):
-    chosen = RECIPES["annealing"]
+    chosen = RECIPES["alet2019-small"]
     bounce = replace(chosen.training.bounce, heat=heat)
     training = replace(chosen.training, num_passes=12, batch_size=10, bounce=bounce)
     assert (bounce.search, training.horizon, chosen.model.network.update) == ("metropolis", 10, "general")
@@ -155,7 +155,7 @@ def test_true_graphs_need_a_kind_for_each_label():
 
 def test_scenes_shorter_than_the_horizon():
     with pytest.raises(ValueError, match="a rollout of 10 steps needs scenes of at least 11 samples, these have 10"):
-        trainer_of(springs(4).between(0, 10), RECIPES["annealing"])
+        trainer_of(springs(4).between(0, 10), RECIPES["alet2019-small"])
 
 
 def test_tables_need_one_round():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bouncegrad.bounce import BounceConfig
+from bouncegrad.proposer import ProposerConfig
 from bouncegrad.settings import check_settings
 
 
@@ -15,11 +17,14 @@ class TrainingConfig:
     Attributes:
         num_passes: times that every training scene is searched and learned from.
         batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
-        learning_rate: of Adam, at its highest; it warms up over the first steps and ends near 0 on a cosine.
+        learning_rate: of Adam, at its highest, to which it warms up over the first steps.
+        schedule: of the learning rate: "cosine", to near 0 at the end of the training; "plateau", halved where the loss
+            stops falling (:class:`bouncegrad.train.descent.Descent`).
         clip_norm: the gradient's norm is cut to this.
         horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
             of whole scenes with the others.
         stride: samples between the starts of those rollouts.
+        partial: also learn from rollouts that the end of a scene cuts short.
         starts: share of the starts that each batch is searched and learned on, drawn at random, at the start; grows
             geometrically to all of them while the search cools. Few samples cost little, but what a relation does again
             and again then shows less beside what single samples seem to say: on charged scenes a third of the samples
@@ -31,6 +36,8 @@ class TrainingConfig:
         merge_kinds: merge edge kinds that turn out not to be needed, when the search has cooled and once more halfway
             from there to the end (exact search only).
         bounce: how structures are searched.
+        proposer: the network that learns to propose structures from those that the search finds, for learned proposals
+            and for answers at once (``infer(mode="proposal")``).
 
     Raises:
         ValueError: a number or word that makes no training.
@@ -39,14 +46,17 @@ class TrainingConfig:
     num_passes: int = 40
     batch_size: int = 50
     learning_rate: float = 2e-3
+    schedule: Literal["cosine", "plateau"] = "cosine"
     clip_norm: float = 1.0
     horizon: int = 1
     stride: int = 1
+    partial: bool = False
     starts: float = 1.0
     starts_per_step: int = 4
     averaging: float = 0.995
     merge_kinds: bool = False
     bounce: BounceConfig = field(default_factory=BounceConfig)
+    proposer: ProposerConfig = field(default_factory=ProposerConfig)
 
     def __post_init__(self) -> None:
         check_settings(
@@ -60,6 +70,8 @@ class TrainingConfig:
             raise ValueError(f"averaging must be a share, from 0 to below 1; got {self.averaging}")
         if self.merge_kinds and self.bounce.search != "exact":
             raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
+        if (self.bounce.search, self.bounce.proposals) == ("metropolis", "learned") and self.proposer.sees == "nothing":
+            raise ValueError('learned proposals need a network: set proposer.sees to what it is to see, not "nothing"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,9 @@ class PassReport:
         relation_accuracy: of the current training structures, where labels exist; never used to learn.
         progress: share of the training that is done.
         seconds: since the training began, interruptions left out.
+        proposed: share of scenes for which another structure than theirs was proposed.
+        proposal_accuracy: of the structures that the proposal network thinks most probable, like relation_accuracy;
+            None without labels or network.
     """
 
     number: int
@@ -87,3 +102,5 @@ class PassReport:
     relation_accuracy: float | None
     progress: float = 0.0
     seconds: float = 0.0
+    proposed: float = 0.0
+    proposal_accuracy: float | None = None

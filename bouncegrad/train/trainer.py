@@ -20,9 +20,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bouncegrad.bounce import Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
-from bouncegrad.evaluate import training_loss
+from bouncegrad.evaluate import add_gradients
 from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.kinds import check_judgeable, judged_by
+from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import (
     Batch,
@@ -37,10 +38,11 @@ from bouncegrad.model import (
     some_starts,
     windows,
 )
+from bouncegrad.proposer import Proposer
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds
-from bouncegrad.search.annealing import cosine
 from bouncegrad.settings import is_positive
 from bouncegrad.train.config import PassReport, TrainingConfig
+from bouncegrad.train.descent import Descent
 from bouncegrad.train.held_out import HeldOut, goes_on, num_judgements_due, should_have_begun, warn_if_meaningless
 from bouncegrad.types import Factors, Structures
 
@@ -70,7 +72,7 @@ class BounceGrad:
         self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
         self.batch_size = _affordable(config, model_config, scenes)
         self.held_out = HeldOut.of(held_out, self.model, self.batch_size, config.bounce.search)
-        whole = windows(pack(self.model, scenes), config.horizon, config.stride, _rollout(config))
+        whole = _windows(config, pack(self.model, scenes))
         if int((whole.weights > 0).sum()) < 2:
             raise ValueError(
                 "there is nothing to learn from: no scene has all its entities measured at one sample and one of them "
@@ -86,11 +88,11 @@ class BounceGrad:
         if config.merge_kinds:
             check_judgeable(self.model, self.layout, held_out.num_times)
         self.structures = self._initial_structures()
-        self.bounce = make_bounce(config.bounce, self.layout)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, fused=True)
+        self.learner = self._new_learner()
+        self.bounce = make_bounce(config.bounce, self.layout, self.learner)
+        self.descent = Descent(self.model, config)
         self.num_passes_done = 0
         self.num_passes_lost, self.num_attempts, self.has_begun = 0, 1, False
-        self.num_steps = 0
         self.best_score = math.inf
         self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
@@ -98,6 +100,14 @@ class BounceGrad:
         if self.config.bounce.search != "frozen":
             return self.layout.random(self.scenes.num_scenes, self.generator)
         return _true_structures(self.scenes, self.layout)
+
+    def _new_learner(self) -> ProposalLearner | None:
+        config = self.config.proposer
+        if config.sees == "nothing":
+            return None
+        kinds = self.layout.num_edge_kinds, self.layout.num_node_kinds
+        shape = self.scenes.num_times, len(self.scenes.feature_names)
+        return ProposalLearner(Proposer(config, kinds, *shape, self.generator), self.layout)
 
     @property
     def searched(self) -> Model:
@@ -138,29 +148,33 @@ class BounceGrad:
                 and learning rate are set; at 1 the pass ends early. By default they are the same.
         """
         batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.batch_size)
-        losses, bounced = [], []
+        losses, bounced, guesses = [], [], torch.zeros_like(self.structures) if self.learner else None
         for number, indices in enumerate(batches):
             progress = clock(self.progress + number / len(batches) / self.config.num_passes)
             if losses and progress >= 1:
                 break
             batch = pack(self.model, self.scenes.at(indices))
             stretches = self._stretches(batch, min(1.0, progress))
-            target = (self.searched, batch, stretches)
-            found = self.bounce.search(target, self.structures[indices], min(1.0, progress), self.generator)
+            target, before = (self.searched, batch, stretches), self.structures[indices]
+            found = self.bounce.search(target, before, min(1.0, progress), self.generator)
             self.structures[indices] = found.structures
             losses += self._grad(batch, stretches, found.structures, min(1.0, progress))
+            if self.learner and guesses is not None:
+                guesses[indices] = self.learner.guess(batch, before, self.generator)
+                self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
             bounced.append(found)
         self.num_passes_done += 1
+        self.descent.finish_pass(sum(losses) / len(losses))
         factors = self.held_out.factors(self.searched)
         self.bounce.finish_pass(self.held_out.in_nats(factors, self.model, self.layout))
-        report = self._report(losses, bounced, factors)
+        report = self._report(losses, bounced, factors, guesses)
         self._merge_kinds(clock(self.progress))
         self._start_over_if_meaningless(clock(self.progress), factors)
         return report
 
     def _start_over_if_meaningless(self, progress: float, factors: tuple[Factors, Factors] | None) -> None:
         """Begin again from new modules if the structures say nothing of the scenes by the time they should."""
-        if self.has_begun or factors is None or not should_have_begun(progress, self.num_steps):
+        if self.has_begun or factors is None or not should_have_begun(progress, self.descent.num_steps):
             return
         self.has_begun = goes_on(self._meaning(factors), self.num_attempts, progress)
         if not self.has_begun:
@@ -175,7 +189,7 @@ class BounceGrad:
         for name, buffer in fresh.network.named_buffers():
             buffer.copy_(constants[name])
         self._continue_as(fresh)
-        self.bounce = make_bounce(self.config.bounce, self.layout)
+        self.bounce = make_bounce(self.config.bounce, self.layout, self.learner)
         self.structures = self._initial_structures()
         self.best_score = math.inf
         self.num_attempts += 1
@@ -200,15 +214,15 @@ class BounceGrad:
         """Go on with another model, of fewer kinds or of new modules; what was best so far is forgotten."""
         self.model, self.layout = model, model.layout(self.scenes.num_entities)
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
-        chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout)
+        self.learner = self._new_learner()
+        chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout, self.learner)
         self.bounce.load_state({**self.bounce.state(), "chosen": chosen})
-        self.optimizer = torch.optim.Adam(model.parameters(), self.config.learning_rate, fused=True)
-        self.num_steps = 0
+        self.descent = Descent(model, self.config)
         self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
 
     def _stretches(self, batch: Batch, progress: float) -> Windows:
         """A random part of a batch's windows, the larger the further the training is."""
-        whole = windows(batch, self.config.horizon, self.config.stride, _rollout(self.config))
+        whole = _windows(self.config, batch)
         cooled = min(1.0, progress / max(self.config.bounce.cooling, 1e-9))
         share = self.config.starts ** (1 - cooled)
         return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
@@ -220,20 +234,17 @@ class BounceGrad:
         return [self._step(batch, part_of(stretches, part), structures, progress) for part in parts]
 
     def _step(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
-        warm = min(1.0, (self.num_steps + 1) / 20)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * warm * cosine(progress)
-        self.optimizer.zero_grad()
-        loss = training_loss(self.model, batch, stretches, structures)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        loss = add_gradients(self.model, batch, stretches, structures)
+        self.descent.step(progress)
         self.averaged.update_parameters(self.model)
-        self.num_steps += 1
-        return loss.item()
+        return loss
 
     def _report(
-        self, losses: list[float], bounced: list[Bounced], factors: tuple[Factors, Factors] | None
+        self,
+        losses: list[float],
+        bounced: list[Bounced],
+        factors: tuple[Factors, Factors] | None,
+        guesses: Structures | None,
     ) -> PassReport:
         held_out = sum(losses) / len(losses) if factors is None else self.held_out.least_loss(factors, self.model)
         if held_out <= self.best_score:
@@ -246,13 +257,15 @@ class BounceGrad:
             acceptance=float(torch.cat([found.changed for found in bounced]).float().mean()),
             prior=bounced[-1].prior,
             held_out=held_out,
-            relation_accuracy=self._accuracy(),
+            relation_accuracy=self._accuracy(self.structures),
+            proposed=float(torch.cat([found.proposed for found in bounced]).float().mean()),
+            proposal_accuracy=None if guesses is None else self._accuracy(guesses),
         )
 
-    def _accuracy(self) -> float | None:
+    def _accuracy(self, structures: Structures) -> float | None:
         if self.scenes.relations is None or not self.scenes.labelled:
             return None
-        kinds = to_matrix(self.structures, self.scenes.num_entities)
+        kinds = to_matrix(structures, self.scenes.num_entities)
         return match_relations(kinds, self.scenes.relations, self.scenes.present).accuracy
 
     def best_model(self) -> Model:
@@ -266,10 +279,11 @@ class BounceGrad:
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.load_state_dict(self.best_weights)
         best.kinds = self.kinds if self.config.merge_kinds else None
+        best.proposer = self.learner.kept() if self.learner else None
         best.network.fix_gauge(self.held_out.batches[0].states, self.held_out.batches[0].graph)
         factors = self.held_out.factors(best)
         best.reading = self.held_out.reading(factors, best, self.bounce.state())
-        if should_have_begun(1.0, self.num_steps):
+        if should_have_begun(1.0, self.descent.num_steps):
             warn_if_meaningless(self._meaning(factors), self.num_attempts)
         return best.eval()
 
@@ -278,13 +292,15 @@ class BounceGrad:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
-        moments = self.optimizer.state_dict()["state"]
-        tensors |= {f"optimizer.{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
+        moments, descent = self.descent.state()
+        tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
+        if self.learner:
+            tensors |= {f"proposer.{name}": value for name, value in self.learner.state().items()}
         tensors |= {"structures": self.structures, "generator": self.generator.get_state()}
         meta = {
             "bounce": self.bounce.state(),
             "num_passes_done": self.num_passes_done,
-            "num_steps": self.num_steps,
+            "descent": descent,
             "best_score": self.best_score,
             "attempts": [self.num_attempts, self.num_passes_lost, self.has_begun],
             "kinds": self.kinds.to_dict(),
@@ -309,9 +325,11 @@ class BounceGrad:
                 raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
             self.structures = tensors["structures"]
             self.generator.set_state(tensors["generator"])
-            self._load_moments(_under("optimizer.", tensors))
+            self.descent.load_state(_under("optimizer.", tensors), meta["descent"])
+            if self.learner:
+                self.learner.load_state(_under("proposer.", tensors))
             self.bounce.load_state(meta["bounce"])
-            self.num_passes_done, self.num_steps = meta["num_passes_done"], meta["num_steps"]
+            self.num_passes_done = meta["num_passes_done"]
             self.num_attempts, self.num_passes_lost, self.has_begun = meta["attempts"]
             self.best_score = meta["best_score"]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -320,16 +338,14 @@ class BounceGrad:
                 "Choose another run folder to start again"
             ) from error
 
-    def _load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in moments.items():
-            index, word = name.split(".")
-            states.setdefault(int(index), {})[word] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
-
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _windows(config: TrainingConfig, batch: Batch) -> Windows:
+    """The stretches that are searched and learned on."""
+    return windows(batch, config.horizon, config.stride, _rollout(config), partial=config.partial)
 
 
 def _rollout(config: TrainingConfig) -> Rollout:

@@ -1,0 +1,81 @@
+"""Gradient descent on the modules: Adam, its learning rate, and the cut of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from bouncegrad.model import Model
+from bouncegrad.search.annealing import cosine
+from bouncegrad.train.config import TrainingConfig
+
+WARM_UP = 20
+"""Steps over which the learning rate rises: Adam's first steps are as long as any, whatever the gradient."""
+
+
+class Descent:
+    """An optimiser with its schedule.
+
+    ``cosine`` follows the progress of the training. ``plateau`` halves the rate where the loss of a pass has not fallen
+    for a hundredth of the passes, then waits a twentieth of them, down to 1e-5 (released code of Alet et al. 2019).
+
+    Args:
+        model: whose parameters are learned.
+        config: rate, schedule and cut.
+    """
+
+    def __init__(self, model: Model, config: TrainingConfig) -> None:
+        self.model, self.config = model, config
+        self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+        self.plateau = ReduceLROnPlateau(
+            torch.optim.SGD(
+                [torch.zeros(1)], config.learning_rate
+            ),  # only counts: what is learned is warmed up as well
+            factor=0.5,
+            patience=max(1, config.num_passes // 100),
+            threshold=0,
+            cooldown=config.num_passes // 20,
+            min_lr=1e-5,
+        )
+        self.num_steps = 0
+
+    def step(self, progress: float) -> None:
+        """One step down the gradient that the parameters hold, which is then forgotten."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(progress) * min(1.0, (self.num_steps + 1) / WARM_UP)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.num_steps += 1
+
+    def finish_pass(self, loss: float) -> None:
+        """Note the mean loss of a pass."""
+        if self.config.schedule == "plateau":
+            self.plateau.step(loss)
+
+    def _rate(self, progress: float) -> float:
+        if self.config.schedule == "plateau":
+            return float(self.plateau.get_last_lr()[0])
+        return self.config.learning_rate * cosine(progress)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that continued steps need, as tensors and JSON."""
+        moments = self.optimizer.state_dict()["state"]
+        tensors = {f"{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
+        return tensors, {"num_steps": self.num_steps, "plateau": self.plateau.state_dict(), "rate": self._rate(0)}
+
+    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            index, word = name.split(".")
+            states.setdefault(int(index), {})[word] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        self.num_steps = meta["num_steps"]
+        self.plateau.load_state_dict(meta["plateau"])
+        if self.config.schedule == "plateau":
+            self.plateau.optimizer.param_groups[0]["lr"] = meta["rate"]
