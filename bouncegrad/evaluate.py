@@ -46,6 +46,13 @@ def _residuals(
 
 
 @torch.no_grad()
+def step_errors(model: Model, batch: Batch, windows: Windows, structures: Structures) -> Float[Tensor, "step"]:
+    """Mean squared error of each step of the rollouts, in the unit of the normalised states."""
+    squares = (_residuals(model, batch, windows, structures) * model.network.unit).square().mean(3) * windows.weights
+    return squares.sum((0, 1)) / windows.weights.sum((0, 1)).clamp_min(1)
+
+
+@torch.no_grad()
 def residual_moments(model: Model, batch: Batch, windows: Windows, structures: Structures) -> tuple[float, float]:
     """Mean square of the errors of rollouts, and their correlation from one step of a rollout to the next.
 

@@ -171,7 +171,7 @@ def test_tables_are_made_of_longer_rollouts_too():
 def test_learning_without_tables(monkeypatch):
     """The whole way with sampled posteriors, in batches that fit into memory; repeatable to the bit."""
     monkeypatch.setattr(sums, "TABLE_LIMIT", 1)
-    monkeypatch.setattr("bouncegrad.train.trainer.CELL_BUDGET", 7000)
+    monkeypatch.setattr("bouncegrad.train.setup.CELL_BUDGET", 7000)
     first, again = (trainer_of(springs(6), tiny()) for _ in range(2))
     assert first.batch_size == 2
     reports = [[replace(report, seconds=0.0) for report in trainer.passes()] for trainer in (first, again)]

@@ -91,6 +91,8 @@ class PassReport:
         proposed: share of scenes for which another structure than theirs was proposed.
         proposal_accuracy: of the structures that the proposal network thinks most probable, like relation_accuracy;
             None without labels or network.
+        step_errors: mean squared errors of the first and of the last step of rollouts, of some scenes of each batch, in
+            the unit of the normalised states; None where rollouts have one step.
     """
 
     number: int
@@ -104,3 +106,4 @@ class PassReport:
     seconds: float = 0.0
     proposed: float = 0.0
     proposal_accuracy: float | None = None
+    step_errors: tuple[float, float] | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -20,8 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bouncegrad.bounce import Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
-from bouncegrad.evaluate import add_gradients
-from bouncegrad.graphs import Layout, to_matrix, to_slots
+from bouncegrad.evaluate import add_gradients, step_errors, tasks_at_once
+from bouncegrad.graphs import to_matrix
 from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.metrics import match_relations
@@ -30,24 +30,40 @@ from bouncegrad.model import (
     KindsReport,
     Model,
     ModelConfig,
-    Rollout,
     Windows,
     only_kinds,
     pack,
     part_of,
     some_starts,
-    windows,
+    split_tasks,
 )
 from bouncegrad.proposer import Proposer
-from bouncegrad.scenes import Normalization, Scenes, relation_kinds
+from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.settings import is_positive
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.descent import Descent
 from bouncegrad.train.held_out import HeldOut, goes_on, num_judgements_due, should_have_begun, warn_if_meaningless
+from bouncegrad.train.setup import affordable, check_search, stretches_of, true_structures
 from bouncegrad.types import Factors, Structures
 
-CELL_BUDGET = 40_000_000
-"""Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was done with one batch.
+
+    Attributes:
+        indices: ``[task]``, of its scenes.
+        losses: of each gradient step.
+        found: by the search.
+        guess: ``[task, slot]``, what the proposal network thought.
+        errors: ``[step]``, of rollouts.
+    """
+
+    indices: Tensor
+    losses: list[float]
+    found: Bounced
+    guess: Structures | None
+    errors: Tensor | None
 
 
 class BounceGrad:
@@ -70,9 +86,9 @@ class BounceGrad:
         self.generator = Generator().manual_seed(seed)
         normalization = Normalization.fit(scenes)
         self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
-        self.batch_size = _affordable(config, model_config, scenes)
+        self.batch_size = affordable(config, model_config, scenes)
         self.held_out = HeldOut.of(held_out, self.model, self.batch_size, config.bounce.search)
-        whole = _windows(config, pack(self.model, scenes))
+        whole = stretches_of(config, pack(self.model, scenes))
         if int((whole.weights > 0).sum()) < 2:
             raise ValueError(
                 "there is nothing to learn from: no scene has all its entities measured at one sample and one of them "
@@ -84,7 +100,7 @@ class BounceGrad:
         self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
         self.layout = self.model.layout(scenes.num_entities)
         self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
-        _check_search(config, model_config)
+        check_search(config, model_config)
         if config.merge_kinds:
             check_judgeable(self.model, self.layout, held_out.num_times)
         self.structures = self._initial_structures()
@@ -99,7 +115,7 @@ class BounceGrad:
     def _initial_structures(self) -> Structures:
         if self.config.bounce.search != "frozen":
             return self.layout.random(self.scenes.num_scenes, self.generator)
-        return _true_structures(self.scenes, self.layout)
+        return true_structures(self.scenes, self.layout)
 
     def _new_learner(self) -> ProposalLearner | None:
         config = self.config.proposer
@@ -148,29 +164,36 @@ class BounceGrad:
                 and learning rate are set; at 1 the pass ends early. By default they are the same.
         """
         batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.batch_size)
-        losses, bounced, guesses = [], [], torch.zeros_like(self.structures) if self.learner else None
+        parts: list[_Part] = []
         for number, indices in enumerate(batches):
             progress = clock(self.progress + number / len(batches) / self.config.num_passes)
-            if losses and progress >= 1:
+            if parts and progress >= 1:
                 break
-            batch = pack(self.model, self.scenes.at(indices))
-            stretches = self._stretches(batch, min(1.0, progress))
-            target, before = (self.searched, batch, stretches), self.structures[indices]
-            found = self.bounce.search(target, before, min(1.0, progress), self.generator)
-            self.structures[indices] = found.structures
-            losses += self._grad(batch, stretches, found.structures, min(1.0, progress))
-            if self.learner and guesses is not None:
-                guesses[indices] = self.learner.guess(batch, before, self.generator)
-                self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
-            bounced.append(found)
+            parts.append(self._learn_from(indices, min(1.0, progress)))
         self.num_passes_done += 1
-        self.descent.finish_pass(sum(losses) / len(losses))
         factors = self.held_out.factors(self.searched)
         self.bounce.finish_pass(self.held_out.in_nats(factors, self.model, self.layout))
-        report = self._report(losses, bounced, factors, guesses)
+        report = self._report(parts, factors)
+        self.descent.finish_pass(report.loss)
         self._merge_kinds(clock(self.progress))
         self._start_over_if_meaningless(clock(self.progress), factors)
         return report
+
+    def _learn_from(self, indices: Tensor, progress: float) -> _Part:
+        """Bounce and grad of one batch, and a step of the proposal network."""
+        batch = pack(self.model, self.scenes.at(indices))
+        stretches, before = self._stretches(batch, progress), self.structures[indices]
+        found = self.bounce.search((self.searched, batch, stretches), before, progress, self.generator)
+        self.structures[indices] = found.structures
+        losses = self._grad(batch, stretches, found.structures, progress)
+        guess, errors = None, None
+        if self.learner:
+            guess = self.learner.guess(batch, before, self.generator)
+            self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
+        if self.config.horizon > 1:
+            tasks, some, their = next(split_tasks(batch, stretches, tasks_at_once(self.model, batch, stretches)))
+            errors = step_errors(self.searched, some, their, found.structures[tasks])
+        return _Part(indices, losses, found, guess, errors)
 
     def _start_over_if_meaningless(self, progress: float, factors: tuple[Factors, Factors] | None) -> None:
         """Begin again from new modules if the structures say nothing of the scenes by the time they should."""
@@ -222,7 +245,7 @@ class BounceGrad:
 
     def _stretches(self, batch: Batch, progress: float) -> Windows:
         """A random part of a batch's windows, the larger the further the training is."""
-        whole = _windows(self.config, batch)
+        whole = stretches_of(self.config, batch)
         cooled = min(1.0, progress / max(self.config.bounce.cooling, 1e-9))
         share = self.config.starts ** (1 - cooled)
         return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
@@ -239,28 +262,34 @@ class BounceGrad:
         self.averaged.update_parameters(self.model)
         return loss
 
-    def _report(
-        self,
-        losses: list[float],
-        bounced: list[Bounced],
-        factors: tuple[Factors, Factors] | None,
-        guesses: Structures | None,
-    ) -> PassReport:
+    def _report(self, parts: list[_Part], factors: tuple[Factors, Factors] | None) -> PassReport:
+        losses = [loss for part in parts for loss in part.losses]
         held_out = sum(losses) / len(losses) if factors is None else self.held_out.least_loss(factors, self.model)
         if held_out <= self.best_score:
             self.best_score = held_out
             self.best_weights = {name: value.clone() for name, value in self.searched.state_dict().items()}
+        errors = [part.errors for part in parts if part.errors is not None]
+        each = torch.stack(errors).mean(0).tolist() if errors else []
         return PassReport(
             number=self.num_passes_done,
             loss=sum(losses) / len(losses),
-            temperature=bounced[-1].temperature,
-            acceptance=float(torch.cat([found.changed for found in bounced]).float().mean()),
-            prior=bounced[-1].prior,
+            temperature=parts[-1].found.temperature,
+            acceptance=float(torch.cat([part.found.changed for part in parts]).float().mean()),
+            prior=parts[-1].found.prior,
             held_out=held_out,
             relation_accuracy=self._accuracy(self.structures),
-            proposed=float(torch.cat([found.proposed for found in bounced]).float().mean()),
-            proposal_accuracy=None if guesses is None else self._accuracy(guesses),
+            proposed=float(torch.cat([part.found.proposed for part in parts]).float().mean()),
+            proposal_accuracy=self._guessed_right(parts),
+            step_errors=(each[0], each[-1]) if each else None,
         )
+
+    def _guessed_right(self, parts: list[_Part]) -> float | None:
+        guesses = self.structures.clone()
+        for part in parts:
+            if part.guess is None:
+                return None
+            guesses[part.indices] = part.guess
+        return self._accuracy(guesses)
 
     def _accuracy(self, structures: Structures) -> float | None:
         if self.scenes.relations is None or not self.scenes.labelled:
@@ -341,49 +370,3 @@ class BounceGrad:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _windows(config: TrainingConfig, batch: Batch) -> Windows:
-    """The stretches that are searched and learned on."""
-    return windows(batch, config.horizon, config.stride, _rollout(config), partial=config.partial)
-
-
-def _rollout(config: TrainingConfig) -> Rollout:
-    """Tables are made of receivers that roll out alone; kernels see losses only, so they can have whole scenes."""
-    return "receiver" if config.bounce.search == "exact" else "scene"
-
-
-def _affordable(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes) -> int:
-    """The batch size, or what fits into :data:`CELL_BUDGET`."""
-    num_edges, num_starts = scenes.num_entities * (scenes.num_entities - 1), scenes.num_times // config.stride
-    cells = num_edges * num_starts * model_config.network.hidden
-    return max(1, min(config.batch_size, CELL_BUDGET // max(1, cells)))
-
-
-def _check_search(config: TrainingConfig, model_config: ModelConfig) -> None:
-    """Refuse tables that cannot be made before anything is written or waited for."""
-    if config.bounce.search != "exact":
-        return
-    if model_config.network.message_steps != 1:
-        raise ValueError(
-            f'search "exact" needs one round of messages, got message_steps {model_config.network.message_steps}: '
-            'choose search "metropolis" or "gibbs", or set message_steps to 1'
-        )
-
-
-def _true_structures(scenes: Scenes, layout: Layout) -> Structures:
-    """The labels as structures; pairs with absent entities get kind 0."""
-    if scenes.relations is None:
-        raise ValueError('search "frozen" keeps the true relations, but these scenes have none: choose another search')
-    kinds, labels = relation_kinds(scenes.relations)
-    if len(labels) > layout.num_edge_kinds:
-        raise ValueError(
-            f'search "frozen" needs a kind for each of the {len(labels)} labels, got {layout.num_edge_kinds} edge '
-            f"kinds: set num_edge_kinds to {len(labels)}"
-        )
-    if (kinds[scenes.pairs] < 0).any():
-        raise ValueError(
-            'search "frozen" keeps the true relations, but some of them are unknown (NaN): label them, '
-            "leave those scenes out or choose another search"
-        )
-    return to_slots(kinds).clamp_min(0)

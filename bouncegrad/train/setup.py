@@ -1,0 +1,58 @@
+"""What a training is set up with: batches that memory holds, stretches to learn from, and the labels as structures."""
+
+from __future__ import annotations
+
+from bouncegrad.graphs import Layout, to_slots
+from bouncegrad.model import Batch, ModelConfig, Rollout, Windows, windows
+from bouncegrad.scenes import Scenes, relation_kinds
+from bouncegrad.train.config import TrainingConfig
+from bouncegrad.types import Structures
+
+CELL_BUDGET = 40_000_000
+"""Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""
+
+
+def stretches_of(config: TrainingConfig, batch: Batch) -> Windows:
+    """The stretches that are searched and learned on."""
+    return windows(batch, config.horizon, config.stride, _rollout(config), partial=config.partial)
+
+
+def _rollout(config: TrainingConfig) -> Rollout:
+    """Tables are made of receivers that roll out alone; kernels see losses only, so they can have whole scenes."""
+    return "receiver" if config.bounce.search == "exact" else "scene"
+
+
+def affordable(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes) -> int:
+    """The batch size, or what fits into :data:`CELL_BUDGET`."""
+    num_edges, num_starts = scenes.num_entities * (scenes.num_entities - 1), scenes.num_times // config.stride
+    cells = num_edges * num_starts * model_config.network.hidden
+    return max(1, min(config.batch_size, CELL_BUDGET // max(1, cells)))
+
+
+def check_search(config: TrainingConfig, model_config: ModelConfig) -> None:
+    """Refuse tables that cannot be made before anything is written or waited for."""
+    if config.bounce.search != "exact":
+        return
+    if model_config.network.message_steps != 1:
+        raise ValueError(
+            f'search "exact" needs one round of messages, got message_steps {model_config.network.message_steps}: '
+            'choose search "metropolis" or "gibbs", or set message_steps to 1'
+        )
+
+
+def true_structures(scenes: Scenes, layout: Layout) -> Structures:
+    """The labels as structures; pairs with absent entities get kind 0."""
+    if scenes.relations is None:
+        raise ValueError('search "frozen" keeps the true relations, but these scenes have none: choose another search')
+    kinds, labels = relation_kinds(scenes.relations)
+    if len(labels) > layout.num_edge_kinds:
+        raise ValueError(
+            f'search "frozen" needs a kind for each of the {len(labels)} labels, got {layout.num_edge_kinds} edge '
+            f"kinds: set num_edge_kinds to {len(labels)}"
+        )
+    if (kinds[scenes.pairs] < 0).any():
+        raise ValueError(
+            'search "frozen" keeps the true relations, but some of them are unknown (NaN): label them, '
+            "leave those scenes out or choose another search"
+        )
+    return to_slots(kinds).clamp_min(0)

@@ -1,0 +1,129 @@
+"""Alet et al. 2019 on a thousand scenes: what learned proposals buy, and how far the published method comes on a CPU.
+
+    python experiments/alet2019.py springs5_small springs5_uniform    # train (or resume) and write these rows
+    python experiments/alet2019.py --list                             # what rows there are
+    python experiments/alet2019.py --figures                          # draw what has been written
+
+Each row writes ``experiments/results/alet2019_<row>.json``: the log of the training (relation accuracy of the training
+structures, of the proposal network's guesses, share of proposals accepted, errors of rollouts at the first and the tenth
+step, all against passes and seconds) and figures on 1,000 test scenes. Scenes and run folders lie in ``data/`` and
+``runs/``. Labels are used by the figures only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from fast import Row as Scenes
+
+from bouncegrad.checkpoint import load_model
+from bouncegrad.recipes import RECIPES, Recipe
+from bouncegrad.run import RunConfig, fit_folder
+from bouncegrad.stages import evaluate
+
+RESULTS = Path(__file__).parent / "results"
+SYSTEMS = {"springs5": Scenes("springs", 5, 1000, 0), "charged5": Scenes("charged", 5, 1000, 0)}
+PUBLISHED_RATES = {"springs5": 0.01, "charged5": 1e-4}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the method.
+
+    Attributes:
+        recipe: where it starts from.
+        minutes: how long; None: for ``num_passes``.
+        num_passes: over the scenes.
+        bounce: settings of the search that differ.
+        proposer: settings of the proposal network that differ.
+    """
+
+    recipe: str = "alet2019-small"
+    minutes: float | None = None
+    num_passes: int = 150
+    bounce: tuple[tuple[str, object], ...] = ()
+    proposer: tuple[tuple[str, object], ...] = ()
+
+
+VARIANTS = {
+    "small": Variant(minutes=60),
+    "published": Variant("alet2019", minutes=60),
+    "learned": Variant(),
+    "uniform": Variant(bounce=(("proposals", "uniform"),), proposer=(("sees", "nothing"),)),
+    "edge": Variant(bounce=(("block", "edge"), ("flip", True))),
+    "structures": Variant(proposer=(("sees", "structures"),)),
+    "both": Variant(proposer=(("sees", "both"),)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    rows = [f"{system}_{variant}" for system in SYSTEMS for variant in VARIANTS]
+    parser.add_argument("rows", nargs="*", choices=[*rows, []], help="which rows")
+    parser.add_argument("--minutes", type=float, help="in place of the hour of the rows that are bounded by time")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--figures", action="store_true")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(f"{row}: {VARIANTS[row.split('_')[1]]}" for row in rows))
+    for row in options.rows:
+        work(row, options.minutes)
+    if options.figures:
+        draw()
+
+
+def recipe_of(system: str, variant: Variant) -> Recipe:
+    """The recipe of a row; at the published size also with the published learning rate."""
+    recipe = RECIPES[variant.recipe]
+    training = replace(
+        recipe.training,
+        bounce=replace(recipe.training.bounce, **dict(variant.bounce)),
+        proposer=replace(recipe.training.proposer, **dict(variant.proposer)),
+    )
+    if variant.recipe == "alet2019":
+        training = replace(training, learning_rate=PUBLISHED_RATES[system])
+    if variant.minutes is None:
+        training = replace(training, num_passes=variant.num_passes)
+    return replace(recipe, training=training)
+
+
+def work(row: str, minutes: float | None) -> None:
+    """Train one row, read it on the test scenes, write its figures."""
+    system, _, name = row.partition("_")
+    variant, folder, run = VARIANTS[name], SYSTEMS[system].simulate(), Path("runs") / f"alet2019_{row}"
+    allowed = (minutes or variant.minutes) if variant.minutes else None
+    if not (run / "summary.json").exists():
+        began = time.process_time()
+        fit_folder(RunConfig(str(folder), variant.recipe, recipe_of(system, variant), allowed), run)
+        (run / "cpu_seconds.json").write_text(json.dumps(time.process_time() - began))
+    model = load_model(run)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    cpu = run / "cpu_seconds.json"
+    found = {
+        "row": row,
+        "minutes": allowed,
+        "threads": torch.get_num_threads(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared",
+        "seconds": log[-1]["seconds"],
+        "cpu_seconds": json.loads(cpu.read_text()) if cpu.exists() else None,
+        "last": log[-1],
+        "test": evaluate(model, folder, "test", "none").to_dict(),
+        "log": log,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"alet2019_{row}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(row, log[-1]["relation_accuracy"], log[-1]["proposal_accuracy"], found["test"]["relation_accuracy"])
+
+
+def draw() -> None: ...
+
+
+if __name__ == "__main__":
+    main()
