@@ -5,7 +5,7 @@
     python experiments/alet2019.py --figures                          # draw what has been written
 
 Each row writes ``experiments/results/alet2019_<row>.json``: the log of the training (relation accuracy of the training
-structures, of the proposal network's guesses, share of proposals accepted, errors of rollouts at the first and the tenth
+structures and of the proposal network, share of proposals accepted, errors of rollouts at the first and the tenth
 step, all against passes and seconds) and figures on 1,000 test scenes. Scenes and run folders lie in ``data/`` and
 ``runs/``. Labels are used by the figures only.
 """
@@ -47,7 +47,7 @@ class Variant:
 
     recipe: str = "alet2019-small"
     minutes: float | None = None
-    num_passes: int = 150
+    num_passes: int = 100
     bounce: tuple[tuple[str, object], ...] = ()
     proposer: tuple[tuple[str, object], ...] = ()
 
