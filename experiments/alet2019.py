@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from fast import Row as Scenes
+from matplotlib.figure import Figure
 
 from bouncegrad.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe
@@ -122,7 +125,69 @@ def work(row: str, minutes: float | None) -> None:
     print(row, log[-1]["relation_accuracy"], log[-1]["proposal_accuracy"], found["test"]["relation_accuracy"])
 
 
-def draw() -> None: ...
+def draw() -> None:
+    """The figures: variants side by side, the long runs, and ``fast`` beside them at equal seconds."""
+    for system in SYSTEMS:
+        rows = {name: logged(f"alet2019_{system}_{name}") for name in VARIANTS}
+        compared = {name: log for name, log in rows.items() if log and not VARIANTS[name].minutes}
+        long = {name: log for name, log in rows.items() if log and VARIANTS[name].minutes}
+        if compared:
+            plot(f"alet2019_{system}_proposals", compared, ["passes", "seconds"], ["relations", "network", "accepted"])
+        if long:
+            plot(
+                f"alet2019_{system}",
+                long,
+                ["passes", "seconds"],
+                ["relations", "network", "accepted", "step 1", "step 10"],
+            )
+            fast = {"fast": logged(f"fast_{system}_seed0")}
+            plot(f"alet2019_{system}_and_fast", fast | long, ["seconds"], ["relations"])
+
+
+def logged(name: str) -> list[dict[str, Any]]:
+    """The log of a row, empty where it has not been run."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["log"] if path.exists() else []
+
+
+def value(entry: dict[str, Any], quantity: str) -> float:
+    """One number of one pass; NaN where there is none."""
+    steps = entry.get("step_errors") or (math.nan, math.nan)
+    proposed = entry.get("proposed") or math.nan
+    found = {
+        "passes": entry["number"],
+        "seconds": entry["seconds"],
+        "relations": entry["relation_accuracy"],
+        "network": entry.get("proposal_accuracy"),
+        "accepted": entry["acceptance"] / proposed,
+        "step 1": steps[0],
+        "step 10": steps[1],
+    }[quantity]
+    return math.nan if found is None else found
+
+
+LABELS = {
+    "relations": "relations right, training scenes",
+    "network": "guesses of the network right",
+    "accepted": "share of new proposals accepted",
+    "step 1": "error of step 1",
+    "step 10": "error of step 10",
+}
+
+
+def plot(name: str, rows: dict[str, list[dict[str, Any]]], across: list[str], up: list[str]) -> None:
+    """A grid of curves: one column for each quantity, one row for each axis."""
+    figure = Figure(figsize=(3.4 * len(up), 2.8 * len(across)), layout="constrained")
+    axes = figure.subplots(len(across), len(up), squeeze=False)
+    for line, horizontal in zip(axes, across, strict=True):
+        for axis, vertical in zip(line, up, strict=True):
+            for row, log in rows.items():
+                axis.plot([value(e, horizontal) for e in log], [value(e, vertical) for e in log], label=row)
+            axis.set(xlabel=horizontal, ylabel=LABELS[vertical])
+            if vertical.startswith("step"):
+                axis.set_yscale("log")
+    axes[0][0].legend(fontsize=8)
+    figure.savefig(RESULTS / f"{name}.png", dpi=90)
 
 
 if __name__ == "__main__":

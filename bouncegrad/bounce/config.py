@@ -85,6 +85,7 @@ class Bounced:
         proposed: ``[task]``, where another structure was proposed.
         temperature: of the search.
         prior: the prior it believed in.
+        guess: ``[task, slot]``, what those think most probable who proposed; None where nobody was asked.
     """
 
     structures: Structures
@@ -93,6 +94,7 @@ class Bounced:
     proposed: Bool[Tensor, "task"]
     temperature: float
     prior: str
+    guess: Structures | None = None
 
 
 class Bounce(Protocol):

@@ -81,7 +81,8 @@ class ProposalBounce:
     ) -> Bounced:
         """Propose for every task, and judge where something new is proposed."""
         temperature = self.heat.temperature(target, structures, progress)
-        proposed = self._proposal(target[1], generator)(structures, generator)
+        beliefs_fn = self._beliefs_fn(target[1], generator)
+        proposed = self._proposal(beliefs_fn)(structures, generator)
         different = (proposed.structures != structures).any(1)
         found, accepted = structures.clone(), ~different
         tasks = different.nonzero().flatten()
@@ -91,7 +92,9 @@ class ProposalBounce:
             state, info = kernel.step(kernel.init(structures[tasks], losses, temperature), losses, generator)
             self.heat.learn(info, progress)
             found[tasks], accepted[tasks] = state.structures, info.accepted
-        return Bounced(found, different & accepted, accepted, different, temperature, "none")
+        learned = self.config.proposals == "learned"
+        guess = beliefs_fn(generator)(structures).argmax(2) if learned else None
+        return Bounced(found, different & accepted, accepted, different, temperature, "none", guess)
 
     def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
         """Nothing to learn from held-out scenes."""
@@ -105,10 +108,9 @@ class ProposalBounce:
         """Go on from what :meth:`state` returned."""
         self.heat.load_state(state)
 
-    def _proposal(self, batch: Batch, generator: Generator) -> Proposal:
+    def _proposal(self, beliefs_fn: BeliefsFn) -> Proposal:
         if self.config.proposals == "none":
             return lambda structures, generator: Proposed(structures, torch.zeros(len(structures)))
-        beliefs_fn = self._beliefs_fn(batch, generator)
         if self.config.block == "node":
             proposal = believed_block(beliefs_fn, self.layout.receiver_slots, flip=self.config.flip)
         else:

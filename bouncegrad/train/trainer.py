@@ -186,9 +186,9 @@ class BounceGrad:
         found = self.bounce.search((self.searched, batch, stretches), before, progress, self.generator)
         self.structures[indices] = found.structures
         losses = self._grad(batch, stretches, found.structures, progress)
-        guess, errors = None, None
+        guess, errors = found.guess, None
         if self.learner:
-            guess = self.learner.guess(batch, before, self.generator)
+            guess = self.learner.guess(batch, before, self.generator) if guess is None else guess
             self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
         if self.config.horizon > 1:
             tasks, some, their = next(split_tasks(batch, stretches, tasks_at_once(self.model, batch, stretches)))
