@@ -64,7 +64,6 @@ ALET2019 = Recipe(
             heat="steered",
             acceptance=math.exp(-1),
             hottest=math.exp(-9.8),
-            coolest=1e-30,
             cooling=0.4,
         ),
         proposer=ProposerConfig(sees="trajectories"),

@@ -44,7 +44,8 @@ class BounceConfig:
             schedule, from the size of the residuals and their autocorrelation.
         entropy: share of the structures' entropy at the start, from where it falls linearly to 0.
         hottest: the first temperature of all but "entropy" and "automatic".
-        coolest: temperature at the end of cooling, and the least there is; 1 means samples from the posterior.
+        coolest: the least temperature of "entropy" and "scheduled", at the end of cooling; 1 means samples from the
+            posterior.
         cooling: share of the training over which it cools.
         acceptance: share of worse moves that is accepted at first, for "steered" and "stepped".
 

@@ -41,7 +41,7 @@ class Heat:
         if self.begins_pass and self.config.heat == "automatic":
             self._set(automatic_temperature(*target, structures))
         self.begins_pass = False
-        return max(self.config.coolest, self.steering.temperature)
+        return self.steering.temperature
 
     def learn(self, info: SearchInfo, progress: float) -> None:
         """Take note of what a batch accepted."""
