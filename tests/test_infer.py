@@ -19,7 +19,7 @@ from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, stack_scenes
 from small import springs, without_labels
 
-inference = importlib.import_module("bouncegrad.infer")  # the package has a function of that name
+posteriors = importlib.import_module("bouncegrad.infer.posterior")  # the package has a function called infer
 
 NETWORKS = [
     NetworkConfig(hidden=6),
@@ -131,7 +131,7 @@ def test_a_gap_costs_two_samples_and_nothing_else(springs_model):
 def test_chunks_change_nothing(springs_model, monkeypatch):
     scenes = springs(10, seed=6)
     found = infer(springs_model, scenes)
-    monkeypatch.setattr(inference, "CELL_BUDGET", 1)
+    monkeypatch.setattr(posteriors, "CELL_BUDGET", 1)
     assert torch.equal(infer(springs_model, scenes).structures, found.structures)
 
 
