@@ -128,6 +128,17 @@ def test_a_gap_costs_two_samples_and_nothing_else(springs_model):
     assert accuracy(springs_model, replace(scenes, states=states, mask=mask)) > 0.9
 
 
+@pytest.mark.parametrize("noise", [NoiseConfig(hidden=4), NoiseConfig("none")])
+def test_scenes_without_two_samples_in_a_row_say_nothing(noise):
+    scenes = springs(3, seed=5).between(0, 6)
+    mask = scenes.mask.clone()
+    mask[:, ::2] = False
+    found = infer(model_of(scenes, NETWORKS[0], noise), replace(scenes, mask=mask))
+    torch.testing.assert_close(found.marginals, torch.full((3, 6, 2), 0.5))
+    rounds = NetworkConfig(hidden=6, update="general", message_steps=2)
+    assert infer(model_of(scenes, rounds, noise), replace(scenes, mask=mask)).marginals.isfinite().all()
+
+
 def test_chunks_change_nothing(springs_model, monkeypatch):
     scenes = springs(10, seed=6)
     found = infer(springs_model, scenes)

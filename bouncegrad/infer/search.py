@@ -106,12 +106,12 @@ def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"
     """What turns losses into nats: 1 with a learned scale; else ``count / (2 sigma^2)``.
 
     Without a scale of its own, the mean squared error of the best structures stands in for ``sigma^2``; ``count`` is
-    how many numbers of a scene were predicted.
+    how many numbers of a scene were predicted. Where there were none, losses say nothing, in whatever unit.
     """
     if model.scale is not None:
         return 1.0
     count = float(stretches.weights.sum()) * model.network.num_features / max(1, len(losses))
-    return 0.5 * count / max(float(losses.mean()), 1e-12)
+    return 0.5 * count / max(float(losses.mean()), 1e-12) if count else 1.0
 
 
 def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
