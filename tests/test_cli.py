@@ -280,7 +280,7 @@ BAD_WORDS = [
     (["fit", "--data", "DATA", "--out", "OUT", "--recip", "fast"], "unrecognized arguments: --recip"),
     (
         ["fit", "--data", "DATA", "--out", "OUT", "--recipe", "slow"],
-        "no recipe 'slow': choose one of annealing, fast",
+        "no recipe 'slow': choose one of alet2019, alet2019-small, fast",
     ),
     (["fit", "--data", "DATA", "--out", "OUT", "--minutes", "0"], "positive, finite number of minutes, got 0"),
     (["fit", "--data", "DATA", "--out", "OUT", "--minutes", "-3"], "positive, finite number of minutes, got -3"),
