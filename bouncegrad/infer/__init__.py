@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bouncegrad.infer.posterior import Posterior, chunks
+from bouncegrad.infer.modes import infer
+from bouncegrad.infer.posterior import MODES, Mode, Posterior, chunks
 from bouncegrad.infer.prediction import predict, weakest_kind
-from bouncegrad.infer.search import infer
 
-__all__ = ["Posterior", "chunks", "infer", "predict", "weakest_kind"]
+__all__ = ["MODES", "Mode", "Posterior", "chunks", "infer", "predict", "weakest_kind"]

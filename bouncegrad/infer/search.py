@@ -29,28 +29,8 @@ SWEEPS = (6, 6)
 """Sweeps over all slots that the sampler of long rollouts cools for, and then samples for."""
 
 
-def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1, seed: int = 0) -> Posterior:
-    """Infer the structure of every scene, modules fixed.
-
-    At one step, each receiver's energy depends on its own edges only, and posteriors are read at the temperature that
-    held-out scenes chose: exactly where tables can be made and graphs listed, else from chains of structures that are
-    cooled from the prior (:mod:`bouncegrad.search.population`), whose shares of kinds the scenes adapt first. Longer
-    rollouts take a slow Gibbs sampler over whole losses. The relations that ``scenes`` may carry are not looked at.
-
-    Args:
-        model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
-        scenes: any number of entities, the features that the model was trained on.
-        prior: a name in :data:`bouncegrad.priors.PRIORS`; "auto": the one that held-out scenes of the training had the
-            most evidence for, or "none" where scenes of this size cannot have it.
-        horizon: steps of the rollouts that are compared with the data, of each entity alone among others that are where
-            they really were (:class:`bouncegrad.model.Windows`); with several rounds of messages, of whole scenes. Each
-            sample is then predicted from as many starts, so the temperature is multiplied by it.
-        seed: of the sampler for rollouts of whole scenes; all else depends on the scenes alone.
-
-    Raises:
-        ValueError: other features than the model's, scenes too short for the horizon, or a prior that there is not or
-            that these scenes cannot have.
-    """
+def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) -> Posterior:
+    """The posterior under a prior, as :func:`bouncegrad.infer.infer` tells in mode "search"."""
     layout = model.layout(scenes.num_entities)
     alone = model.config.network.message_steps == 1
     tabulated = alone and has_tables(layout)
@@ -72,10 +52,15 @@ def infer(model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1
     return joined(parts)
 
 
-def _believed(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
-    """The prior to read under, with the weights that the training gave it."""
+def check_prior(name: str) -> None:
+    """Refuse names that no prior has."""
     if name != "auto" and name not in PRIORS:
         raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
+
+
+def _believed(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
+    """The prior to read under, with the weights that the training gave it."""
+    check_prior(name)
     if not factored and name not in ("auto", "none"):
         raise ValueError(
             f"the prior {name!r} needs one round of messages, and horizon 1 where one entity's edges have more than "
@@ -85,9 +70,13 @@ def _believed(model: Model, layout: Layout, name: str, factored: bool) -> tuple[
         return "none", Independent.of(layout)
     if name == "auto":
         name = model.reading.prior if model.reading.prior in priors_for(layout, model.reading.weights) else "none"
-    prior = PRIORS[name](layout)
-    weights = model.reading.weights.get(name)
-    return name, prior if weights is None else prior.reweighted(torch.tensor(weights))
+    return name, weighted(model, layout, name)
+
+
+def weighted(model: Model, layout: Layout, name: str) -> GraphPrior:
+    """A prior with the weights that the training gave it."""
+    prior, weights = PRIORS[name](layout), model.reading.weights.get(name)
+    return prior if weights is None else prior.reweighted(torch.tensor(weights))
 
 
 def _at_home(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
