@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Na
 
 from bouncegrad import run, stages
 from bouncegrad.checkpoint import load_model
+from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
 from bouncegrad.progress import fit_progress
 from bouncegrad.recipes import RECIPES, Recipe, recipe_named
@@ -134,6 +135,7 @@ def _infer_parser() -> ArgumentParser:
         "  bouncegrad infer --model runs/springs5 --data data/springs5 --out relations.csv"
     )
     parser.add_argument("--out", type=str, required=True, help="relations to write: .csv (a row a pair) or .npz")
+    _add_mode(parser)
     return parser
 
 
@@ -162,10 +164,21 @@ def _evaluate_parser() -> ArgumentParser:
         default="auto",
         help="what to believe of graphs beforehand; auto: what held-out scenes of the training gave most evidence for",
     )
+    _add_mode(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw trajectories and inferred graphs (.png, .pdf, .svg)")
     parser.add_argument("--reliability", type=str, help="also draw how often answers are right, by how sure they are")
     return parser
+
+
+def _add_mode(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--mode",
+        choices=list(MODES),
+        default="search",
+        help="search: the posterior of graphs under the model; proposal: what its proposal network thinks, at once; "
+        "both: a short search that the network leads (the last two need a fit that trained one, such as alet2019)",
+    )
 
 
 def _reading_parser(description: str) -> ArgumentParser:
@@ -202,7 +215,7 @@ def _fit(options: Namespace) -> None:
 
 
 def _infer(options: Namespace) -> None:
-    print(stages.infer_file(load_model(options.model), options.data, options.split, options.out))
+    print(stages.infer_file(load_model(options.model), options.data, options.split, options.out, options.mode))
 
 
 def _predict(options: Namespace) -> None:
@@ -212,7 +225,7 @@ def _predict(options: Namespace) -> None:
 
 def _evaluate(options: Namespace) -> None:
     model = load_model(options.model)
-    found = stages.evaluate(model, options.data, options.split, options.prior)
+    found = stages.evaluate(model, options.data, options.split, options.prior, options.mode)
     print(json.dumps(found.to_dict()) if options.json else score_table(found))
     if options.picture:
         stages.draw(model, options.data, options.split, found, options.picture)

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.infer import Posterior, infer, predict
+from bouncegrad.infer import Mode, Posterior, infer, predict
 from bouncegrad.metrics import RelationMatch, ReliabilityCurve, match_relations, reliability_curve, rollout_mse
 from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
@@ -65,6 +65,7 @@ class Score:
             "seconds": round(self.seconds, 3),
             "calibration_error": self.calibration_error,
             "reliability": None if self.reliability is None else self.reliability.to_rows(),
+            "mode": self.posterior.mode,
             "prior": self.posterior.prior,
             "evidence": _finite(float(self.posterior.log_evidence.mean())),
             "confusion": None if match is None else match.confusion.tolist(),
@@ -81,7 +82,14 @@ def _matched(match: RelationMatch) -> list[int]:
     return [label for label in range(len(match.labels)) if label in match.relabelling]
 
 
-def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None = None, *, prior: str = "auto") -> Score:
+def score(
+    model: Model,
+    scenes: Scenes,
+    unit: tuple[str, Normalization] | None = None,
+    *,
+    prior: str = "auto",
+    mode: Mode = "search",
+) -> Score:
     """Infer structures from the first samples of each scene, roll on from the next, and compare.
 
     As in Kipf et al. 2018: structure from samples 0 to 48, then 20 free steps from the true sample 49. Shorter scenes
@@ -92,13 +100,15 @@ def score(model: Model, scenes: Scenes, unit: tuple[str, Normalization] | None =
         scenes: never seen in training; labels, where there are any, are used for the figures only.
         unit: a name and the normalisation in which errors are given; by default the model's own.
         prior: under which graphs are read (:func:`bouncegrad.infer.infer`).
+        mode: how structures are inferred, likewise.
 
     Raises:
         DataError: scenes too short to infer from and predict.
+        ValueError: a prior or a mode that cannot be.
     """
     started = time.perf_counter()
     num_observed = _num_observed(scenes)
-    posterior = infer(model, scenes.between(0, num_observed), prior=prior)
+    posterior = infer(model, scenes.between(0, num_observed), prior=prior, mode=mode)
     errors = _prediction_errors(model, scenes, posterior, num_observed, (unit or ("", model.normalization))[1])
     seconds = time.perf_counter() - started
     match = reliability = None

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy
 
 from bouncegrad.graphs import to_matrix
-from bouncegrad.infer import Posterior, infer, predict, weakest_kind
+from bouncegrad.infer import Mode, Posterior, infer, predict, weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.report import Answer, draw_reliability, draw_scenes
 from bouncegrad.run import error_unit
@@ -160,33 +160,42 @@ def _check_canonical(request: SimulationRequest) -> None:
         )
 
 
-def evaluate(model: Model, data: str | os.PathLike[str], part: str | None = None, prior: str = "auto") -> Score:
-    """Score a model on one split of a folder or on a ``.npz``.
+def evaluate(
+    model: Model,
+    data: str | os.PathLike[str],
+    part: str | None = None,
+    prior: str = "auto",
+    mode: Mode = "search",
+) -> Score:
+    """Score a model on one split of a folder or on a ``.npz``, graphs read under a prior and in a mode.
 
     Errors are in the unit that the data name (:func:`bouncegrad.run.error_unit`), else in that of the model's training
     scenes.
     """
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
-    return score(model, scenes, error_unit(data), prior=prior)
+    return score(model, scenes, error_unit(data), prior=prior, mode=mode)
 
 
-def infer_file(model: Model, data: str | os.PathLike[str], part: str, out: str | os.PathLike[str]) -> str:
-    """Infer the relations of all scenes and write them; returns a line that says so.
+def infer_file(
+    model: Model, data: str | os.PathLike[str], part: str, out: str | os.PathLike[str], mode: Mode = "search"
+) -> str:
+    """Infer the relations of all scenes in a mode and write them; returns a line that says so.
 
     ``.csv``: a row for each ordered pair with the most probable kind and the probability of every kind.
     ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and beside absent
     entities), ``probabilities``
-    ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]``.
+    ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]`` (NaN in mode "proposal", which computes none).
 
     Raises:
         DataError: another file type, or a place that cannot be written.
+        ValueError: a mode for which the model has no network.
     """
     place = Path(out)
     if place.suffix not in (".csv", ".npz"):
         raise DataError(f"relations are written as .csv or .npz, got {place.name!r}: choose one of these endings")
     check_folder(place.parent)
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
-    posterior = infer(model, scenes)
+    posterior = infer(model, scenes, mode=mode)
     with whole_files(place.parent) as folder:
         if place.suffix == ".csv":
             (folder / place.name).write_text(_relation_rows(scenes, posterior))

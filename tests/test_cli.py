@@ -35,6 +35,15 @@ def run(data: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def run_with_network(data: Path) -> Path:
+    """A run that trains a proposal network beside the modules."""
+    folder = data.parent / "run-with-network"
+    network = ["--settings.training.proposer.sees", "trajectories", "--settings.training.proposer.hidden", "8"]
+    assert main(["fit", "--data", str(data), "--out", str(folder), *TINY, *network]) == 0
+    return folder
+
+
 @pytest.fixture
 def one_file(data: Path, tmp_path: Path) -> Path:
     write_npz(tmp_path / "scenes.npz", read_scenes(data, "test"))
@@ -201,6 +210,18 @@ def test_infer_writes_a_row_for_each_pair(data, run, tmp_path, capsys):
     assert all(relations[0, int(i), int(j)] == kind for (i, j), kind in first.items())
 
 
+@pytest.mark.parametrize("mode", ["search", "proposal", "both"])
+def test_modes(data, tmp_path, capsys, run_with_network, mode):
+    given = ["--model", run_with_network, "--data", data, "--mode", mode]
+    figures = printed(capsys, "evaluate", *given, "--json")
+    assert figures["mode"] == mode
+    assert figures.keys() >= FIGURES
+    assert main([str(word) for word in ["infer", *given, "--out", tmp_path / "found.npz"]]) == 0
+    found = numpy.load(tmp_path / "found.npz")
+    assert found["relations"].shape == (5, 3, 3)
+    assert numpy.isnan(found["losses"]).all() == (mode == "proposal")
+
+
 def test_absent_entities_have_no_rows(data, run, tmp_path):
     scenes = read_scenes(data, "test")
     mask = scenes.mask.numpy().copy()
@@ -280,7 +301,7 @@ BAD_WORDS = [
     (["fit", "--data", "DATA", "--out", "OUT", "--recip", "fast"], "unrecognized arguments: --recip"),
     (
         ["fit", "--data", "DATA", "--out", "OUT", "--recipe", "slow"],
-        "no recipe 'slow': choose one of annealing, fast",
+        "no recipe 'slow': choose one of alet2019, alet2019-small, fast",
     ),
     (["fit", "--data", "DATA", "--out", "OUT", "--minutes", "0"], "positive, finite number of minutes, got 0"),
     (["fit", "--data", "DATA", "--out", "OUT", "--minutes", "-3"], "positive, finite number of minutes, got -3"),
@@ -292,6 +313,11 @@ BAD_WORDS = [
     (["fit", "--data", "DATA", "--out", "OUT", "--config", "nowhere.yaml"], "--config.*not exist.*nowhere.yaml"),
     (["fit", "--data", "DATA", "--out", "OUT", "--settings", "nowhere.yaml"], "--settings.*nowhere.yaml"),
     (["infer", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.txt"], ".csv or .npz, got 'a.txt'"),
+    (
+        ["infer", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.csv", "--mode", "both"],
+        "no proposal network: fit with .*proposer.sees",
+    ),
+    (["evaluate", "--model", "RUN", "--data", "DATA", "--mode", "quick"], "--mode.*quick.*search"),
     (["predict", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.csv"], "as .npz, got 'a.csv'"),
     (["predict", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.npz", "--steps", "0"], "at least one step"),
     (["predict", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.npz", "--start", "99"], "start from 1 to 98"),
@@ -349,7 +375,7 @@ def test_a_configuration_file_that_is_none(data, run, tmp_path, refuses):
     refuses(["fit", "--config", tmp_path / "config.yaml", "--out", out], "--help", out)
     (tmp_path / "config.yaml").write_text("nonsense: 3\n")
     refuses(["fit", "--config", tmp_path / "config.yaml", "--data", data, "--out", out], "nonsense", out)
-    message = "--recipe annealing but the --config file has recipe fast: drop one"
+    message = "--recipe alet2019-small but the --config file has recipe fast: drop one"
     refuses(["fit", "--config", run / "config.yaml", "--recipe", "alet2019-small", "--out", out], message, out)
 
 

@@ -19,7 +19,7 @@ from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, stack_scenes
 from small import springs, without_labels
 
-inference = importlib.import_module("bouncegrad.infer")  # the package has a function of that name
+posteriors = importlib.import_module("bouncegrad.infer.posterior")  # the package has a function called infer
 
 NETWORKS = [
     NetworkConfig(hidden=6),
@@ -128,10 +128,21 @@ def test_a_gap_costs_two_samples_and_nothing_else(springs_model):
     assert accuracy(springs_model, replace(scenes, states=states, mask=mask)) > 0.9
 
 
+@pytest.mark.parametrize("noise", [NoiseConfig(hidden=4), NoiseConfig("none")])
+def test_scenes_without_two_samples_in_a_row_say_nothing(noise):
+    scenes = springs(3, seed=5).between(0, 6)
+    mask = scenes.mask.clone()
+    mask[:, ::2] = False
+    found = infer(model_of(scenes, NETWORKS[0], noise), replace(scenes, mask=mask))
+    torch.testing.assert_close(found.marginals, torch.full((3, 6, 2), 0.5))
+    rounds = NetworkConfig(hidden=6, update="general", message_steps=2)
+    assert infer(model_of(scenes, rounds, noise), replace(scenes, mask=mask)).marginals.isfinite().all()
+
+
 def test_chunks_change_nothing(springs_model, monkeypatch):
     scenes = springs(10, seed=6)
     found = infer(springs_model, scenes)
-    monkeypatch.setattr(inference, "CELL_BUDGET", 1)
+    monkeypatch.setattr(posteriors, "CELL_BUDGET", 1)
     assert torch.equal(infer(springs_model, scenes).structures, found.structures)
 
 

@@ -158,6 +158,16 @@ def test_scenes_shorter_than_the_horizon():
         trainer_of(springs(4).between(0, 10), RECIPES["alet2019-small"])
 
 
+@pytest.mark.parametrize("num_entities", [2, 4])
+def test_held_out_scenes_of_another_size_choose_no_prior(num_entities):
+    """But they choose between passes, and where there is one prior only it is not theirs to choose."""
+    held_out = springs(4, num_entities=num_entities, seed=1)
+    with pytest.raises(ValueError, match=f"between priors over graphs of 3 entities, but they have {num_entities}"):
+        trainer_of(springs(8), tiny(), held_out=held_out)
+    list(trainer_of(springs(8), tiny(num_passes=1, prior="symmetric"), held_out=held_out).passes())
+    list(trainer_of(springs(8), tiny(num_passes=1, search="gibbs"), held_out=held_out).passes())
+
+
 def test_tables_need_one_round():
     with pytest.raises(ValueError, match='search "exact" needs one round of messages, got message_steps 2'):
         trainer_of(springs(4), replace(tiny(), model=ModelConfig(NetworkConfig(message_steps=2))))

@@ -13,10 +13,11 @@ import torch
 from bouncegrad.graphs import Layout
 from bouncegrad.kinds import halves
 from bouncegrad.model import Batch, Model, Reading, pack
-from bouncegrad.priors import learned, least_losses, priors_for
+from bouncegrad.priors import learned, least_losses, priors_for, quickly_compared
 from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, reading_of, together
 from bouncegrad.scenes import Scenes
 from bouncegrad.search.population import QUICK
+from bouncegrad.sums import has_tables
 from bouncegrad.types import Factors, FactorTables
 
 BEGUN, BEGUN_STEPS = 0.08, 1000
@@ -59,6 +60,24 @@ class HeldOut:
         """Pack scenes, ``batch_size`` at a time, for a training with a ``search``."""
         batches = [pack(model, scenes.at(part)) for part in torch.arange(scenes.num_scenes).split(batch_size)]
         return cls(batches, search == "exact" and scenes.num_times >= 3)
+
+    def check_size(self, layout: Layout, prior: str) -> None:
+        """Refuse to choose between priors over graphs of another size.
+
+        Args:
+            layout: of the scenes that are learned from.
+            prior: its name, or "auto" for those that the search compares.
+
+        Raises:
+            ValueError: there are several to choose between, and these scenes have other graphs.
+        """
+        there, several = self.batches[0].graph.present.shape[1], len(quickly_compared(layout, has_tables(layout))) > 1
+        if self.has_halves and prior == "auto" and several and there != layout.num_entities:
+            raise ValueError(
+                f'with prior "auto" held-out scenes choose between priors over graphs of {layout.num_entities} '
+                f"entities, but they have {there}: hold scenes of the same size out (entities that are masked at all "
+                "times fill smaller ones up), or name a prior"
+            )
 
     def layout(self, model: Model) -> Layout:
         """The slots of the scenes."""

@@ -101,6 +101,7 @@ class BounceGrad:
         self.layout = self.model.layout(scenes.num_entities)
         self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
         check_search(config, model_config)
+        self.held_out.check_size(self.layout, config.bounce.prior)
         if config.merge_kinds:
             check_judgeable(self.model, self.layout, held_out.num_times)
         self.structures = self._initial_structures()

@@ -1,0 +1,9 @@
+"""What a trained model says of scenes: who acts on whom, how surely, and what happens next."""
+
+from __future__ import annotations
+
+from bouncegrad.infer.modes import infer
+from bouncegrad.infer.posterior import MODES, Mode, Posterior, chunks
+from bouncegrad.infer.prediction import predict, weakest_kind
+
+__all__ = ["MODES", "Mode", "Posterior", "chunks", "infer", "predict", "weakest_kind"]

@@ -1,0 +1,134 @@
+"""A search that the proposal network leads: it starts where the network points and tries what it proposes.
+
+Source: Alet et al. 2019, section 4.2, here with the Hastings correction, at the temperature of reading.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator
+from torch.nn.functional import one_hot
+
+from bouncegrad.evaluate import loss_fn, receiver_tables
+from bouncegrad.graphs import Layout
+from bouncegrad.infer.posterior import Posterior, chunks, joined
+from bouncegrad.infer.proposal import cells_read, proposer_of
+from bouncegrad.infer.search import nats_per_loss, weighted
+from bouncegrad.learner import existing_slots, network_beliefs, network_guess
+from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.scenes import Scenes
+from bouncegrad.search.kernels import metropolis
+from bouncegrad.search.learned import Beliefs, BeliefsFn, believed_block, believed_slot
+from bouncegrad.search.wrappers import BestState, best_so_far, mixture
+from bouncegrad.sums import message_sums
+from bouncegrad.types import Kernel, LogPrior, Losses, LossFn, Structures
+
+PROPOSALS = 20
+"""Proposals for each entity of a scene, half of them to find structures, half to sample: the cost is bounded."""
+
+
+@torch.no_grad()
+def led(model: Model, scenes: Scenes, horizon: int, seed: int) -> Posterior:
+    """Marginals from the second half of the steps, and the most probable structure of all that were seen.
+
+    Nothing is believed of graphs beforehand but the shares of kinds that the training learned.
+
+    Raises:
+        ValueError: no proposal network, scenes too short for it or for the horizon, or of other features.
+    """
+    proposer, layout = proposer_of(model), model.layout(scenes.num_entities)
+    rows = math.prod(layout.receiver_kinds) if _are_few(layout) else 1
+    parts = []
+    for chunk in chunks(model, scenes, rows, cells_read(proposer, scenes)):
+        batch = pack(model, chunk)
+        alone = model.config.network.message_steps == 1
+        stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
+        parts.append(_led(model, batch, stretches, layout, Generator().manual_seed(seed)))
+    return joined(parts)
+
+
+def _led(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
+    """Two walks, the second from where the first stands: one finds the temperature, the other samples at it."""
+    losses, log_prior = _losses(model, batch, stretches, layout), weighted(model, layout, "none").log_probability
+    kernel = best_so_far(_kernel(model, batch, layout))
+    random = layout.random(len(batch.graph.present), generator)
+    guess = network_guess(proposer_of(model), batch, layout, random, generator)
+    standing = best = guess * existing_slots(batch.graph, layout)
+    counts, num_steps = torch.zeros(()), PROPOSALS * layout.num_entities // 2
+    for _ in range(2):
+        temperature = _temperature(model, stretches, losses(best))
+        target = _with_prior(losses, log_prior, temperature)
+        state, counts = kernel.init(standing, target, temperature), torch.zeros(())
+        for _ in range(num_steps):
+            state, _ = kernel.step(state, target, generator)
+            counts = counts + one_hot(state.structures, max(layout.num_kinds))
+        assert isinstance(state, BestState)
+        standing, best = state.structures, _better(target, best, state.best_structures)
+    unknown = torch.full((len(best),), math.nan)
+    return Posterior(best, losses(best), counts / num_steps, layout, "none", unknown, mode="both")
+
+
+def _kernel(model: Model, batch: Batch, layout: Layout) -> Kernel:
+    """Either all slots of one receiver are redrawn, or one slot gets another kind, the least credible ones first.
+
+    The former moves fast where the network is unsure; the latter mends a slot of which it is wrongly sure, as a
+    redrawn block hardly ever does.
+    """
+    beliefs_fn = _of_who_is_there(network_beliefs(proposer_of(model), batch, layout), batch, layout)
+    block = metropolis(believed_block(beliefs_fn, layout.receiver_slots))
+    slot = metropolis(believed_slot(beliefs_fn, layout.num_slots))
+    return mixture([(1.0, block), (1.0, slot)])
+
+
+def _of_who_is_there(beliefs_fn: BeliefsFn, batch: Batch, layout: Layout) -> BeliefsFn:
+    """The same beliefs, with kind 0 for certain where entities are absent: no proposal is lost there."""
+    there = existing_slots(batch.graph, layout)[:, :, None]
+    nothing = torch.full((max(layout.num_kinds),), -math.inf)
+    nothing[0] = 0
+
+    def circumstances(generator: Generator) -> Beliefs:
+        beliefs = beliefs_fn(generator)
+        return lambda structures: torch.where(there, beliefs(structures), nothing)
+
+    return circumstances
+
+
+def _losses(model: Model, batch: Batch, stretches: Windows, layout: Layout) -> LossFn:
+    """By look-ups where tables are cheaper than what they save, at one step by sums of messages, else by rollouts."""
+    if stretches.rollout == "receiver" and _are_few(layout):
+        return receiver_tables(model, batch, stretches)
+    if stretches.rollout == "receiver" and stretches.horizon == 1:
+        return message_sums(model, batch, stretches)
+    return loss_fn(model, batch, stretches)
+
+
+def _are_few(layout: Layout) -> bool:
+    """Whether a table has no more rows than there are proposals."""
+    return math.prod(layout.receiver_kinds) <= PROPOSALS * layout.num_entities
+
+
+def _temperature(model: Model, stretches: Windows, losses: Losses) -> float:
+    """Of reading, as mode "search" has it; rollouts that diverged say nothing of the size of the errors."""
+    typical = losses.where(losses.isfinite(), math.nan).nanmean().nan_to_num(1.0)
+    nats = nats_per_loss(model, stretches, typical.expand(len(losses)))
+    return stretches.horizon * model.reading.temperature_under("none") / nats
+
+
+def _with_prior(losses: LossFn, log_prior: LogPrior, temperature: float) -> LossFn:
+    """Losses of which the least is that of the most probable structure: ``loss - temperature * log_prior``.
+
+    Infinite where a rollout diverged.
+    """
+
+    def target(structures: Structures) -> Losses:
+        found = losses(structures) - temperature * log_prior(structures)
+        return found.nan_to_num(nan=math.inf, posinf=math.inf)
+
+    return target
+
+
+def _better(target: LossFn, one: Structures, other: Structures) -> Structures:
+    """The structure of smaller loss, task by task."""
+    return torch.where((target(other) < target(one))[:, None], other, one)

@@ -1,0 +1,135 @@
+"""Posteriors over structures by search, modules fixed: exact where graphs can be listed, else sampled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from bouncegrad.evaluate import loss_fn
+from bouncegrad.graphs import Layout
+from bouncegrad.infer.posterior import Posterior, chunks, joined
+from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
+from bouncegrad.scenes import Scenes
+from bouncegrad.search.annealing import exponential
+from bouncegrad.search.kernels import gibbs
+from bouncegrad.search.population import QUICK
+from bouncegrad.search.wrappers import BestState, best_so_far
+from bouncegrad.sums import TABLE_LIMIT, factors_of, has_tables
+from bouncegrad.types import Factors
+
+SHARE_STEPS = 2
+"""Times that sampled scenes teach the prior their shares of kinds before they are read."""
+
+SWEEPS = (6, 6)
+"""Sweeps over all slots that the sampler of long rollouts cools for, and then samples for."""
+
+
+def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) -> Posterior:
+    """The posterior under a prior, as :func:`bouncegrad.infer.infer` tells in mode "search"."""
+    layout = model.layout(scenes.num_entities)
+    alone = model.config.network.message_steps == 1
+    tabulated = alone and has_tables(layout)
+    factored = tabulated or (alone and horizon == 1)
+    name, believed = _believed(model, layout, prior, factored)
+    parts = []
+    for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if tabulated else 1):
+        batch = pack(model, chunk)
+        stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
+        if factored:
+            factors = factors_of(model, batch, stretches)
+            nats = 1.0 if model.scale is not None else nats_per_loss(model, stretches, least_losses(factors, layout))
+            temperature = horizon * model.reading.temperature_under(name) / nats
+            found = _at_home(believed, factors, temperature).posterior(factors, temperature)
+            best = found.best()
+            parts.append(Posterior(best, factors(best), found.marginals(), layout, name, found.log_evidence))
+        else:
+            parts.append(_sampled(model, batch, stretches, layout, Generator().manual_seed(seed)))
+    return joined(parts)
+
+
+def check_prior(name: str) -> None:
+    """Refuse names that no prior has."""
+    if name != "auto" and name not in PRIORS:
+        raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
+
+
+def _believed(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
+    """The prior to read under, with the weights that the training gave it."""
+    check_prior(name)
+    if not factored and name not in ("auto", "none"):
+        raise ValueError(
+            f"the prior {name!r} needs one round of messages, and horizon 1 where one entity's edges have more than "
+            f"{TABLE_LIMIT} joint assignments, here {math.prod(layout.receiver_kinds)}: choose none"
+        )
+    if name == "auto" and not factored:
+        return "none", Independent.of(layout)
+    if name == "auto":
+        name = model.reading.prior if model.reading.prior in priors_for(layout, model.reading.weights) else "none"
+    return name, weighted(model, layout, name)
+
+
+def weighted(model: Model, layout: Layout, name: str) -> GraphPrior:
+    """A prior with the weights that the training gave it."""
+    prior, weights = PRIORS[name](layout), model.reading.weights.get(name)
+    return prior if weights is None else prior.reweighted(torch.tensor(weights))
+
+
+def _at_home(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
+    """Where posteriors are sampled, the prior with the shares of kinds that these scenes themselves speak for.
+
+    Large graphs are sparser than those a model was trained on, and with many senders the shares decide much.
+    """
+    if prior.cooling(factors, temperature, QUICK) is None:
+        return prior
+    for _ in range(SHARE_STEPS):
+        prior = learned(prior, prior.posterior(factors, temperature, QUICK).usage())
+    return prior
+
+
+def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"]) -> float:
+    """What turns losses into nats: 1 with a learned scale; else ``count / (2 sigma^2)``.
+
+    Without a scale of its own, the mean squared error of the best structures stands in for ``sigma^2``; ``count`` is
+    how many numbers of a scene were predicted. Where there were none, losses say nothing, in whatever unit.
+    """
+    if model.scale is not None:
+        return 1.0
+    count = float(stretches.weights.sum()) * model.network.num_features / max(1, len(losses))
+    return 0.5 * count / max(float(losses.mean()), 1e-12) if count else 1.0
+
+
+def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
+    """Gibbs sampling, cooled from where random structures differ, for rollouts that depend on the whole graph.
+
+    Two slots of one receiver are redrawn together: to exchange one sender for another by single slots would lead
+    through structures that have both or neither, which a good model finds all but impossible.
+    """
+    target = loss_fn(model, batch, stretches)
+    kernel = best_so_far(gibbs(_pairs_of_slots(layout), layout.num_kinds))
+    structures = layout.random(len(batch.graph.present), generator)
+    losses = target(structures)
+    coolest = stretches.horizon * model.reading.temperature_under("none") / nats_per_loss(model, stretches, losses)
+    cooling = exponential(max(coolest, float(losses.std(correction=0))), coolest, SWEEPS[0] * layout.num_slots)
+    state = kernel.init(structures, target, cooling(0))
+    counts = torch.zeros(*structures.shape, max(layout.num_kinds))
+    for step in range(sum(SWEEPS) * layout.num_slots):
+        state, _ = kernel.step(replace(state, temperature=cooling(step)), target, generator)
+        if step >= SWEEPS[0] * layout.num_slots:
+            counts += torch.nn.functional.one_hot(state.structures, counts.shape[2])
+    assert isinstance(state, BestState)
+    marginals = counts / counts.sum(2, keepdim=True)
+    unknown = torch.full_like(state.best_losses, math.nan)
+    return Posterior(state.best_structures, state.best_losses, marginals, layout, "none", unknown)
+
+
+def _pairs_of_slots(layout: Layout) -> Int[Tensor, "block two"]:
+    """All pairs of slots that decide about the same receiver; the slots themselves where there are no pairs."""
+    slots = layout.receiver_slots
+    if slots.shape[1] < 2:
+        return slots
+    return torch.cat([torch.combinations(block, 2) for block in slots])
