@@ -40,7 +40,7 @@ class Perceptron(nn.Module):
         self.dropout = dropout
 
     def forward(self, inputs: Float[Tensor, "item in"], learning: Generator | None) -> Float[Tensor, "item out"]:
-        """Apply it; ``learning`` draws what is dropped, and None means that nothing is, nor are statistics gathered."""
+        """Apply it; ``learning`` draws what is dropped. Without it or a gradient no statistics are gathered."""
         hidden = functional.elu(self.layers[0](inputs))
         hidden = functional.elu(self.layers[1](dropped(hidden, self.dropout, learning)))
         return normed(self.norm, hidden, learning)
@@ -162,14 +162,18 @@ def dropped(values: Tensor, share: float, learning: Generator | None) -> Tensor:
 
 
 def normed(norm: Any, values: Tensor, learning: Generator | None) -> Tensor:
-    """Batch normalisation: by the batch while learning, else by what was gathered."""
+    """Batch normalisation (Ioffe and Szegedy 2015): by the batch while a gradient is taken, else by what was gathered.
+
+    A single number for each channel has no variance: it is normalised by what was gathered, too.
+    """
+    learns = learning is not None and torch.is_grad_enabled() and values.numel() > values.shape[1]
     return functional.batch_norm(
         values,
         norm.running_mean,
         norm.running_var,
         norm.weight,
         norm.bias,
-        training=learning is not None,
+        training=learns,
         momentum=norm.momentum,
         eps=norm.eps,
     )

@@ -69,7 +69,6 @@ class ProposalLearner:
         """The network that proposes and is kept."""
         return cast(Proposer, self.averaged.module) if self.config.averaging else self.proposer
 
-    @torch.no_grad()
     def beliefs_fn(self, batch: Batch, generator: Generator) -> BeliefsFn:
         """What the network proposes for a batch.
 
@@ -78,7 +77,6 @@ class ProposalLearner:
         noise = None if self.config.averaging else generator
         return network_beliefs(self.proposing, batch, self.layout, noise)
 
-    @torch.no_grad()
     def guess(self, batch: Batch, structures: Structures, generator: Generator) -> Structures:
         """The most probable kind of every slot, as the network sees it without any noise of learning."""
         return network_guess(self.proposing, batch, self.layout, structures, generator)
@@ -152,6 +150,7 @@ class ProposalLearner:
         return copy.deepcopy(self.proposing).eval()
 
 
+@torch.no_grad()
 def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Generator | None = None) -> BeliefsFn:
     """What a network thinks of the structures of a batch, never less than its floor of any kind.
 
@@ -161,7 +160,8 @@ def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Gen
         proposer: the network.
         batch: the scenes.
         layout: their slots.
-        noise: draws what is dropped out; None for nothing.
+        noise: draws what is dropped out; None for nothing. What an encoder of structures drops is part of a proposal's
+            circumstances, the same on the way back.
     """
     config = proposer.config
     moved = None
@@ -170,15 +170,16 @@ def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Gen
         if config.sees == "trajectories":
             return lambda generator: lambda structures: moved
 
-    @torch.no_grad()
     def circumstances(generator: Generator) -> Beliefs:
         seed = int(torch.randint(2**62, (), generator=generator))
         heard = torch.rand(len(batch.graph.present), generator=generator) < 0.5
 
         @torch.no_grad()
         def beliefs(structures: Structures) -> Tensor:
-            seen = blanked(structures, layout, config, Generator().manual_seed(seed))
-            said = with_floor(proposer.from_structures(seen, batch.graph, noise), config.floor)
+            drawn = Generator().manual_seed(seed)
+            seen = blanked(structures, layout, config, drawn)
+            said = proposer.from_structures(seen, batch.graph, None if noise is None else drawn)
+            said = with_floor(said, config.floor)
             return said if moved is None else torch.where(heard[:, None, None], moved, said)
 
         return beliefs

@@ -16,6 +16,10 @@ from bouncegrad.graphs import Layout, SuperGraph
 from bouncegrad.settings import check_settings
 from bouncegrad.types import Structures
 
+FARTHEST = 10.0
+"""Where normalised states are cut. Those of the scenes that are learned from lie within [-1, 1]; without a cut a single
+broken trajectory moves the statistics by which all others are normalised, for hundreds of batches."""
+
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class ProposerConfig:
@@ -134,12 +138,12 @@ class Proposer(nn.Module):
         """Log probabilities of the kinds on every slot, given how the entities moved.
 
         Args:
-            states: as the model takes them; 0 where nothing was measured.
+            states: as the model takes them; 0 where nothing was measured. They are cut at :data:`FARTHEST`.
             graph: of the scenes.
             learning: draws what is dropped out while learning.
         """
         self.check_length(states.shape[1])
-        said = self.encoders["trajectories"](states, graph, learning)
+        said = self.encoders["trajectories"](states.clamp(-FARTHEST, FARTHEST), graph, learning)
         return self._log_probabilities("trajectories", said, graph)
 
     def from_structures(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+import torch
+
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import ModelConfig
+from bouncegrad.model import Batch, Model, ModelConfig, pack
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.recipes import Recipe
-from bouncegrad.scenes import Scenes, from_arrays
+from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.train import TrainingConfig
 
@@ -40,3 +42,10 @@ def tiny(**changes: Any) -> Recipe:
 def without_labels(scenes: Scenes) -> Scenes:
     """The same recordings of which nobody knows the relations."""
     return replace(scenes, relations=None)
+
+
+def packed(scenes: Scenes) -> Batch:
+    """Scenes as any model of theirs takes them."""
+    config = ModelConfig(NetworkConfig(hidden=2), NoiseConfig(hidden=2))
+    model = Model(config, Normalization.fit(scenes), scenes.feature_names, torch.Generator().manual_seed(0))
+    return pack(model, scenes)

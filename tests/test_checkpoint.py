@@ -3,6 +3,7 @@
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import bouncegrad
 from bouncegrad import checkpoint
 from bouncegrad.checkpoint import CheckpointError, load_model, load_tensors, save_model, save_tensors
 from bouncegrad.model import Model
+from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import DataError, Normalization
 from small import springs, tiny
 
@@ -35,6 +37,24 @@ def some_model() -> Model:
     scenes = springs(2)
     generator = torch.Generator().manual_seed(3)
     return Model(tiny().model, Normalization.fit(scenes), scenes.feature_names, generator)
+
+
+@pytest.mark.parametrize("encoder", ["mlp", "cnn"])
+@pytest.mark.parametrize("num_kinds", [(2, 1), (3, 2)])
+def test_a_proposal_network_comes_with_its_model(tmp_path: Path, encoder: Any, num_kinds: tuple[int, int]):
+    """With its settings, its weights and the statistics that it gathered."""
+    random, model = torch.Generator().manual_seed(1), some_model()
+    config = ProposerConfig(sees="both", encoder=encoder, hidden=5, structure_hidden=3, clip_norm=float("inf"))
+    model.proposer = Proposer(config, num_kinds, 20, 4, random)
+    for statistics in model.proposer.buffers():
+        statistics.add_(torch.rand(statistics.shape, generator=random).to(statistics.dtype))
+    save_model(tmp_path / "model", model)
+    found = load_model(tmp_path / "model").proposer
+    assert found is not None
+    assert (found.config, found.num_kinds, found.num_times, found.num_features) == (config, num_kinds, 20, 4)
+    weights = found.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in model.proposer.state_dict().items())
+    assert not found.training
 
 
 def assert_good(path: Path) -> None:

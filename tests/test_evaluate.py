@@ -7,7 +7,16 @@ import torch
 from benchmarks.tables import Case, measured
 from bouncegrad import evaluate
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.evaluate import log_scales_of, loss_fn, receiver_energies, receiver_tables, training_loss
+from bouncegrad.evaluate import (
+    add_gradients,
+    log_scales_of,
+    loss_fn,
+    receiver_energies,
+    receiver_tables,
+    residual_moments,
+    tasks_at_once,
+    training_loss,
+)
 from bouncegrad.graphs import Layout, super_graph
 from bouncegrad.model import Model, ModelConfig, Rollout, pack, windows
 from bouncegrad.noise import NoiseConfig, SharedScale, negative_log_likelihood
@@ -247,6 +256,67 @@ def test_the_scale_learns_from_residuals_and_the_mean_from_weighted_squares(nois
     training_loss(model, batch, windows(batch), model.layout(3).random(4, generator())).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_losses_do_not_depend_on_how_many_are_taken_at_once(monkeypatch, size: int):
+    data = scenes()
+    model = model_for(data, NETWORKS[0], NOISES[0])
+    batch, structures = pack(model, data), model.layout(3).random(4, generator())
+    stretches = windows(batch, 3, 2)
+    whole = loss_fn(model, batch, stretches)(structures)
+    monkeypatch.setattr(evaluate, "tasks_at_once", lambda *target: size)
+    torch.testing.assert_close(loss_fn(model, batch, stretches)(structures), whole)
+
+
+@pytest.mark.parametrize("noise", NOISES[:2], ids=lambda n: n.scale)
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_gradients_of_parts_add_up_to_that_of_the_whole(monkeypatch, size: int, noise: NoiseConfig):
+    """To what the parameters hold already; one scene has half the samples, and nothing of another was seen."""
+    data = scenes()
+    data.mask[0, 3:] = data.mask[3] = False
+    model = model_for(data, NETWORKS[0], noise)
+    batch, structures = pack(model, data), model.layout(3).random(4, generator())
+    stretches = windows(batch, 3, 1)
+    loss = training_loss(model, batch, stretches, structures)
+    loss.backward()
+    expected = [2 * parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    monkeypatch.setattr(evaluate, "tasks_at_once", lambda *target: size)
+    assert add_gradients(model, batch, stretches, structures) == pytest.approx(loss.item(), rel=1e-5)
+    found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_as_many_tasks_at_once_as_stay_in_cache(monkeypatch):
+    data = scenes(num_scenes=10)
+    model = model_for(data, NetworkConfig(hidden=8), NOISES[0])
+    batch = pack(model, data)
+    stretches = windows(batch, 2)
+    per_task = len(batch.graph.senders) / 10 * stretches.states.shape[1] * 8
+    for cells, expected in ((1, 1), (2.4 * per_task, 2), (7 * per_task, 7)):
+        monkeypatch.setattr(evaluate, "CHUNK_CELLS", cells)
+        assert tasks_at_once(model, batch, stretches) == expected
+
+
+def test_moments_of_residuals_are_those_of_all_that_was_seen():
+    """Against one list of the errors of rollouts, and of those that follow each other."""
+    data = scenes()
+    model = model_for(data, NETWORKS[0], NOISES[0])
+    batch, structures = pack(model, data), model.layout(3).random(4, generator())
+    stretches = windows(batch, 3, 1, partial=True)
+    with torch.no_grad():
+        errors = stretches.targets - model.network.rollout(stretches.states, batch.graph, structures, 3)
+    seen = stretches.weights.bool()
+    squares = errors[seen].square()
+    centred = errors - errors[seen].mean()
+    before, after = (part[seen[:, :, :-1] & seen[:, :, 1:]] for part in (centred[:, :, :-1], centred[:, :, 1:]))
+    mean_square, correlation = residual_moments(model, batch, stretches, structures)
+    assert mean_square == pytest.approx(squares.mean().item(), rel=1e-4)
+    expected = (before * after).sum() / (before.square().sum() * after.square().sum()).sqrt()
+    assert correlation == pytest.approx(expected.item(), rel=1e-4)
+    assert abs(correlation) > 0.1
 
 
 def test_the_benchmark_measures():

@@ -53,5 +53,19 @@ def test_final_relu_and_gain():
     assert bank(final_gain=1e-6)(inputs, kinds).abs().max() < 1e-4
 
 
+def test_how_weights_and_biases_start():
+    """Uniform within bounds that their inputs set; biases at 0 unless they are to be random."""
+    for gain in (1.0, 6**0.5):
+        modules = ModuleBank(4, (50, 80, 3), torch.Generator().manual_seed(0), gain=gain, random_biases=True)
+        bounds = zip(modules.weights, modules.biases, (50, 80), (gain, 1.0), strict=True)
+        for weight, bias, size_in, its_gain in bounds:
+            assert 0.97 * its_gain < weight.abs().max() * size_in**0.5 <= its_gain
+            assert 0.7 < bias.abs().max() * size_in**0.5 <= 1
+            assert weight.mean().abs() < 0.1 * weight.abs().max()
+        assert modules.biases[0].min() < 0 < modules.biases[0].max()
+        assert [bias.shape for bias in modules.biases] == [(4, 1, 80), (4, 1, 3)]
+    assert not any(bias.any() for bias in bank().biases)
+
+
 def test_one_seed_one_bank():
     assert all(torch.equal(a, b) for a, b in zip(bank().parameters(), bank().parameters(), strict=True))

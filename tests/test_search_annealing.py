@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from bouncegrad.search.annealing import (
+    COLDEST,
+    HOTTEST,
+    AcceptedWorse,
     Annealing,
     AnnealingState,
     acceptance_steered,
@@ -12,6 +15,7 @@ from bouncegrad.search.annealing import (
     as_schedule,
     exponential,
     scheduled,
+    stepped,
 )
 from bouncegrad.search.kernels import frozen, metropolis
 from bouncegrad.search.proposals import uniform_slot
@@ -150,6 +154,35 @@ def test_unchanged_and_better_proposals_are_not_counted():
     numbers = torch.arange(100)
     better = SearchInfo(numbers >= 50, numbers >= 50, numbers < 50, 1)
     assert heat.next(heat.init(), better).share < 0.3
+
+
+def test_the_running_share_by_hand():
+    """Numbers of a first batch weigh 0.01 each, later ones the share if that is less; better ones do not count."""
+    worse, accepted = torch.tensor([True, True, False, True]), torch.tensor([True, False, True, False])
+    one = AcceptedWorse().after(SearchInfo(accepted, accepted, worse, 1))
+    seen = 1 - 0.99**3 * (1 - 1e-9)
+    assert (one.taken, one.seen) == pytest.approx((0.99**3 * 1e-9 + 0.99**2 * 0.01, seen))
+    assert one.share == pytest.approx(0.3300, abs=1e-4)
+    rare = AcceptedWorse(0.002, 0.5).after(info(2, 1))
+    taken = 0.996 * (0.996 * 0.002 + 0.004 * 1)
+    assert (rare.taken, rare.seen) == pytest.approx((taken, 1 - 0.996**2 * 0.5))
+    assert AcceptedWorse(0.002, 0.5).after(info(0, 0)) == AcceptedWorse(0.002, 0.5)
+    assert AcceptedWorse().share == 1
+
+
+def test_near_nothing_the_running_share_hardly_moves():
+    """All of ten worse proposals are accepted: one that is steered by pseudo-counts knows at once."""
+    share = AcceptedWorse(1e-7, 1.0).after(info(10, 10))
+    assert share.share == pytest.approx(11e-7, rel=1e-3)
+    steered = acceptance_steered(0.5, 1.0)
+    assert steered.next(AnnealingState(0, 1.0, 1e-7), info(10, 10)).share > 0.4
+
+
+def test_steps_of_a_tenth():
+    assert stepped(5.0, 0.1, 0.2) == pytest.approx(5.5)
+    assert stepped(5.0, 0.3, 0.2) == stepped(5.0, 0.2, 0.2) == pytest.approx(5 / 1.1)
+    assert stepped(COLDEST, 1.0, 0.0) == COLDEST
+    assert stepped(HOTTEST, 0.0, 1.0) == HOTTEST
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +124,117 @@ def test_scenes_with_fewer_entities_train_beside_others():
     scenes = stack_scenes([springs(8), springs(8, num_entities=2)])
     reports = list(trainer_of(scenes, tiny(num_passes=12)).passes())
     assert reports[-1].loss < reports[0].loss
+
+
+# learned proposals
+
+
+def proposing(sees: str = "trajectories", **bounce: Any) -> Recipe:
+    """``alet2019-small`` with next to nothing in it, for scenes of three entities and 15 samples."""
+    chosen = RECIPES["alet2019-small"]
+    network = replace(chosen.model.network, hidden=4)
+    proposer = replace(chosen.training.proposer, sees=sees, hidden=4, structure_hidden=4, learning_rate=0.1)
+    training = replace(
+        chosen.training,
+        num_passes=2,
+        batch_size=6,
+        horizon=2,
+        stride=6,
+        bounce=replace(chosen.training.bounce, **bounce),
+        proposer=proposer,
+    )
+    return replace(chosen, model=replace(chosen.model, network=network), training=training)
+
+
+def assert_same_state(one: BounceGrad, other: BounceGrad) -> None:
+    (tensors, meta), (other_tensors, other_meta) = one.state(), other.state()
+    assert meta == other_meta
+    assert tensors.keys() == other_tensors.keys()
+    assert all(torch.equal(value, other_tensors[name]) for name, value in tensors.items())
+
+
+@pytest.fixture(scope="module")
+def short_scenes() -> Scenes:
+    return springs(6, num_steps=1600)
+
+
+@pytest.mark.parametrize("sees", ["trajectories", "structures", "both"])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("block", ["node", "edge"])
+@pytest.mark.parametrize("proposals", ["uniform", "learned", "none"])
+def test_every_search_by_proposals_goes_on_to_the_bit(short_scenes, proposals, block, flip, sees):
+    """A second pass after an interruption is the second pass; and nobody needs labels."""
+    recipe = proposing(sees, proposals=proposals, block=block, flip=flip)
+    whole = trainer_of(short_scenes, recipe)
+    first = whole.run_pass()
+    tensors, meta = whole.state()
+    tensors, meta = {name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta))
+    second = whole.run_pass()
+    resumed = trainer_of(without_labels(short_scenes), recipe, seed=9)
+    resumed.load_state(tensors, meta)
+    again = resumed.run_pass()
+    assert again == replace(second, relation_accuracy=None, proposal_accuracy=None)
+    assert_same_state(whole, resumed)
+    for report in (first, second):
+        assert math.isfinite(report.loss)
+        assert report.relation_accuracy is not None
+        assert report.proposal_accuracy is not None
+        assert 0 <= report.acceptance <= report.proposed <= 1
+    if proposals == "none" or flip:
+        assert first.proposed == (proposals != "none")
+    if proposals == "none":
+        assert torch.equal(whole.structures, trainer_of(short_scenes, recipe).structures)
+
+
+def test_labels_do_not_move_a_search_by_proposals(short_scenes):
+    scenes = short_scenes
+    wrong = replace(scenes, relations=torch.arange(54, dtype=torch.float64).view(6, 3, 3) % 2)
+    trainers = [trainer_of(version, proposing("both")) for version in (scenes, wrong, without_labels(scenes))]
+    reports = [[trainer.run_pass(), trainer.run_pass()] for trainer in trainers]
+    for trainer, found in zip(trainers[1:], reports[1:], strict=True):
+        assert_same_state(trainer, trainers[0])
+        assert [report.loss for report in found] == [report.loss for report in reports[0]]
+    assert {report.relation_accuracy for report in reports[2]} == {None}
+    assert {report.proposal_accuracy for report in reports[2]} == {None}
+    accuracies = [[(each.relation_accuracy, each.proposal_accuracy) for each in found] for found in reports[:2]]
+    assert accuracies[0] != accuracies[1], "which are only compared with"
+
+
+@pytest.mark.parametrize("heat", ["steered", "stepped", "automatic", "scheduled"])
+@pytest.mark.parametrize("learn_from", ["current", "accepted"])
+def test_every_heat_goes_on_to_the_bit(short_scenes, heat, learn_from):
+    recipe = proposing("both", heat=heat)
+    proposer = replace(recipe.training.proposer, learn_from=learn_from, averaging=0.0)
+    recipe = replace(recipe, training=replace(recipe.training, proposer=proposer, batch_size=2))
+    whole, resumed = trainer_of(short_scenes, recipe), trainer_of(short_scenes, recipe, seed=9)
+    whole.run_pass()
+    tensors, meta = whole.state()
+    resumed.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta)))
+    assert whole.run_pass() == resumed.run_pass()
+    assert_same_state(whole, resumed)
+
+
+def test_learned_proposals_need_something_to_see():
+    with pytest.raises(ValueError, match='need a network: set proposer.sees to what it is to see, not "nothing"'):
+        TrainingConfig(bounce=BounceConfig("metropolis", proposals="learned", heat="steered"))
+
+
+def test_a_network_learns_beside_any_search(short_scenes):
+    """Of exact draws as well; it then comes with the model."""
+    recipe = tiny(num_passes=3)
+    proposer = proposing("trajectories").training.proposer
+    trainer = trainer_of(short_scenes, replace(recipe, training=replace(recipe.training, proposer=proposer)))
+    reports = list(trainer.passes())
+    assert all(report.proposal_accuracy is not None for report in reports)
+    assert trainer.learner is not None
+    assert trainer.learner.num_steps == 3
+    best = trainer.best_model()
+    assert best.proposer is not None
+    assert best.proposer is not trainer.learner.proposing
+    assert not best.proposer.training
+    plain = trainer_of(short_scenes, recipe)
+    list(plain.passes())
+    assert plain.best_model().proposer is None
 
 
 # what it refuses
