@@ -68,13 +68,13 @@ def test_steps_follow_a_falling_share():
 
 
 @pytest.mark.parametrize("rule", ["steered", "stepped"])
-def test_no_search_is_colder_than_the_coolest(rule: str):
+def test_only_a_schedule_has_a_coolest(rule: str):
     heat = Heat(config_of(rule, coolest=3.0))
     for _ in range(30):
-        assert temperature(heat) >= 3
+        temperature(heat)
         heat.learn(info(100, 100), 0.0)
         heat.finish_pass()
-    assert temperature(heat) == 3
+    assert temperature(heat) < 3
 
 
 def test_steering_turns_at_every_batch():
