@@ -71,13 +71,14 @@ def main() -> None:
     rows = [f"{system}_{variant}" for system in SYSTEMS for variant in VARIANTS]
     parser.add_argument("rows", nargs="*", choices=[*rows, []], help="which rows")
     parser.add_argument("--minutes", type=float, help="in place of the hour of the rows that are bounded by time")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--figures", action="store_true")
     options = parser.parse_args()
     if options.list:
         print("\n".join(f"{row}: {VARIANTS[row.split('_')[1]]}" for row in rows))
     for row in options.rows:
-        work(row, options.minutes)
+        work(row, options.minutes, options.seed)
     if options.figures:
         draw()
 
@@ -97,20 +98,22 @@ def recipe_of(system: str, variant: Variant) -> Recipe:
     return replace(recipe, training=training)
 
 
-def work(row: str, minutes: float | None) -> None:
+def work(row: str, minutes: float | None, seed: int) -> None:
     """Train one row, read it on the test scenes, write its figures."""
     system, _, name = row.partition("_")
+    row = f"{row}_seed{seed}" if seed else row
     variant, folder, run = VARIANTS[name], SYSTEMS[system].simulate(), Path("runs") / f"alet2019_{row}"
     allowed = (minutes or variant.minutes) if variant.minutes else None
     if not (run / "summary.json").exists():
         began = time.process_time()
-        fit_folder(RunConfig(str(folder), variant.recipe, recipe_of(system, variant), allowed), run)
+        fit_folder(RunConfig(str(folder), variant.recipe, recipe_of(system, variant), allowed, seed), run)
         (run / "cpu_seconds.json").write_text(json.dumps(time.process_time() - began))
     model = load_model(run)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     cpu = run / "cpu_seconds.json"
     found = {
         "row": row,
+        "seed": seed,
         "minutes": allowed,
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, shared",
