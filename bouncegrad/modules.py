@@ -48,7 +48,7 @@ class ModuleBank(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(num_modules, 1, size) for size in sizes[1:])
         if random_biases:
             for bias, size in zip(self.biases, sizes, strict=False):
-                bias.data = _uniform(*bias.shape, 1 / math.sqrt(size), generator)
+                bias.data = _uniform(num_modules, 1, bias.shape[2], 1 / math.sqrt(size), generator)
 
     def forward(self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"]) -> Tensor:
         """Apply to each item the module of its kind, each module once over all its items.
