@@ -285,18 +285,17 @@ class BounceGrad:
         )
 
     def _guessed_right(self, parts: list[_Part]) -> float | None:
-        guesses = self.structures.clone()
-        for part in parts:
-            if part.guess is None:
-                return None
-            guesses[part.indices] = part.guess
-        return self._accuracy(guesses)
+        guesses = [part.guess for part in parts if part.guess is not None]
+        return self._accuracy(torch.cat(guesses), torch.cat([part.indices for part in parts])) if guesses else None
 
-    def _accuracy(self, structures: Structures) -> float | None:
+    def _accuracy(self, structures: Structures, indices: Tensor | None = None) -> float | None:
+        """Of all training scenes, or of some."""
         if self.scenes.relations is None or not self.scenes.labelled:
             return None
+        scenes = self.scenes if indices is None else self.scenes.at(indices)
         kinds = to_matrix(structures, self.scenes.num_entities)
-        return match_relations(kinds, self.scenes.relations, self.scenes.present).accuracy
+        assert scenes.relations is not None
+        return match_relations(kinds, scenes.relations, scenes.present).accuracy
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
