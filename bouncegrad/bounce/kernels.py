@@ -20,7 +20,27 @@ from bouncegrad.search.proposals import without_correction
 from bouncegrad.types import Factors, Kernel, Proposal, Proposed, Structures
 
 
-class KernelBounce:
+class _Heated:
+    """What searches share that remember nothing but how hot they are."""
+
+    def __init__(self, config: BounceConfig) -> None:
+        self.config = config
+        self.heat = Heat(config)
+
+    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+        """Nothing to learn from held-out scenes."""
+        self.heat.finish_pass()
+
+    def state(self) -> dict[str, Any]:
+        """The heat."""
+        return self.heat.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        self.heat.load_state(state)
+
+
+class KernelBounce(_Heated):
     """One step of a kernel that needs no proposals.
 
     Args:
@@ -29,13 +49,12 @@ class KernelBounce:
     """
 
     def __init__(self, config: BounceConfig, layout: Layout) -> None:
-        self.config = config
+        super().__init__(config)
         kernels: dict[str, Callable[[], Kernel]] = {
             "gibbs": lambda: gibbs(layout.receiver_slots, layout.num_kinds),
             "frozen": frozen,
         }
         self.kernel = kernels[config.search]()
-        self.heat = Heat(config)
 
     def search(
         self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
@@ -48,20 +67,8 @@ class KernelBounce:
         self.heat.learn(info, progress)
         return Bounced(state.structures, info.changed, ~info.changed | info.accepted, info.changed, temperature, "none")
 
-    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
-        """Nothing to learn."""
-        self.heat.finish_pass()
 
-    def state(self) -> dict[str, Any]:
-        """The heat."""
-        return self.heat.state()
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
-        self.heat.load_state(state)
-
-
-class ProposalBounce:
+class ProposalBounce(_Heated):
     """One proposal for each task, accepted or not by what it costs: the search of Alet et al. 2019.
 
     Where the proposal is the structure that is there already, nothing needs to be computed to accept it.
@@ -73,8 +80,8 @@ class ProposalBounce:
     """
 
     def __init__(self, config: BounceConfig, layout: Layout, learner: ProposalLearner | None = None) -> None:
-        self.config, self.layout, self.learner = config, layout, learner
-        self.heat = Heat(config)
+        super().__init__(config)
+        self.layout, self.learner = layout, learner
 
     def search(
         self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
@@ -95,18 +102,6 @@ class ProposalBounce:
         learned = self.config.proposals == "learned"
         guess = beliefs_fn(generator)(structures).argmax(2) if learned else None
         return Bounced(found, different & accepted, accepted, different, temperature, "none", guess)
-
-    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
-        """Nothing to learn from held-out scenes."""
-        self.heat.finish_pass()
-
-    def state(self) -> dict[str, Any]:
-        """The heat."""
-        return self.heat.state()
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
-        self.heat.load_state(state)
 
     def _proposal(self, beliefs_fn: BeliefsFn) -> Proposal:
         if self.config.proposals == "none":
