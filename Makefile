@@ -24,8 +24,9 @@ quickstart: $(INSTALLED)
 	$(BIN)/bouncegrad evaluate --model $(RUN) --data $(DATA) --picture $(RUN)/scenes.png
 	@echo "The figures are in $(RUN)/summary.json, three of the scenes are drawn in $(RUN)/scenes.png"
 
+# The tests' arrays are tiny: a second thread makes them twice as slow.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
