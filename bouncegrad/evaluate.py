@@ -256,8 +256,7 @@ class _Alone:
 
     def at(self, nodes: slice) -> _Alone:
         """Some of them."""
-        whole = self.windows
-        part = Windows(whole.states[nodes], whole.targets[nodes], whole.weights[nodes], whole.rollout)
+        part = self.windows.at(nodes)
         return _Alone(part, self.log_scales[nodes], self.messages[nodes], self.senders[nodes], self.exist[nodes])
 
 

@@ -247,6 +247,10 @@ class Windows:
         """The true states from which each step leads on."""
         return torch.cat([self.states[:, :, None], self.targets[:, :, :-1]], 2)
 
+    def at(self, nodes: slice | Tensor) -> Windows:
+        """Those of some nodes: a slice, or which."""
+        return Windows(self.states[nodes], self.targets[nodes], self.weights[nodes], self.rollout)
+
 
 def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
     """``num_starts`` of the starts, drawn at random without replacement, in their order."""
@@ -269,7 +273,7 @@ def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[
         return batch, whole
     nodes = batch.graph.pack_nodes(chosen[:, None].expand_as(batch.graph.present))
     part = Batch(batch.states[nodes], batch.valid[nodes], super_graph(batch.graph.present[chosen]))
-    return part, Windows(whole.states[nodes], whole.targets[nodes], whole.weights[nodes], whole.rollout)
+    return part, whole.at(nodes)
 
 
 def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tensor, Batch, Windows]]:

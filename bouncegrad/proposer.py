@@ -65,13 +65,13 @@ class ProposerConfig:
     floor: float = 0.02
 
     def __post_init__(self) -> None:
-        check_settings(self, counts=("hidden", "structure_hidden"), positive=("learning_rate",))
-        for name in ("dropout", "momentum", "averaging"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a share, from 0 to below 1; got {getattr(self, name)}")
-        for name in ("blanked", "label_smoothing", "floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a share, from 0 to 1; got {getattr(self, name)}")
+        check_settings(
+            self,
+            counts=("hidden", "structure_hidden"),
+            positive=("learning_rate",),
+            shares=("blanked", "label_smoothing", "floor"),
+            below_one=("dropout", "momentum", "averaging"),
+        )
         if not self.clip_norm > 0:
             raise ValueError(f"clip_norm must be a number above 0, or infinite; got {self.clip_norm}")
 

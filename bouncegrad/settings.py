@@ -8,13 +8,22 @@ from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
-def check_settings(settings: Any, *, counts: Sequence[str] = (), positive: Sequence[str] = ()) -> None:
+def check_settings(
+    settings: Any,
+    *,
+    counts: Sequence[str] = (),
+    positive: Sequence[str] = (),
+    shares: Sequence[str] = (),
+    below_one: Sequence[str] = (),
+) -> None:
     """Check the values of a dataclass.
 
     Args:
         settings: an instance; its fields of type ``Literal`` must hold one of their words.
         counts: the fields that must be whole numbers, 1 or more.
         positive: the fields that must be finite numbers above 0.
+        shares: the fields that must be numbers from 0 to 1.
+        below_one: the fields that must be numbers from 0 to below 1.
 
     Raises:
         ValueError: naming the field, what was expected and what came.
@@ -28,6 +37,10 @@ def check_settings(settings: Any, *, counts: Sequence[str] = (), positive: Seque
             raise ValueError(f"{field.name} must be a whole number, 1 or more; got {value!r}")
         if field.name in positive and not is_positive(value):
             raise ValueError(f"{field.name} must be a finite number above 0; got {value!r}")
+        if field.name in shares and not 0 <= value <= 1:
+            raise ValueError(f"{field.name} must be a share, from 0 to 1; got {value}")
+        if field.name in below_one and not 0 <= value < 1:
+            raise ValueError(f"{field.name} must be a share, from 0 to below 1; got {value}")
 
 
 def is_count(value: object) -> bool:

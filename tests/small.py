@@ -15,6 +15,7 @@ from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.train import TrainingConfig
+from worlds import generator
 
 QUICK = Recipe(training=TrainingConfig(num_passes=15, batch_size=10, learning_rate=4e-3))
 """Enough to learn springs of three entities from 150 scenes."""
@@ -37,6 +38,16 @@ def tiny(**changes: Any) -> Recipe:
     bounce = BounceConfig(**{name: value for name, value in changes.items() if name in searching})
     training = {name: value for name, value in changes.items() if name not in searching}
     return Recipe(model, replace(TrainingConfig(num_passes=4, batch_size=8, bounce=bounce), **training))
+
+
+def untrained(scenes: Scenes, network: NetworkConfig, noise: NoiseConfig | None = None) -> Model:
+    """A model whose kinds differ."""
+    config = ModelConfig(network, noise or NoiseConfig(hidden=4))
+    model = Model(config, Normalization.fit(scenes), scenes.feature_names, generator(1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(2)))
+    return model.eval()
 
 
 def without_labels(scenes: Scenes) -> Scenes:

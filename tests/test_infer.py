@@ -14,10 +14,10 @@ from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import to_slots
 from bouncegrad.infer import infer, predict, weakest_kind
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model, ModelConfig, pack, windows
+from bouncegrad.model import Model, pack, windows
 from bouncegrad.noise import NoiseConfig
-from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, stack_scenes
-from small import springs, without_labels
+from bouncegrad.scenes import DataError, Scenes, from_arrays, stack_scenes
+from small import springs, untrained, without_labels
 
 posteriors = importlib.import_module("bouncegrad.infer.posterior")  # the package has a function called infer
 
@@ -32,16 +32,6 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def model_of(scenes: Scenes, network: NetworkConfig, noise: NoiseConfig | None = None) -> Model:
-    """A model nobody trained, with kinds that differ."""
-    config = ModelConfig(network, noise or NoiseConfig(hidden=4))
-    model = Model(config, Normalization.fit(scenes), scenes.feature_names, generator(1))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(2)))
-    return model.eval()
-
-
 def accuracy(model: Model, scenes: Scenes) -> float:
     return match_relations(infer(model, scenes).relations, scenes.relations, scenes.present).accuracy
 
@@ -54,7 +44,7 @@ def accuracy(model: Model, scenes: Scenes) -> float:
 def test_the_posterior_is_that_of_all_structures(network, noise):
     """All structures of two entities are listed, each with the loss that training has for it."""
     scenes = springs(3, num_entities=2 if network.num_node_kinds > 1 else 3).between(0, 6)
-    model = model_of(scenes, network, noise)
+    model = untrained(scenes, network, noise)
     layout, batch = model.layout(scenes.num_entities), pack(model, scenes)
     every = torch.tensor(list(product(*map(range, layout.num_kinds))))
     target = loss_fn(model, batch, windows(batch))
@@ -75,14 +65,14 @@ def test_the_posterior_is_that_of_all_structures(network, noise):
 
 def test_probabilities_and_relations_are_matrices():
     scenes = springs(4)
-    found = infer(model_of(scenes, NETWORKS[1]), scenes)
+    found = infer(untrained(scenes, NETWORKS[1]), scenes)
     diagonal = torch.eye(3, dtype=torch.bool)
     assert (found.relations[:, diagonal] == -1).all()
     assert (found.probabilities[:, diagonal] == 0).all()
     torch.testing.assert_close(found.probabilities[:, ~diagonal].sum(2), torch.ones(4, 6))
     assert torch.equal(to_slots(found.relations), found.structures)
     assert (found.node_kinds == 0).all()
-    assert infer(model_of(scenes, NETWORKS[2]), scenes).node_kinds.shape == (4, 3)
+    assert infer(untrained(scenes, NETWORKS[2]), scenes).node_kinds.shape == (4, 3)
 
 
 def test_labels_are_not_looked_at(springs_model):
@@ -133,10 +123,10 @@ def test_scenes_without_two_samples_in_a_row_say_nothing(noise):
     scenes = springs(3, seed=5).between(0, 6)
     mask = scenes.mask.clone()
     mask[:, ::2] = False
-    found = infer(model_of(scenes, NETWORKS[0], noise), replace(scenes, mask=mask))
+    found = infer(untrained(scenes, NETWORKS[0], noise), replace(scenes, mask=mask))
     torch.testing.assert_close(found.marginals, torch.full((3, 6, 2), 0.5))
     rounds = NetworkConfig(hidden=6, update="general", message_steps=2)
-    assert infer(model_of(scenes, rounds, noise), replace(scenes, mask=mask)).marginals.isfinite().all()
+    assert infer(untrained(scenes, rounds, noise), replace(scenes, mask=mask)).marginals.isfinite().all()
 
 
 def test_chunks_change_nothing(springs_model, monkeypatch):

@@ -15,11 +15,11 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model, ModelConfig, Reading, pack, windows
+from bouncegrad.model import Model, Reading, pack, windows
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
-from bouncegrad.scenes import Normalization, Scenes, from_arrays, stack_scenes
-from small import springs
+from bouncegrad.scenes import Scenes, from_arrays, stack_scenes
+from small import springs, untrained
 
 both = importlib.import_module("bouncegrad.infer.both")  # the package has a function called infer
 posteriors = importlib.import_module("bouncegrad.infer.posterior")
@@ -37,16 +37,6 @@ def with_proposer(model: Model, **config: Any) -> Model:
     settings = ProposerConfig(**{"sees": "trajectories", "hidden": 16, "structure_hidden": 16, **config})
     copy.proposer = Proposer(settings, kinds, **shape, generator=generator(5))
     return copy.eval()
-
-
-def untrained(scenes: Scenes, network: NetworkConfig, noise: NoiseConfig | None = None) -> Model:
-    """A model whose kinds differ."""
-    config = ModelConfig(network, noise or NoiseConfig(hidden=4))
-    model = Model(config, Normalization.fit(scenes), scenes.feature_names, generator(1))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(2)))
-    return model.eval()
 
 
 def warm(model: Model, temperature: float) -> Model:

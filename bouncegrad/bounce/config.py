@@ -67,10 +67,7 @@ class BounceConfig:
     acceptance: float = 1.0
 
     def __post_init__(self) -> None:
-        check_settings(self, positive=("hottest", "coolest"))
-        for name in ("cooling", "entropy", "acceptance"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a share, from 0 to 1; got {getattr(self, name)}")
+        check_settings(self, positive=("hottest", "coolest"), shares=("cooling", "entropy", "acceptance"))
         if self.heat == "entropy" and self.search not in ("exact", "frozen"):
             raise ValueError('heat "entropy" needs search "exact": choose "scheduled" or "steered" with a kernel')
 

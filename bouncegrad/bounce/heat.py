@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from bouncegrad.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
@@ -64,7 +64,7 @@ class Heat:
         self.begins_pass = state["begins_pass"]
 
     def _set(self, temperature: float) -> None:
-        self.steering = AnnealingState(self.steering.step, temperature, self.steering.share)
+        self.steering = replace(self.steering, temperature=temperature)
 
     def _share(self, progress: float) -> float:
         steps = max(1, round(HEAT_STEPS * self.config.cooling))

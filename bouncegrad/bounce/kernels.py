@@ -65,7 +65,8 @@ class KernelBounce(_Heated):
         state = self.kernel.init(structures, losses, temperature)
         state, info = self.kernel.step(state, losses, generator)
         self.heat.learn(info, progress)
-        return Bounced(state.structures, info.changed, ~info.changed | info.accepted, info.changed, temperature, "none")
+        every = torch.ones_like(info.changed)
+        return Bounced(state.structures, info.changed, every, info.changed, temperature, "none")
 
 
 class ProposalBounce(_Heated):

@@ -134,7 +134,7 @@ def frozen() -> Kernel:
 def _draw_factors(state: SearchState, tables: FactorTables, generator: Generator) -> tuple[SearchState, SearchInfo]:
     energies = _finite(tables.energies)
     scores = _scores(energies, torch.zeros_like(energies), state.temperature)
-    structures = tables.structures_of(_draw(scores, generator))
+    structures = tables.structures_of(draw_choices(scores, generator))
     return _moved(state, structures, _finite(tables(structures)), 1)
 
 
@@ -144,7 +144,7 @@ def _redraw(
     """Draw one of the candidates for each task, in proportion to the target."""
     losses = torch.stack([_finite(loss_fn(candidate)) for candidate in candidates], 1)
     log_priors = torch.stack([prior(candidate) for candidate in candidates], 1)
-    drawn = _draw(_scores(losses, log_priors, state.temperature), generator)
+    drawn = draw_choices(_scores(losses, log_priors, state.temperature), generator)
     structures = torch.stack(candidates, 1)[torch.arange(len(drawn)), drawn]
     return _moved(state, structures, losses.gather(1, drawn[:, None]).squeeze(1), len(candidates))
 
@@ -158,7 +158,7 @@ def _moved(
     return SearchState(structures, losses, state.temperature), info
 
 
-def _draw(scores: Float[Tensor, "*batch choice"], generator: Generator) -> Int[Tensor, "*batch"]:
+def draw_choices(scores: Float[Tensor, "*batch choice"], generator: Generator) -> Int[Tensor, "*batch"]:
     """Categorical draws from unnormalised log probabilities, by the Gumbel-max trick (Gumbel 1954)."""
     uniforms = torch.rand(scores.shape, generator=generator, dtype=torch.float64, device=scores.device)
     return (scores - torch.log(-torch.log(uniforms.clamp_min(1e-300)))).argmax(-1)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from bouncegrad.search.kernels import draw_choices
 from bouncegrad.types import Proposal, Proposed, Structures
 
 Beliefs: TypeAlias = Callable[[Structures], Float[Tensor, "task slot kind"]]
@@ -48,7 +49,7 @@ def believed_block(beliefs_fn: BeliefsFn, blocks: Int[Tensor, "block width"], *,
         old = structures.gather(1, slots)
         there = _at(beliefs(structures), slots)
         there = _without(there, old) if flip else there
-        new = _drawn(there, generator)
+        new = draw_choices(there, generator)
         proposed = structures.scatter(1, slots, new)
         back = _at(beliefs(proposed), slots)
         back = _without(back, new) if flip else back
@@ -76,7 +77,7 @@ def believed_slot(beliefs_fn: BeliefsFn, num_slots: int, *, flip: bool = True) -
         beliefs = beliefs_fn(generator)
         there = _changes(beliefs(structures), structures)
         tasks, num_kinds = torch.arange(len(structures)), there.shape[1] // num_slots
-        drawn = _drawn(there, generator)
+        drawn = draw_choices(there, generator)
         slots, kinds = drawn // num_kinds, drawn % num_kinds
         old = structures[tasks, slots]
         proposed = structures.clone()
@@ -107,9 +108,3 @@ def _changes(beliefs: Float[Tensor, "task slot kind"], structures: Structures) -
     others = beliefs.scatter(2, structures[:, :, None], -torch.inf).flatten(1)
     stuck = (others == -torch.inf).all(1, keepdim=True)
     return torch.where(stuck, beliefs.flatten(1), others).log_softmax(1)
-
-
-def _drawn(beliefs: Float[Tensor, "*batch choice"], generator: Generator) -> Int[Tensor, "*batch"]:
-    """Categorical draws, by the Gumbel-max trick (Gumbel 1954)."""
-    uniforms = torch.rand(beliefs.shape, generator=generator, dtype=torch.float64).clamp_min(1e-300)
-    return (beliefs - torch.log(-torch.log(uniforms))).argmax(-1)

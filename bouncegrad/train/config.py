@@ -63,11 +63,10 @@ class TrainingConfig:
             self,
             counts=("num_passes", "batch_size", "horizon", "stride", "starts_per_step"),
             positive=("learning_rate", "clip_norm"),
+            below_one=("averaging",),
         )
         if not 0 < self.starts <= 1:
             raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
-        if not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must be a share, from 0 to below 1; got {self.averaging}")
         if self.merge_kinds and self.bounce.search != "exact":
             raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
         if (self.bounce.search, self.bounce.proposals) == ("metropolis", "learned") and self.proposer.sees == "nothing":
