@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from bouncegrad.graphs import SuperGraph
 from bouncegrad.modules import ModuleBank
 from bouncegrad.settings import check_settings
-from bouncegrad.types import Structures
+from bouncegrad.types import RelaxedStructures, Structures
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -30,6 +30,8 @@ class NetworkConfig:
         skip: predict the change of state as a fixed linear map of the state, fitted once by least squares, plus what
             the modules say in units of that map's residuals. Without it the modules' output is added to the state.
         message_steps: rounds of message passing within one time step (T in section 3.1 of Alet et al. 2019).
+        edge_layers: linear maps of an edge module: 3 (Alet et al. 2019) or 2 (Kipf et al. 2018), or any number.
+        silent_first: edge kind 0 sends nothing, so it means "no relation" (``skip_first`` of Kipf et al. 2018).
 
     Raises:
         ValueError: a number or word that makes no network.
@@ -42,9 +44,12 @@ class NetworkConfig:
     update: Literal["general", "superposed"] = "superposed"
     skip: bool = True
     message_steps: int = 1
+    edge_layers: int = 3
+    silent_first: bool = False
 
     def __post_init__(self) -> None:
-        check_settings(self, counts=("num_edge_kinds", "num_node_kinds", "hidden", "message_steps"))
+        counts = ("num_edge_kinds", "num_node_kinds", "hidden", "message_steps", "edge_layers")
+        check_settings(self, counts=counts)
 
 
 class GraphNetwork(nn.Module):
@@ -74,7 +79,8 @@ class GraphNetwork(nn.Module):
         self.num_features = num_features
         hidden, superposed = config.hidden, config.update == "superposed"
         message_size = num_features if superposed else hidden
-        edge_sizes = (num_features * (1 if config.inputs == "relative" else 2), hidden, hidden, message_size)
+        seen = num_features * (1 if config.inputs == "relative" else 2)
+        edge_sizes = (seen, *[hidden] * (config.edge_layers - 1), message_size)
         node_sizes = (num_features + (0 if superposed else message_size), hidden, hidden, num_features)
         gain, final_gain = (6**0.5, 0.1) if config.skip else (1.0, 1.0)
         self.edge_modules = ModuleBank(
@@ -85,6 +91,7 @@ class GraphNetwork(nn.Module):
             random_biases=not config.skip,
             gain=gain,
             final_gain=final_gain if superposed else gain,
+            silent_first=config.silent_first,
         )
         self.node_modules = ModuleBank(
             config.num_node_kinds,
@@ -115,9 +122,11 @@ class GraphNetwork(nn.Module):
 
         Under the superposed update a constant can hide in all messages and be undone by the state term. Nothing shows
         it while every node has the same number of senders, and nothing works at another number. Only superposed
-        networks on graphs of one in-degree need this, and only they are changed; their predictions there are not.
+        networks on graphs of one in-degree need this, and only they are changed; their predictions there are not. A
+        silent kind leaves nothing to hide in.
         """
-        if self.config.update != "superposed" or not graph.in_degree or self.config.message_steps > 1:
+        superposed = self.config.update == "superposed" and not self.config.silent_first
+        if not superposed or not graph.in_degree or self.config.message_steps > 1:
             return
         inputs = self.inputs_on(graph, states)
         shift = self.edge_modules.every_kind(inputs).flatten(0, -2).mean(0)
@@ -170,7 +179,7 @@ class GraphNetwork(nn.Module):
         self,
         states: Float[Tensor, "node *batch feature"],
         graph: SuperGraph,
-        structures: Structures,
+        structures: Structures | RelaxedStructures,
         num_steps: int,
     ) -> Float[Tensor, "node *batch step feature"]:
         """Roll all scenes out together; every step starts from the model's own last step.
@@ -178,7 +187,7 @@ class GraphNetwork(nn.Module):
         Args:
             states: where to start, ``[node, ..., feature]``; any number of start times beside each other.
             graph: the super-graph of the scenes.
-            structures: ``[task, slot]``, one row for each scene of the graph.
+            structures: ``[task, slot]``, one row for each scene of the graph; or relaxed, ``[task, slot, kind]``.
             num_steps: how far to roll.
 
         Returns:

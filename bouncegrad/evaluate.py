@@ -14,7 +14,7 @@ from torch.nn import functional
 from bouncegrad.graphs import SuperGraph
 from bouncegrad.model import Batch, Model, Windows, part_of, split_tasks, windows
 from bouncegrad.noise import negative_log_likelihood
-from bouncegrad.types import FactorTables, LossFn, Structures
+from bouncegrad.types import FactorTables, LossFn, RelaxedStructures, Structures
 
 CHUNK_CELLS = 1_000_000
 """Numbers in the largest array of one chunk of nodes: 4 MB, about what stays in a core's cache."""
@@ -35,7 +35,7 @@ def receiver_energies(
 
 
 def _residuals(
-    model: Model, batch: Batch, windows: Windows, structures: Structures
+    model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures
 ) -> Float[Tensor, "node start step feature"]:
     """Errors of the rollouts, in the network's unit."""
     if windows.rollout == "receiver" and windows.horizon > 1:
@@ -370,7 +370,9 @@ def _normalizer(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tens
     return graph.pack_nodes(counts).clamp_min(1)
 
 
-def training_loss(model: Model, batch: Batch, windows: Windows, structures: Structures) -> Float[Tensor, ""]:
+def training_loss(
+    model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures
+) -> Float[Tensor, ""]:
     """The scalar that gradient descent lowers, structures fixed.
 
     With a scale, the mean is trained on ``(r^2 / sigma)`` with detached, normalised weights (half the exponent of the
@@ -390,8 +392,10 @@ def training_loss(model: Model, batch: Batch, windows: Windows, structures: Stru
     return (residuals.square() * precision).sum() / total + surprise.sum() / total
 
 
-def add_gradients(model: Model, batch: Batch, windows: Windows, structures: Structures) -> float:
-    """Add the gradient of :func:`training_loss` to what the parameters hold; returns the loss.
+def add_gradients(
+    model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures, factor: float = 1.0
+) -> float:
+    """Add the gradient of ``factor`` times :func:`training_loss` to what the parameters hold; returns that loss.
 
     Mean squares add up task by task, so they are taken some tasks at a time.
     """
@@ -399,7 +403,7 @@ def add_gradients(model: Model, batch: Batch, windows: Windows, structures: Stru
     total, value = windows.weights.sum().clamp_min(1), 0.0
     for tasks, part, stretches in split_tasks(batch, windows, size):
         share = 1.0 if size >= len(structures) else stretches.weights.sum() / total
-        loss = share * training_loss(model, part, stretches, structures[tasks])
+        loss = factor * share * training_loss(model, part, stretches, structures[tasks])
         loss.backward()
         value += loss.item()
     return value

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bouncegrad.types import Structures
+from bouncegrad.types import RelaxedStructures, Structures
 
 
 @lru_cache(maxsize=64)
@@ -140,16 +140,20 @@ class SuperGraph:
         padded = values.new_full((*self.present.shape, *values.shape[1:]), fill)
         return padded.index_put((self.present,), values)
 
-    def pack_edges(self, structures: Structures) -> Int[Tensor, "edge"]:
-        """The kinds on the edges: ``[scene, slot]`` to ``[edge]``."""
+    def pack_edges(
+        self, structures: Structures | RelaxedStructures
+    ) -> Int[Tensor, "edge"] | Float[Tensor, "edge kind"]:
+        """The kinds on the edges: ``[scene, slot]`` to ``[edge]``; or relaxed, with an axis of kinds behind."""
         return structures[self.edge_scenes, self.edge_slots]
 
-    def pack_node_kinds(self, structures: Structures) -> Int[Tensor, "node"]:
+    def pack_node_kinds(
+        self, structures: Structures | RelaxedStructures
+    ) -> Int[Tensor, "node"] | Float[Tensor, "node kind"]:
         """The kinds of the nodes; zeros for structures without node slots."""
         num_entities = self.present.shape[1]
         num_edge_slots = num_entities * (num_entities - 1)
         if structures.shape[1] == num_edge_slots:
-            return structures.new_zeros(self.num_nodes)
+            return structures.new_zeros(self.num_nodes, dtype=torch.long)
         return self.pack_nodes(structures[:, num_edge_slots:])
 
     def unpack_edges(self, values: Tensor, fill: float = 0) -> Tensor:

@@ -62,9 +62,7 @@ class ProposalLearner:
         self.proposer, self.layout = proposer, layout
         average = get_ema_multi_avg_fn(self.config.averaging)
         self.averaged = AveragedModel(proposer, multi_avg_fn=average, use_buffers=True)
-        self.optimizer = torch.optim.SGD(
-            proposer.parameters(), self.config.learning_rate, momentum=self.config.momentum
-        )
+        self.optimizer = _optimizer(proposer, self.config)
         self.num_steps = 0
 
     @property
@@ -127,7 +125,7 @@ class ProposalLearner:
         tensors = {f"network.{name}": value for name, value in self.proposer.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors[f"momentum.{index}"] = moments["momentum_buffer"]
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
         return tensors | {"num_steps": torch.tensor(self.num_steps)}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -137,20 +135,29 @@ class ProposalLearner:
             KeyError: it belongs to another network.
             RuntimeError: likewise.
         """
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "momentum": {}}
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimizer": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
             if rest:
                 parts[part][rest] = value
         self.proposer.load_state_dict(parts["network"])
         self.averaged.load_state_dict(parts["averaged"])
-        buffers = {int(index): {"momentum_buffer": value} for index, value in parts["momentum"].items()}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": buffers})
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            index, _, word = name.partition(".")
+            moments.setdefault(int(index), {})[word] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.num_steps = int(tensors["num_steps"])
 
     def kept(self) -> Proposer:
         """A copy of the network that proposes."""
         return copy.deepcopy(self.proposing).eval()
+
+
+def _optimizer(proposer: Proposer, config: ProposerConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(proposer.parameters(), config.learning_rate)
+    return torch.optim.SGD(proposer.parameters(), config.learning_rate, momentum=config.momentum)
 
 
 @torch.no_grad()

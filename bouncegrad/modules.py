@@ -26,6 +26,7 @@ class ModuleBank(nn.Module):
             et al. 2015).
         random_biases: let biases start uniform in ``+-sqrt(1 / in)``, as linear layers of torch do, not at 0.
         final_gain: factor on the initial weights of the last layer; small values start near zero output.
+        silent_first: kind 0 says 0, whatever it hears; its weights are not used.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class ModuleBank(nn.Module):
         gain: float = 6**0.5,
         random_biases: bool = False,
         final_gain: float = 1.0,
+        silent_first: bool = False,
     ) -> None:
         super().__init__()
         self.num_modules = num_modules
+        self.silent_first = silent_first
         self.final_relu = final_relu
         gains = [gain] * (len(sizes) - 2) + [final_gain]
         layers = list(zip(pairwise(sizes), gains, strict=True))
@@ -50,16 +53,20 @@ class ModuleBank(nn.Module):
             for bias, size in zip(self.biases, sizes, strict=False):
                 bias.data = _uniform(num_modules, 1, bias.shape[2], 1 / math.sqrt(size), generator)
 
-    def forward(self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"]) -> Tensor:
+    def forward(
+        self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"] | Float[Tensor, "item kind"]
+    ) -> Tensor:
         """Apply to each item the module of its kind, each module once over all its items.
 
         Args:
             inputs: ``[item, ..., in]``.
-            kinds: ``[item]``, from 0 to M - 1.
+            kinds: ``[item]``, from 0 to M - 1; or ``[item, kind]``, how much of each kind an item is.
 
         Returns:
-            ``[item, ..., out]``.
+            ``[item, ..., out]``; for items of several kinds the sum of what these say, so weighted.
         """
+        if kinds.is_floating_point():
+            return self._mixed(inputs, kinds)
         if self.num_modules == 1:
             return self._apply_one(inputs, 0)
         order = torch.argsort(kinds, stable=True)
@@ -73,9 +80,19 @@ class ModuleBank(nn.Module):
         hidden = inputs.reshape(1, -1, inputs.shape[-1]).expand(self.num_modules, -1, -1)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = self._activate(torch.baddbmm(bias, hidden, weight), layer)
+        if self.silent_first:
+            hidden = torch.cat([torch.zeros_like(hidden[:1]), hidden[1:]])
         return hidden.view(self.num_modules, *inputs.shape[:-1], hidden.shape[-1])
 
+    def _mixed(self, inputs: Tensor, shares: Float[Tensor, "item kind"]) -> Tensor:
+        """The sum of all kinds, weighted."""
+        shares = shares.view(len(shares), *(1,) * (inputs.dim() - 2), self.num_modules, 1)
+        heard = range(int(self.silent_first), self.num_modules)
+        return torch.stack([self._apply_one(inputs, kind) * shares[..., kind, :] for kind in heard]).sum(0)
+
     def _apply_one(self, inputs: Tensor, kind: int) -> Tensor:
+        if self.silent_first and kind == 0:
+            return inputs.new_zeros(*inputs.shape[:-1], self.biases[-1].shape[-1])
         hidden = inputs.reshape(-1, inputs.shape[-1])
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             hidden = self._activate(torch.addmm(bias[kind], hidden, weight[kind]), layer)

@@ -36,8 +36,9 @@ class ProposerConfig:
         blanking: what it sees there: "uniform", that nothing is known; or "flip", another kind.
         learn_from: "current", the structures of the batch that was just searched (Alet et al. 2019); "accepted", of
             those only where the search took the proposal (the released code).
-        learning_rate: of gradient descent with momentum.
-        momentum: of it.
+        optimizer: "momentum", gradient descent with momentum (Alet et al. 2019); or "adam".
+        learning_rate: of it.
+        momentum: of "momentum".
         label_smoothing: share of every label that is spread over all kinds, so that the network never learns to be sure
             without bounds.
         clip_norm: the gradient's norm is cut to this; infinite for none.
@@ -57,6 +58,7 @@ class ProposerConfig:
     blanked: float = 0.2
     blanking: Literal["uniform", "flip"] = "uniform"
     learn_from: Literal["current", "accepted"] = "current"
+    optimizer: Literal["momentum", "adam"] = "momentum"
     learning_rate: float = 1e-3
     momentum: float = 0.9
     label_smoothing: float = 0.02

@@ -81,10 +81,52 @@ def _small(recipe: Recipe) -> Recipe:
     return replace(recipe, model=replace(recipe.model, network=network), training=training)
 
 
+NRI = Recipe(
+    ModelConfig(
+        NetworkConfig(inputs="absolute", update="general", skip=False, hidden=256, edge_layers=2),
+        NoiseConfig(scale="none", degrees_of_freedom=None),
+    ),
+    TrainingConfig(
+        num_passes=500,
+        batch_size=128,
+        learning_rate=5e-4,
+        schedule="steps",
+        clip_norm=1e6,
+        horizon=10,
+        stride=10,
+        partial=True,
+        starts_per_step=1000,
+        averaging=0.0,
+        bounce=BounceConfig(search="relaxed", heat="scheduled"),
+        proposer=ProposerConfig(sees="trajectories", hidden=256, dropout=0.0),
+    ),
+)
+
+
+def _supervised(recipe: Recipe) -> Recipe:
+    """The same decoder on the true relations, and an encoder that learns them."""
+    proposer = ProposerConfig(
+        sees="trajectories", hidden=512, dropout=0.5, optimizer="adam", learning_rate=5e-4, label_smoothing=0.0
+    )
+    bounce = replace(recipe.training.bounce, search="frozen")
+    return replace(recipe, training=replace(recipe.training, bounce=bounce, proposer=proposer))
+
+
+def _one_kind(recipe: Recipe) -> Recipe:
+    """The same decoder with one kind on all edges: everybody acts on everybody alike."""
+    bounce = replace(recipe.training.bounce, search="frozen")
+    training = replace(recipe.training, bounce=bounce, proposer=ProposerConfig())
+    network = replace(recipe.model.network, num_edge_kinds=1)
+    return replace(recipe, model=replace(recipe.model, network=network), training=training)
+
+
 RECIPES = {
     "fast": Recipe(),
     "alet2019": ALET2019,
     "alet2019-small": _small(ALET2019),
+    "nri": NRI,
+    "nri-true": _supervised(NRI),
+    "nri-full": _one_kind(NRI),
 }
 """``fast``: superposed messages, a learned scale with Student-t tails, whole graphs drawn from exact tables under the
 prior with the most evidence, as hot as a falling entropy asks; the default.

@@ -39,6 +39,9 @@ from torch import Generator, Tensor
 Structures: TypeAlias = Int[Tensor, "task slot"]
 """The kind on every slot of every task: one integer tensor, nothing stored beside it."""
 
+RelaxedStructures: TypeAlias = Float[Tensor, "task slot kind"]
+"""How much of each kind is on every slot: what a gradient can pass through."""
+
 Losses: TypeAlias = Float[Tensor, "task"]
 
 LossFn: TypeAlias = Callable[[Structures], Losses]

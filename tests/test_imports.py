@@ -22,6 +22,7 @@ ORDER = [
     "sums",
     "search",
     "learner",
+    "relaxed",
     "priors",
     "metrics",
     "checkpoint",

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from bouncegrad.bounce.config import Bounce, BounceConfig, Bounced
-from bouncegrad.bounce.kernels import KernelBounce, ProposalBounce
+from bouncegrad.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce
 from bouncegrad.bounce.tables import TableBounce
 from bouncegrad.graphs import Layout
 from bouncegrad.learner import ProposalLearner
 
-__all__ = ["Bounce", "BounceConfig", "Bounced", "KernelBounce", "ProposalBounce", "TableBounce", "make_bounce"]
+__all__ = [
+    "Bounce",
+    "BounceConfig",
+    "Bounced",
+    "EncoderBounce",
+    "KernelBounce",
+    "ProposalBounce",
+    "TableBounce",
+    "make_bounce",
+]
 
 
 def make_bounce(config: BounceConfig, layout: Layout, learner: ProposalLearner | None = None) -> Bounce:
@@ -23,4 +32,6 @@ def make_bounce(config: BounceConfig, layout: Layout, learner: ProposalLearner |
         return TableBounce(config, layout)
     if config.search == "metropolis":
         return ProposalBounce(config, layout, learner)
+    if config.search == "relaxed":
+        return EncoderBounce(config, layout)
     return KernelBounce(config, layout)

@@ -12,7 +12,7 @@ from bouncegrad.bounce.config import BounceConfig, Bounced
 from bouncegrad.bounce.heat import Heat
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout
-from bouncegrad.learner import ProposalLearner
+from bouncegrad.learner import ProposalLearner, network_guess
 from bouncegrad.model import Batch, Model, Windows, of_tasks
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
 from bouncegrad.search.learned import BeliefsFn, believed_block, believed_slot, uniform_beliefs
@@ -67,6 +67,29 @@ class KernelBounce(_Heated):
         self.heat.learn(info, progress)
         every = torch.ones_like(info.changed)
         return Bounced(state.structures, info.changed, every, info.changed, temperature, "none")
+
+
+class EncoderBounce(_Heated):
+    """No search: the structures that the model's own proposal network thinks most probable.
+
+    Args:
+        config: nothing of it is looked at.
+        layout: the slots.
+    """
+
+    def __init__(self, config: BounceConfig, layout: Layout) -> None:
+        super().__init__(config)
+        self.layout = layout
+
+    def search(
+        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
+    ) -> Bounced:
+        """Ask the network."""
+        model, batch, _ = target
+        assert model.proposer is not None
+        guess = network_guess(model.proposer, batch, self.layout, structures, generator)
+        changed = (guess != structures).any(1)
+        return Bounced(guess, changed, torch.ones_like(changed), changed, 1.0, "none", guess)
 
 
 class ProposalBounce(_Heated):

@@ -7,6 +7,7 @@ from typing import Literal
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.proposer import ProposerConfig
+from bouncegrad.relaxed import RelaxationConfig
 from bouncegrad.settings import check_settings
 
 
@@ -19,7 +20,7 @@ class TrainingConfig:
         batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
         learning_rate: of Adam, at its highest, to which it warms up over the first steps.
         schedule: of the learning rate: "cosine", to near 0 at the end of the training; "plateau", halved where the loss
-            stops falling (:class:`bouncegrad.train.descent.Descent`).
+            stops falling; "steps", halved every 200 passes (:class:`bouncegrad.train.descent.Descent`).
         clip_norm: the gradient's norm is cut to this.
         horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
             of whole scenes with the others.
@@ -38,6 +39,7 @@ class TrainingConfig:
         bounce: how structures are searched.
         proposer: the network that learns to propose structures from those that the search finds, for learned proposals
             and for answers at once (``infer(mode="proposal")``).
+        relaxation: how that network's structures are sampled and weighed with search "relaxed".
 
     Raises:
         ValueError: a number or word that makes no training.
@@ -46,7 +48,7 @@ class TrainingConfig:
     num_passes: int = 40
     batch_size: int = 50
     learning_rate: float = 2e-3
-    schedule: Literal["cosine", "plateau"] = "cosine"
+    schedule: Literal["cosine", "plateau", "steps"] = "cosine"
     clip_norm: float = 1.0
     horizon: int = 1
     stride: int = 1
@@ -57,6 +59,7 @@ class TrainingConfig:
     merge_kinds: bool = False
     bounce: BounceConfig = field(default_factory=BounceConfig)
     proposer: ProposerConfig = field(default_factory=ProposerConfig)
+    relaxation: RelaxationConfig = field(default_factory=RelaxationConfig)
 
     def __post_init__(self) -> None:
         check_settings(
@@ -71,6 +74,8 @@ class TrainingConfig:
             raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
         if (self.bounce.search, self.bounce.proposals) == ("metropolis", "learned") and self.proposer.sees == "nothing":
             raise ValueError('learned proposals need a network: set proposer.sees to what it is to see, not "nothing"')
+        if self.bounce.search == "relaxed" and self.proposer.sees != "trajectories":
+            raise ValueError(f'search "relaxed" needs proposer.sees "trajectories", got {self.proposer.sees!r}')
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Generator
+
 from bouncegrad.graphs import Layout, to_slots
-from bouncegrad.model import Batch, ModelConfig, Rollout, Windows, windows
+from bouncegrad.model import Batch, Model, ModelConfig, Rollout, Windows, windows
+from bouncegrad.proposer import Proposer
 from bouncegrad.scenes import Scenes, relation_kinds
 from bouncegrad.train.config import TrainingConfig
 from bouncegrad.types import Structures
@@ -29,8 +32,38 @@ def affordable(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes
     return max(1, min(config.batch_size, CELL_BUDGET // max(1, cells)))
 
 
+def fit_skip(model: Model, stretches: Windows) -> None:
+    """Fit what the network predicts without its modules to the first steps of the stretches.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if int((stretches.weights > 0).sum()) < 2:
+        raise ValueError(
+            "there is nothing to learn from: no scene has all its entities measured at one sample and one of them "
+            "at the next; bring scenes with fewer gaps"
+        )
+    if model.config.network.skip:
+        seen = stretches.weights[:, :, 0] > 0
+        model.network.fit_skip(stretches.states[seen], stretches.targets[:, :, 0][seen])
+
+
+def new_proposer(config: TrainingConfig, model: Model, scenes: Scenes, generator: Generator) -> Proposer:
+    """A proposal network for a model and scenes like these."""
+    network = model.config.network
+    kinds = network.num_edge_kinds, network.num_node_kinds
+    return Proposer(config.proposer, kinds, scenes.num_times, len(scenes.feature_names), generator)
+
+
 def check_search(config: TrainingConfig, model_config: ModelConfig) -> None:
-    """Refuse tables that cannot be made before anything is written or waited for."""
+    """Refuse what cannot be done before anything is written or waited for."""
+    if config.merge_kinds and model_config.network.silent_first:
+        raise ValueError("kinds are merged where all of them can send: set merge_kinds or silent_first to false")
+    if config.bounce.search == "relaxed" and model_config.noise.scale != "none":
+        raise ValueError(
+            f'search "relaxed" weighs errors by relaxation.variance: set noise.scale to "none", not '
+            f"{model_config.noise.scale!r}"
+        )
     if config.bounce.search != "exact":
         return
     if model_config.network.message_steps != 1:

@@ -8,15 +8,14 @@ algorithm 1; Alet, Lozano-Perez and Kaelbling, 2018, "Modular meta-learning", fo
 
 from __future__ import annotations
 
+import copy
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bouncegrad.bounce import Bounced, make_bounce
 from bouncegrad.checkpoint import CheckpointError
@@ -37,13 +36,12 @@ from bouncegrad.model import (
     some_starts,
     split_tasks,
 )
-from bouncegrad.proposer import Proposer
+from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
-from bouncegrad.settings import is_positive
 from bouncegrad.train.config import PassReport, TrainingConfig
-from bouncegrad.train.descent import Descent
 from bouncegrad.train.held_out import HeldOut, goes_on, num_judgements_due, should_have_begun, warn_if_meaningless
-from bouncegrad.train.setup import affordable, check_search, stretches_of, true_structures
+from bouncegrad.train.loop import Clock, Trainer, under
+from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
 from bouncegrad.types import Factors, Structures
 
 
@@ -66,8 +64,8 @@ class _Part:
     errors: Tensor | None
 
 
-class BounceGrad:
-    """The state of a training run: modules, optimiser, one structure for each scene, temperature, randomness.
+class BounceGrad(Trainer[Model, _Part]):
+    """A training of modules that searches one structure for each scene.
 
     Args:
         scenes: to learn from; their relations are only ever compared with, never learned from, unless
@@ -81,23 +79,15 @@ class BounceGrad:
     def __init__(
         self, scenes: Scenes, held_out: Scenes, model_config: ModelConfig, config: TrainingConfig, seed: int
     ) -> None:
-        self.config = config
         self.scenes = scenes
-        self.generator = Generator().manual_seed(seed)
-        normalization = Normalization.fit(scenes)
-        self.model = Model(model_config, normalization, scenes.feature_names, self.generator)
-        self.batch_size = affordable(config, model_config, scenes)
-        self.held_out = HeldOut.of(held_out, self.model, self.batch_size, config.bounce.search)
-        whole = stretches_of(config, pack(self.model, scenes))
-        if int((whole.weights > 0).sum()) < 2:
-            raise ValueError(
-                "there is nothing to learn from: no scene has all its entities measured at one sample and one of them "
-                "at the next; bring scenes with fewer gaps"
-            )
-        if model_config.network.skip:
-            seen = whole.weights[:, :, 0] > 0
-            self.model.network.fit_skip(whole.states[seen], whole.targets[:, :, 0][seen])
-        self.averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
+        generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
+        model = Model(model_config, normalization, scenes.feature_names, generator)
+        batch_size = affordable(config, model_config, scenes)
+        self.held_out = HeldOut.of(held_out, model, batch_size, config.bounce.search)
+        fit_skip(model, stretches_of(config, pack(model, scenes)))
+        if config.bounce.search == "relaxed":
+            model.proposer = new_proposer(config, model, scenes, generator)
+        super().__init__(model, scenes.num_scenes, batch_size, config, generator)
         self.layout = self.model.layout(scenes.num_entities)
         self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
         check_search(config, model_config)
@@ -107,71 +97,25 @@ class BounceGrad:
         self.structures = self._initial_structures()
         self.learner = self._new_learner()
         self.bounce = make_bounce(config.bounce, self.layout, self.learner)
-        self.descent = Descent(self.model, config)
-        self.num_passes_done = 0
         self.num_passes_lost, self.num_attempts, self.has_begun = 0, 1, False
-        self.best_score = math.inf
-        self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _initial_structures(self) -> Structures:
-        if self.config.bounce.search != "frozen":
+        if self.config.bounce.search != "frozen" or self.layout.num_edge_kinds == 1:
             return self.layout.random(self.scenes.num_scenes, self.generator)
         return true_structures(self.scenes, self.layout)
 
     def _new_learner(self) -> ProposalLearner | None:
-        config = self.config.proposer
-        if config.sees == "nothing":
+        if self.config.proposer.sees == "nothing" or self.model.proposer:
             return None
-        kinds = self.layout.num_edge_kinds, self.layout.num_node_kinds
-        shape = self.scenes.num_times, len(self.scenes.feature_names)
-        return ProposalLearner(Proposer(config, kinds, *shape, self.generator), self.layout)
-
-    @property
-    def searched(self) -> Model:
-        """The averaged modules."""
-        return cast(Model, self.averaged.module)
+        return ProposalLearner(new_proposer(self.config, self.model, self.scenes, self.generator), self.layout)
 
     @property
     def progress(self) -> float:
         """Share of ``config.num_passes`` that is done; passes of attempts that led nowhere do not count."""
         return (self.num_passes_done - self.num_passes_lost) / self.config.num_passes
 
-    def passes(self, minutes: float | None = None, elapsed: float = 0.0) -> Iterator[PassReport]:
-        """Train to the end, pass by pass.
-
-        Args:
-            minutes: how long to train; temperature and learning rate then follow the time. None: for
-                ``config.num_passes`` passes, repeatable to the bit.
-            elapsed: seconds that an interrupted training has already had.
-        """
-        if minutes is not None and not is_positive(minutes):
-            raise ValueError(f"expected a positive, finite number of minutes, got {minutes}")
-        started = time.monotonic() - elapsed
-
-        def clock(by_passes: float) -> float:
-            return by_passes if minutes is None else (time.monotonic() - started) / (60 * minutes)
-
-        progress = clock(self.progress)
-        while progress < 1:
-            report = self.run_pass(clock)
-            progress = clock(self.progress)
-            yield replace(report, progress=min(1.0, progress), seconds=time.monotonic() - started)
-
-    def run_pass(self, clock: Callable[[float], float] = lambda by_passes: by_passes) -> PassReport:
-        """Search and learn once from every training scene, in random order.
-
-        Args:
-            clock: turns the share of passes that is done into the share of the whole training, by which temperature
-                and learning rate are set; at 1 the pass ends early. By default they are the same.
-        """
-        batches = torch.randperm(self.scenes.num_scenes, generator=self.generator).split(self.batch_size)
-        parts: list[_Part] = []
-        for number, indices in enumerate(batches):
-            progress = clock(self.progress + number / len(batches) / self.config.num_passes)
-            if parts and progress >= 1:
-                break
-            parts.append(self._learn_from(indices, min(1.0, progress)))
-        self.num_passes_done += 1
+    def finish_pass(self, parts: Sequence[_Part], clock: Clock) -> PassReport:
+        """Judge the pass on the held-out scenes, which also choose priors, kinds and whether to begin anew."""
         factors = self.held_out.factors(self.searched)
         self.bounce.finish_pass(self.held_out.in_nats(factors, self.model, self.layout))
         report = self._report(parts, factors)
@@ -180,7 +124,7 @@ class BounceGrad:
         self._start_over_if_meaningless(clock(self.progress), factors)
         return report
 
-    def _learn_from(self, indices: Tensor, progress: float) -> _Part:
+    def learn_from(self, indices: Tensor, progress: float) -> _Part:
         """Bounce and grad of one batch, and a step of the proposal network."""
         batch = pack(self.model, self.scenes.at(indices))
         stretches, before = self._stretches(batch, progress), self.structures[indices]
@@ -236,13 +180,11 @@ class BounceGrad:
 
     def _continue_as(self, model: Model) -> None:
         """Go on with another model, of fewer kinds or of new modules; what was best so far is forgotten."""
-        self.model, self.layout = model, model.layout(self.scenes.num_entities)
-        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
+        self.follow(model)
+        self.layout = model.layout(self.scenes.num_entities)
         self.learner = self._new_learner()
         chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout, self.learner)
         self.bounce.load_state({**self.bounce.state(), "chosen": chosen})
-        self.descent = Descent(model, self.config)
-        self.best_weights = {name: value.clone() for name, value in model.state_dict().items()}
 
     def _stretches(self, batch: Batch, progress: float) -> Windows:
         """A random part of a batch's windows, the larger the further the training is."""
@@ -258,17 +200,17 @@ class BounceGrad:
         return [self._step(batch, part_of(stretches, part), structures, progress) for part in parts]
 
     def _step(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
-        loss = add_gradients(self.model, batch, stretches, structures)
-        self.descent.step(progress)
-        self.averaged.update_parameters(self.model)
+        if self.model.proposer:
+            loss = add_relaxed_gradients(self.model, batch, stretches, self.config.relaxation, self.generator)
+        else:
+            loss = add_gradients(self.model, batch, stretches, structures)
+        self.step(progress)
         return loss
 
-    def _report(self, parts: list[_Part], factors: tuple[Factors, Factors] | None) -> PassReport:
+    def _report(self, parts: Sequence[_Part], factors: tuple[Factors, Factors] | None) -> PassReport:
         losses = [loss for part in parts for loss in part.losses]
-        held_out = sum(losses) / len(losses) if factors is None else self.held_out.least_loss(factors, self.model)
-        if held_out <= self.best_score:
-            self.best_score = held_out
-            self.best_weights = {name: value.clone() for name, value in self.searched.state_dict().items()}
+        held_out = self._held_out(factors, sum(losses) / len(losses))
+        self.keep_if_best(held_out)
         errors = [part.errors for part in parts if part.errors is not None]
         each = torch.stack(errors).mean(0).tolist() if errors else []
         return PassReport(
@@ -284,7 +226,13 @@ class BounceGrad:
             step_errors=(each[0], each[-1]) if each else None,
         )
 
-    def _guessed_right(self, parts: list[_Part]) -> float | None:
+    def _held_out(self, factors: tuple[Factors, Factors] | None, otherwise: float) -> float:
+        """What passes are judged by."""
+        if self.searched.proposer:
+            return relaxed_loss(self.searched, self.held_out.batches, self.config.relaxation)
+        return otherwise if factors is None else self.held_out.least_loss(factors, self.model)
+
+    def _guessed_right(self, parts: Sequence[_Part]) -> float | None:
         guesses = [part.guess for part in parts if part.guess is not None]
         return self._accuracy(torch.cat(guesses), torch.cat([part.indices for part in parts])) if guesses else None
 
@@ -306,9 +254,10 @@ class BounceGrad:
         if self.num_passes_done and self.best_score == math.inf:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
+        best.proposer = copy.deepcopy(self.model.proposer)
         best.load_state_dict(self.best_weights)
         best.kinds = self.kinds if self.config.merge_kinds else None
-        best.proposer = self.learner.kept() if self.learner else None
+        best.proposer = self.learner.kept() if self.learner else best.proposer
         best.network.fix_gauge(self.held_out.batches[0].states, self.held_out.batches[0].graph)
         factors = self.held_out.factors(best)
         best.reading = self.held_out.reading(factors, best, self.bounce.state())
@@ -318,24 +267,16 @@ class BounceGrad:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
-        moments, descent = self.descent.state()
-        tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
+        tensors, meta = super().state()
         if self.learner:
             tensors |= {f"proposer.{name}": value for name, value in self.learner.state().items()}
-        tensors |= {"structures": self.structures, "generator": self.generator.get_state()}
-        meta = {
+        meta |= {
             "bounce": self.bounce.state(),
-            "num_passes_done": self.num_passes_done,
-            "descent": descent,
-            "best_score": self.best_score,
             "attempts": [self.num_attempts, self.num_passes_lost, self.has_begun],
             "kinds": self.kinds.to_dict(),
             "num_judgements": self.num_judgements,
         }
-        return tensors, meta
+        return tensors | {"structures": self.structures}, meta
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` returned.
@@ -347,26 +288,16 @@ class BounceGrad:
             self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
             if self.kinds.merges:
                 self._continue_as(only_kinds(self.model, range(self.kinds.found)))
-            self.model.load_state_dict(_under("model.", tensors))
-            self.averaged.load_state_dict(_under("averaged.", tensors))
-            self.best_weights = _under("best.", tensors)
+            super().load_state(tensors, meta)
             if tensors["structures"].shape != self.structures.shape:
                 raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
             self.structures = tensors["structures"]
-            self.generator.set_state(tensors["generator"])
-            self.descent.load_state(_under("optimizer.", tensors), meta["descent"])
             if self.learner:
-                self.learner.load_state(_under("proposer.", tensors))
+                self.learner.load_state(under("proposer.", tensors))
             self.bounce.load_state(meta["bounce"])
-            self.num_passes_done = meta["num_passes_done"]
             self.num_attempts, self.num_passes_lost, self.has_begun = meta["attempts"]
-            self.best_score = meta["best_score"]
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit this model and these scenes ({error}): were the data changed? "
                 "Choose another run folder to start again"
             ) from error
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
