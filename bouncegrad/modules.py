@@ -86,9 +86,12 @@ class ModuleBank(nn.Module):
 
     def _mixed(self, inputs: Tensor, shares: Float[Tensor, "item kind"]) -> Tensor:
         """The sum of all kinds, weighted."""
-        shares = shares.view(len(shares), *(1,) * (inputs.dim() - 2), self.num_modules, 1)
-        heard = range(int(self.silent_first), self.num_modules)
-        return torch.stack([self._apply_one(inputs, kind) * shares[..., kind, :] for kind in heard]).sum(0)
+        first, *others = range(int(self.silent_first), self.num_modules)
+        columns = shares.view(*shares.shape, *(1,) * (inputs.dim() - 1)).unbind(1)
+        mixed = self._apply_one(inputs, first) * columns[first]
+        for kind in others:
+            mixed = mixed + self._apply_one(inputs, kind) * columns[kind]
+        return mixed
 
     def _apply_one(self, inputs: Tensor, kind: int) -> Tensor:
         if self.silent_first and kind == 0:
