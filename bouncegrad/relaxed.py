@@ -78,7 +78,7 @@ def relaxed_sample(
     if not config.hard:
         return soft
     one_hot = functional.one_hot(soft.argmax(2), soft.shape[2]).to(soft.dtype)
-    return one_hot + soft - soft.detach()
+    return one_hot + (soft - soft.detach())
 
 
 def divergence(

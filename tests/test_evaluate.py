@@ -28,6 +28,9 @@ NETWORKS = [
     for skip, inputs in ((True, "relative"), (False, "absolute"))
     for num_node_kinds in (1, 2)
 ]
+NETWORKS += [
+    NetworkConfig(hidden=6, update=update, edge_layers=2, silent_first=True) for update in ("general", "superposed")
+]
 NOISES = [
     NoiseConfig(scale, tails, hidden=5)
     for scale, tails in (("none", None), ("shared", None), ("shared", 4.0), ("learned", None), ("learned", 4.0))

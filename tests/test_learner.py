@@ -294,11 +294,11 @@ def test_guesses_are_the_most_probable_kinds():
 # going on
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize(("optimizer", "momentum"), [("momentum", 0.0), ("momentum", 0.9), ("adam", 0.9)])
 @pytest.mark.parametrize("sees", ["trajectories", "structures", "both"])
 @pytest.mark.parametrize("num_steps", [0, 3])
-def test_an_interrupted_learning_goes_on_to_the_bit(sees: Any, momentum: float, num_steps: int):
-    config = replace(TINY, sees=sees, momentum=momentum, learning_rate=0.1)
+def test_an_interrupted_learning_goes_on_to_the_bit(sees: Any, optimizer: Any, momentum: float, num_steps: int):
+    config = replace(TINY, sees=sees, optimizer=optimizer, momentum=momentum, learning_rate=0.1)
     whole, other = learner_of(config), learner_of(config, seed=9)
     learn(whole, range(num_steps))
     other.load_state(weights(whole))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn import functional
 
@@ -35,6 +36,24 @@ def test_every_kind_equals_one_kind_at_a_time():
     assert everything.shape == (3, 6, 3, 4)
     for kind in range(3):
         torch.testing.assert_close(everything[kind], modules(inputs, torch.full((6,), kind)))
+
+
+@pytest.mark.parametrize("silent_first", [False, True])
+def test_items_of_several_kinds_get_a_weighted_sum(silent_first: bool):
+    modules, generator = bank(silent_first=silent_first), torch.Generator().manual_seed(4)
+    inputs = torch.randn(6, 5, 2, generator=generator)
+    shares = torch.rand(6, 3, generator=generator)
+    expected = torch.einsum("k i t o, i k -> i t o", modules.every_kind(inputs), shares)
+    torch.testing.assert_close(modules(inputs, shares), expected)
+
+
+def test_the_first_kind_can_be_silent():
+    modules, loud = bank(silent_first=True), bank()
+    inputs, kinds = torch.ones(4, 2), torch.tensor([0, 1, 2, 0])
+    said = modules(inputs, kinds)
+    assert not said[kinds == 0].any()
+    torch.testing.assert_close(said[kinds > 0], loud(inputs, kinds)[kinds > 0])
+    torch.testing.assert_close(modules.every_kind(inputs)[kinds, torch.arange(4)], said)
 
 
 def test_gradients_reach_the_used_kinds_only():

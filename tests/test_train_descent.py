@@ -11,7 +11,7 @@ from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.train import TrainingConfig
-from bouncegrad.train.descent import WARM_UP, Descent
+from bouncegrad.train.descent import STEP, WARM_UP, Descent
 from worlds import generator
 
 
@@ -74,7 +74,12 @@ def test_a_cosine_follows_progress_only():
     assert [stepped(descent, progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx([8e-3, 8e-3 * 0.51, 1.6e-4])
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_steps_halve_the_rate_after_so_many_passes():
+    found = rates(descent_of("steps"), [2.0] * (2 * STEP))
+    assert found == pytest.approx([8e-3] * (STEP - 1) + [4e-3] * STEP + [2e-3])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "steps"])
 def test_the_rate_warms_up(schedule: str):
     descent = descent_of(schedule)
     found = [stepped(descent) for _ in range(WARM_UP + 2)]
@@ -91,7 +96,7 @@ def test_gradients_are_cut():
     assert all(torch.allclose(a, b) for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "steps"])
 @pytest.mark.parametrize("num_passes", [0, 3, 7, 30])
 def test_an_interrupted_descent_goes_on_to_the_bit(schedule: str, num_passes: int):
     whole, other = descent_of(schedule), descent_of(schedule, learning_rate=1.0)
