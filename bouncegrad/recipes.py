@@ -114,7 +114,7 @@ def _supervised(recipe: Recipe) -> Recipe:
 
 def _one_kind(recipe: Recipe) -> Recipe:
     """The same decoder with one kind on all edges: everybody acts on everybody alike."""
-    bounce = replace(recipe.training.bounce, search="frozen")
+    bounce = replace(recipe.training.bounce, search="metropolis", proposals="none")
     training = replace(recipe.training, bounce=bounce, proposer=ProposerConfig())
     network = replace(recipe.model.network, num_edge_kinds=1)
     return replace(recipe, model=replace(recipe.model, network=network), training=training)

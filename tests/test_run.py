@@ -137,7 +137,7 @@ class Ticks:
 
 def test_a_run_bounded_by_minutes_resumes(data, tmp_path, monkeypatch):
     clock = Ticks()
-    monkeypatch.setattr("bouncegrad.train.trainer.time", clock)
+    monkeypatch.setattr("bouncegrad.train.loop.time", clock)
     asked = config(data, minutes=0.04)
     with pytest.raises(KeyboardInterrupt):
         fit_folder(asked, tmp_path, interrupt_after(2))

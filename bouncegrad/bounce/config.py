@@ -26,7 +26,7 @@ class BounceConfig:
         search: "exact" draws whole graphs from their exact posterior (tables of all receivers); "metropolis" makes one
             proposal per pass; "gibbs" redraws one receiver per pass; "relaxed" does not search: the proposal network
             says what it thinks, and learns from the loss itself (Kipf et al. 2018; :mod:`bouncegrad.relaxed`);
-            "frozen" keeps the true relations (a baseline that uses labels), or the only kind where there is one.
+            "frozen" keeps the true relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
             of those in :data:`bouncegrad.priors.COMPARED` the one with the most evidence on held-out scenes, at the
             temperature at which their early samples foretell the late ones best.

@@ -100,7 +100,7 @@ class BounceGrad(Trainer[Model, _Part]):
         self.num_passes_lost, self.num_attempts, self.has_begun = 0, 1, False
 
     def _initial_structures(self) -> Structures:
-        if self.config.bounce.search != "frozen" or self.layout.num_edge_kinds == 1:
+        if self.config.bounce.search != "frozen":
             return self.layout.random(self.scenes.num_scenes, self.generator)
         return true_structures(self.scenes, self.layout)
 
