@@ -90,6 +90,7 @@ NRI = Recipe(
         num_passes=500,
         batch_size=128,
         learning_rate=5e-4,
+        warm_up=1,
         schedule="steps",
         clip_norm=1e6,
         horizon=10,

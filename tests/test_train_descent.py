@@ -1,6 +1,7 @@
 """The learning rate: when it falls, and that it goes on where it was."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.train import TrainingConfig
-from bouncegrad.train.descent import STEP, WARM_UP, Descent
+from bouncegrad.train.descent import STEP, Descent
 from worlds import generator
+
+WARM_UP = TrainingConfig().warm_up
 
 
 def descent_of(schedule: Any = "plateau", learning_rate: float = 8e-3, num_passes: int = 300) -> Descent:
@@ -85,6 +88,12 @@ def test_the_rate_warms_up(schedule: str):
     found = [stepped(descent) for _ in range(WARM_UP + 2)]
     assert found == pytest.approx([8e-3 * min(1, (step + 1) / WARM_UP) for step in range(WARM_UP + 2)])
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in descent.model.parameters())
+
+
+def test_a_rate_may_begin_as_it_is():
+    descent = descent_of()
+    descent.config = replace(descent.config, warm_up=1)
+    assert stepped(descent) == pytest.approx(8e-3)
 
 
 def test_gradients_are_cut():

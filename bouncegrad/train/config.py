@@ -18,7 +18,9 @@ class TrainingConfig:
     Attributes:
         num_passes: times that every training scene is searched and learned from.
         batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
-        learning_rate: of Adam, at its highest, to which it warms up over the first steps.
+        learning_rate: of Adam, at its highest.
+        warm_up: steps over which the learning rate rises to it: Adam's first steps are as long as any, whatever the
+            gradient. 1: none.
         schedule: of the learning rate: "cosine", to near 0 at the end of the training; "plateau", halved where the loss
             stops falling; "steps", halved every 200 passes (:class:`bouncegrad.train.descent.Descent`).
         clip_norm: the gradient's norm is cut to this.
@@ -48,6 +50,7 @@ class TrainingConfig:
     num_passes: int = 40
     batch_size: int = 50
     learning_rate: float = 2e-3
+    warm_up: int = 20
     schedule: Literal["cosine", "plateau", "steps"] = "cosine"
     clip_norm: float = 1.0
     horizon: int = 1
@@ -64,7 +67,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check_settings(
             self,
-            counts=("num_passes", "batch_size", "horizon", "stride", "starts_per_step"),
+            counts=("num_passes", "batch_size", "warm_up", "horizon", "stride", "starts_per_step"),
             positive=("learning_rate", "clip_norm"),
             below_one=("averaging",),
         )

@@ -15,9 +15,6 @@ from bouncegrad.train.config import TrainingConfig
 STEP = 200
 """Passes between two steps of the schedule "steps"."""
 
-WARM_UP = 20
-"""Steps over which the learning rate rises: Adam's first steps are as long as any, whatever the gradient."""
-
 
 class Descent:
     """An optimiser with its schedule.
@@ -50,7 +47,7 @@ class Descent:
         """One step down the gradient that the parameters hold, which is then forgotten."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(progress) * min(1.0, (self.num_steps + 1) / WARM_UP)
+            group["lr"] = self._rate(progress) * min(1.0, (self.num_steps + 1) / self.config.warm_up)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.num_steps += 1
