@@ -16,13 +16,11 @@ LINES = 10
 
 def describe(report: PassReport) -> str:
     """One pass in one line."""
-    parts = [
-        f"pass {report.number}",
-        f"loss {report.loss:.4g}",
-        f"held out {report.held_out:.5g}",
-        f"temperature {report.temperature:.3g}",
-        f"changed {report.acceptance:.0%}",
-    ]
+    parts = [f"pass {report.number}", f"loss {report.loss:.4g}", f"held out {report.held_out:.5g}"]
+    if report.temperature is not None:
+        parts.append(f"temperature {report.temperature:.3g}")
+    if report.acceptance is not None:
+        parts.append(f"changed {report.acceptance:.0%}")
     if report.relation_accuracy is not None:
         parts.append(f"relations right {report.relation_accuracy:.1%}")
     return "  ".join(parts)

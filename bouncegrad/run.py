@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy
 import torch
@@ -31,6 +31,7 @@ from bouncegrad.scenes.writing import PREFIX, whole_files
 from bouncegrad.score import STEPS, Score, score
 from bouncegrad.settings import is_positive
 from bouncegrad.train import BounceGrad, PassReport
+from bouncegrad.train.loop import Trainer
 from bouncegrad.version import __version__
 
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
@@ -71,6 +72,22 @@ class RunConfig:
             raise ValueError(f"expected a seed from 0 to 2^63 - 1, got {self.seed}")
 
 
+class Asked(Protocol):
+    """What a run folder needs to know of a run: a record of settings, where its scenes lie, and how long it takes."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def data(self) -> str:
+        """Where the scenes lie."""
+        ...
+
+    @property
+    def minutes(self) -> float | None:
+        """How long to learn; None: for a number of passes."""
+        ...
+
+
 def fit_folder(
     config: RunConfig, out: str | os.PathLike[str], watch: Callable[[PassReport], None] | None = None
 ) -> Model:
@@ -91,24 +108,45 @@ def fit_folder(
         DataError: unusable scenes, an unwritable folder, or a folder that holds a run of another configuration.
     """
     scenes, held_out = training_scenes(config.data, config.seed)
-    unseen = _unseen_scenes(config.data, held_out)
+    unseen = unseen_scenes(config.data, held_out)
     settings = with_kinds(config.settings, config.kinds, scenes.num_entities)
     trainer = BounceGrad(scenes, held_out, settings.model, settings.training, config.seed)
     pack(trainer.model, unseen.at(0))  # would fail at the end of the training, where the features are others
     folder = Path(out)
-    fingerprint = _fingerprint(scenes, held_out)
-    elapsed = _open(folder, config, trainer, fingerprint)
-    with SummaryWriter(str(folder), purge_step=trainer.num_passes_done + 1) as board:
-        for report in trainer.passes(config.minutes, elapsed):
-            _log(folder, board, report)
-            _save(folder, trainer, {"elapsed": report.seconds, "scenes": fingerprint})
-            if watch:
-                watch(report)
+    train_folder(folder, config, trainer, fingerprint(scenes, held_out), watch)
     model = polish(trainer.best_model(), scenes, held_out, config.settings.polish, config.seed)
     save_model(folder / "model", model)
     if unseen.num_times >= SHORTEST:
         write_summary(folder, score(model, unseen, error_unit(config.data)), model.kinds)
     return model
+
+
+def train_folder(
+    folder: Path,
+    config: Asked,
+    trainer: Trainer[Any, Any],
+    scenes: str,
+    watch: Callable[[PassReport], None] | None = None,
+) -> None:
+    """Train to the end in a run folder, from where it was left.
+
+    Args:
+        folder: made where it does not exist.
+        config: what is asked for; a folder that holds another run is refused.
+        trainer: new; what was done already is loaded into it.
+        scenes: the :func:`fingerprint` of what it learns from.
+        watch: called after each pass.
+
+    Raises:
+        DataError: an unwritable folder, or one that holds another run.
+    """
+    elapsed = _open(folder, config, trainer, scenes)
+    with SummaryWriter(str(folder), purge_step=trainer.num_passes_done + 1) as board:
+        for report in trainer.passes(config.minutes, elapsed):
+            _log(folder, board, report)
+            _save(folder, trainer, {"elapsed": report.seconds, "scenes": scenes})
+            if watch:
+                watch(report)
 
 
 def training_scenes(data: str | os.PathLike[str], seed: int) -> tuple[Scenes, Scenes]:
@@ -125,7 +163,7 @@ def training_scenes(data: str | os.PathLike[str], seed: int) -> tuple[Scenes, Sc
     return hold_out(train, seed)
 
 
-def _unseen_scenes(data: str, held_out: Scenes) -> Scenes:
+def unseen_scenes(data: str, held_out: Scenes) -> Scenes:
     """What the summary is about; read before the training, so that a damaged file costs no time."""
     place = Path(data)
     return read_scenes(place, "test") if place.is_dir() and any(place.glob("loc_test*.npy")) else held_out
@@ -146,7 +184,7 @@ def write_summary(folder: str | os.PathLike[str], found: Score, kinds: KindsRepo
     _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict() | told, indent=2) + "\n")
 
 
-def _open(folder: Path, config: RunConfig, trainer: BounceGrad, fingerprint: str) -> float:
+def _open(folder: Path, config: Asked, trainer: Trainer[Any, Any], scenes: str) -> float:
     """Start a run, or go on with the one that lies there; returns the seconds that it has already had."""
     settings = f"# bouncegrad {__version__}\n" + yaml.safe_dump(asdict(config), sort_keys=False)
     _check_same(folder, settings)
@@ -157,7 +195,7 @@ def _open(folder: Path, config: RunConfig, trainer: BounceGrad, fingerprint: str
         _write_text(folder, LOG, "")
         return 0.0
     tensors, meta = load_tensors(folder / CHECKPOINT)
-    if meta.get("scenes") != fingerprint:
+    if meta.get("scenes") != scenes:
         raise DataError(
             f"{folder} holds a run on other scenes than those that are at {config.data} now: "
             "bring the old ones back, or choose another --out"
@@ -187,7 +225,7 @@ def _clear_unfinished(folder: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _fingerprint(*sets: Scenes) -> str:
+def fingerprint(*sets: Scenes) -> str:
     """Of all that is learned from; labels are not."""
     digest = hashlib.sha256()
     for scenes in sets:
@@ -196,7 +234,7 @@ def _fingerprint(*sets: Scenes) -> str:
     return digest.hexdigest()
 
 
-def _save(folder: Path, trainer: BounceGrad, meta: dict[str, Any]) -> None:
+def _save(folder: Path, trainer: Trainer[Any, Any], meta: dict[str, Any]) -> None:
     tensors, own = trainer.state()
     save_tensors(folder / CHECKPOINT, tensors, {"trainer": own, **meta})
 

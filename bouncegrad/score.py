@@ -107,9 +107,10 @@ def score(
         ValueError: a prior or a mode that cannot be.
     """
     started = time.perf_counter()
-    num_observed = _num_observed(scenes)
-    posterior = infer(model, scenes.between(0, num_observed), prior=prior, mode=mode)
-    errors = _prediction_errors(model, scenes, posterior, num_observed, (unit or ("", model.normalization))[1])
+    start = num_observed(scenes)
+    posterior = infer(model, scenes.between(0, start), prior=prior, mode=mode)
+    predicted = predict(model, scenes, posterior.structures, start=start, num_steps=max(STEPS))
+    errors = prediction_errors(predicted, scenes, start, (unit or ("", model.normalization))[1])
     seconds = time.perf_counter() - started
     match = reliability = None
     if scenes.relations is not None and scenes.labelled:
@@ -122,29 +123,33 @@ def score(
         mse={step: float(errors[step - 1]) for step in STEPS},
         unit=unit[0] if unit else "normalised by the model's training scenes",
         num_scenes=scenes.num_scenes,
-        num_observed=num_observed,
+        num_observed=start,
         seconds=seconds,
         posterior=posterior,
     )
 
 
-def _num_observed(scenes: Scenes) -> int:
+def num_observed(scenes: Scenes) -> int:
+    """Samples from which structure is inferred; the prediction starts at the next one.
+
+    Raises:
+        DataError: scenes too short to infer from and predict.
+    """
     longest = max(STEPS)
-    num_observed = min(OBSERVED, scenes.num_times - longest - 1)
-    if num_observed < 2:
+    number = min(OBSERVED, scenes.num_times - longest - 1)
+    if number < 2:
         raise DataError(
             f"expected scenes of at least {longest + 3} samples (2 to infer from, then a start and {longest} steps "
             f"to predict), got {scenes.num_times}: bring longer scenes"
         )
-    return num_observed
+    return number
 
 
-def _prediction_errors(
-    model: Model, scenes: Scenes, posterior: Posterior, start: int, unit: Normalization
+def prediction_errors(
+    predicted: Float[Tensor, "scene step entity feature"], scenes: Scenes, start: int, unit: Normalization
 ) -> Float[Tensor, "step"]:
-    num_steps = max(STEPS)
-    predicted = predict(model, scenes, posterior.structures, start=start, num_steps=num_steps)
-    future = slice(start + 1, start + 1 + num_steps)
+    """Mean squared error of each step that was predicted from the true sample ``start`` on, in ``unit``."""
+    future = slice(start + 1, start + 1 + predicted.shape[1])
     complete = (scenes.mask[:, start] | ~scenes.present).all(1)  # an entity not seen at the start spoils its scene
     truth, mask = scenes.states[:, future], scenes.mask[:, future] & complete[:, None, None]
     return rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)

@@ -81,9 +81,9 @@ class TrainingConfig:
             raise ValueError(f'search "relaxed" needs proposer.sees "trajectories", got {self.proposer.sees!r}')
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PassReport:
-    """What one pass over the training scenes did.
+    """What one pass over the training scenes did; None where a training has no such thing.
 
     Attributes:
         number: passes done, counted from 1.
@@ -104,11 +104,11 @@ class PassReport:
 
     number: int
     loss: float
-    temperature: float
-    acceptance: float
-    prior: str
+    temperature: float | None = None
+    acceptance: float | None = None
+    prior: str | None = None
     held_out: float
-    relation_accuracy: float | None
+    relation_accuracy: float | None = None
     progress: float = 0.0
     seconds: float = 0.0
     proposed: float = 0.0
