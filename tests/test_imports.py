@@ -35,6 +35,7 @@ ORDER = [
     "recipes",
     "report",
     "run",
+    "baselines",
     "progress",
     "stages",
     "cli",
