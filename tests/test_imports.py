@@ -36,6 +36,7 @@ ORDER = [
     "run",
     "progress",
     "stages",
+    "reproduce",
     "cli",
 ]
 PACKAGE = Path(bouncegrad.__file__).parent
