@@ -16,7 +16,6 @@ from bouncegrad.infer import Mode, Posterior, infer, predict
 from bouncegrad.metrics import RelationMatch, ReliabilityCurve, match_relations, reliability_curve, rollout_mse
 from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
-from bouncegrad.types import Structures
 
 STEPS = (1, 10, 20)
 """The horizons at which the field reports prediction errors (Kipf et al. 2018, table 2)."""
@@ -108,9 +107,10 @@ def score(
         ValueError: a prior or a mode that cannot be.
     """
     started = time.perf_counter()
-    num_observed = _num_observed(scenes)
-    posterior = infer(model, scenes.between(0, num_observed), prior=prior, mode=mode)
-    errors = errors_under(model, scenes, posterior.structures, unit[1] if unit else None)
+    start = num_observed(scenes)
+    posterior = infer(model, scenes.between(0, start), prior=prior, mode=mode)
+    predicted = predict(model, scenes, posterior.structures, start=start, num_steps=max(STEPS))
+    errors = prediction_errors(predicted, scenes, start, (unit or ("", model.normalization))[1])
     seconds = time.perf_counter() - started
     match = reliability = None
     if scenes.relations is not None and scenes.labelled:
@@ -120,58 +120,36 @@ def score(
     return Score(
         match=match,
         reliability=reliability,
-        mse=errors,
+        mse={step: float(errors[step - 1]) for step in STEPS},
         unit=unit[0] if unit else "normalised by the model's training scenes",
         num_scenes=scenes.num_scenes,
-        num_observed=num_observed,
+        num_observed=start,
         seconds=seconds,
         posterior=posterior,
     )
 
 
-def _num_observed(scenes: Scenes) -> int:
+def num_observed(scenes: Scenes) -> int:
+    """Samples from which structure is inferred; the prediction starts at the next one.
+
+    Raises:
+        DataError: scenes too short to infer from and predict.
+    """
     longest = max(STEPS)
-    num_observed = min(OBSERVED, scenes.num_times - longest - 1)
-    if num_observed < 2:
+    number = min(OBSERVED, scenes.num_times - longest - 1)
+    if number < 2:
         raise DataError(
             f"expected scenes of at least {longest + 3} samples (2 to infer from, then a start and {longest} steps "
             f"to predict), got {scenes.num_times}: bring longer scenes"
         )
-    return num_observed
-
-
-def errors_under(
-    model: Model, scenes: Scenes, structures: Structures, unit: Normalization | None = None
-) -> dict[int, float]:
-    """Step -> mean squared error of the rollout under structures that are given, measured as in :func:`score`.
-
-    Args:
-        model: the trained model.
-        scenes: never seen in training.
-        structures: ``[scene, slot]``: inferred, or true in the numbering of the model's kinds.
-        unit: the normalisation in which errors are given; by default the model's own.
-
-    Raises:
-        DataError: scenes too short to infer from and predict, or structures of other scenes.
-    """
-    start, num_steps = _num_observed(scenes), max(STEPS)
-    predicted = predict(model, scenes, structures, start=start, num_steps=num_steps)
-    return prediction_errors(scenes, predicted, unit or model.normalization)
+    return number
 
 
 def prediction_errors(
-    scenes: Scenes, predicted: Float[Tensor, "scene step entity feature"], unit: Normalization
-) -> dict[int, float]:
-    """Step -> mean squared error of states that anybody predicted from the first sample not observed.
-
-    Args:
-        scenes: what happened.
-        predicted: ``[scene, step, entity, feature]``, the 20 samples after the start, in the units of the scenes.
-        unit: the normalisation in which errors are given.
-    """
-    start = _num_observed(scenes)
-    future = slice(start + 1, start + 1 + max(STEPS))
+    predicted: Float[Tensor, "scene step entity feature"], scenes: Scenes, start: int, unit: Normalization
+) -> Float[Tensor, "step"]:
+    """Mean squared error of each step that was predicted from the true sample ``start`` on, in ``unit``."""
+    future = slice(start + 1, start + 1 + predicted.shape[1])
     complete = (scenes.mask[:, start] | ~scenes.present).all(1)  # an entity not seen at the start spoils its scene
     truth, mask = scenes.states[:, future], scenes.mask[:, future] & complete[:, None, None]
-    errors = rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)
-    return {step: float(errors[step - 1]) for step in STEPS}
+    return rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)

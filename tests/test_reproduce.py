@@ -254,12 +254,19 @@ def test_rows_of_the_tables_are_points_of_the_figure(monkeypatch):
     assert SCALES["full"].counts(50_000) == {"train": 50_000, "valid": 10_000, "test": 10_000}
 
 
-@pytest.mark.parametrize(("system", "errors"), [("springs5", (7.83e-5, 7.595e-3, 2.828e-2))])
-def test_the_protocol(system, errors):
-    """Repeating the last state of all canonical test scenes, in the canonical unit."""
+@pytest.mark.parametrize(
+    ("system", "errors", "tolerance"),
+    [("springs5", (7.83e-5, 7.595e-3, 2.828e-2), 0.005), ("charged5", (4.67e-3, 2.178e-2, 5.291e-2), 0.01)],
+)
+def test_the_protocol(system, errors, tolerance):
+    """Repeating the last state of all canonical test scenes, in the canonical unit.
+
+    Charged scenes are chaotic, so rounding alone moves their error: here 0.9 % at step 1, where the standard error over
+    the 10,000 scenes is 2.3 %; the springs are held to half a percent.
+    """
     found = read_result(COMMITTED / "canonical" / f"{table_row('static', system, 'small').name}.json")
     assert found.scenes["test"] == 10_000
-    assert list(found.figures["prediction"]["mse"].values()) == pytest.approx(errors, rel=0.005)
+    assert list(found.figures["prediction"]["mse"].values()) == pytest.approx(errors, rel=tolerance)
 
 
 # what is written

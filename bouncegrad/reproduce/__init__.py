@@ -14,10 +14,11 @@ from pathlib import Path
 
 from bouncegrad.reproduce.curves import CURVES
 from bouncegrad.reproduce.document import TARGETS, write_results, write_target
+from bouncegrad.reproduce.functions import Watch
 from bouncegrad.reproduce.result import Result, read_results
 from bouncegrad.reproduce.rows import SYSTEMS, Row, curve_rows, table_row
 from bouncegrad.reproduce.tables import TABLES
-from bouncegrad.reproduce.work import Places, Watch, do_row, there_already
+from bouncegrad.reproduce.work import Places, do_row, there_already
 from bouncegrad.scenes import DataError
 
 __all__ = ["TARGETS", "Places", "Request", "reproduce", "rewrite_results", "rows_of"]

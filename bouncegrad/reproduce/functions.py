@@ -1,4 +1,4 @@
-"""The rows that no recipe does: ``(data folder, run folder, seed) -> reading -> figures``.
+"""The rows that no recipe does: ``(data folder, run folder, seed, watch) -> reading -> figures``.
 
 This is the one place that knows :mod:`bouncegrad.baselines`.
 """
@@ -13,13 +13,17 @@ from typing import Any, TypeAlias
 from bouncegrad.reproduce.readings import error_figures
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import Normalization, read_scenes
-from bouncegrad.score import OBSERVED, STEPS, prediction_errors
+from bouncegrad.score import STEPS, num_observed, prediction_errors
+from bouncegrad.train import PassReport
 
 Figures: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Reading, "prediction" or "relations" -> some of :data:`bouncegrad.reproduce.readings.FIGURES`."""
 
-RowFunction: TypeAlias = Callable[[Path, Path, int], Figures]
-"""Reads scenes in the data folder, leaves what it needs to resume in the run folder."""
+Watch: TypeAlias = Callable[[PassReport], None]
+"""Called after each pass of a training."""
+
+RowFunction: TypeAlias = Callable[[Path, Path, int, Watch], Figures]
+"""Reads scenes in the data folder, leaves what it needs to resume in the run folder, tells who watches of each pass."""
 
 
 def unit_of(data: Path) -> tuple[str, Normalization]:
@@ -34,23 +38,23 @@ def unit_of(data: Path) -> tuple[str, Normalization]:
     return unit
 
 
-def static(data: Path, run: Path, seed: int) -> Figures:
+def static(data: Path, run: Path, seed: int, watch: Watch) -> Figures:
     """The last state seen, repeated: learns nothing, so it shows that scenes, windows, steps and unit are right."""
     scenes, unit = read_scenes(data, "test"), unit_of(data)
-    start = min(OBSERVED, scenes.num_times - max(STEPS) - 1)
-    errors = prediction_errors(scenes, scenes.states[:, [start] * max(STEPS)], unit[1])
+    start = num_observed(scenes)
+    errors = prediction_errors(scenes.states[:, [start] * max(STEPS)], scenes, start, unit[1])
     return {"prediction": error_figures(errors, unit[0])}
 
 
 def _baseline(name: str) -> RowFunction:
     """A function of :mod:`bouncegrad.baselines`, looked up when it is called."""
 
-    def do(data: Path, run: Path, seed: int) -> Figures:
+    def do(data: Path, run: Path, seed: int, watch: Watch) -> Figures:
         try:
             found = getattr(import_module("bouncegrad.baselines"), name)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"this version has no baseline {name!r}: leave its rows out") from error
-        return found(data, run, seed)
+        return found(data, run, seed, watch)
 
     return do
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from bouncegrad.graphs import to_slots
-from bouncegrad.infer import MODES
+from bouncegrad.infer import MODES, predict
 from bouncegrad.model import Model
 from bouncegrad.priors import PRIORS
 from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
-from bouncegrad.score import errors_under, score
+from bouncegrad.score import STEPS, num_observed, prediction_errors, score
 from bouncegrad.types import Structures
 
 FIGURES = ("relation_accuracy", "mse", "mse_unit", "calibration_error", "seconds", "prior")
@@ -54,15 +55,18 @@ def read(name: str, model: Model, scenes: Scenes, unit: tuple[str, Normalization
 def _read_given(name: str, model: Model, scenes: Scenes, unit: tuple[str, Normalization]) -> dict[str, Any]:
     began = time.perf_counter()
     structures = _true_structures(scenes) if name == "truth" else _one_kind(scenes)
-    errors = errors_under(model, scenes, _with_node_slots(model, scenes, structures), unit[1])
+    start, structures = num_observed(scenes), _with_node_slots(model, scenes, structures)
+    predicted = predict(model, scenes, structures, start=start, num_steps=max(STEPS))
+    errors = prediction_errors(predicted, scenes, start, unit[1])
     seconds = round(time.perf_counter() - began, 3)
     return {**error_figures(errors, unit[0]), "seconds": seconds}
 
 
-def error_figures(errors: Mapping[int, float], unit: str) -> dict[str, Any]:
-    """Errors as plain JSON; one that is no finite number is null."""
+def error_figures(errors: Float[Tensor, "step"], unit: str) -> dict[str, Any]:
+    """The errors that are reported as plain JSON; one that is no finite number is null."""
+    reported = {step: float(errors[step - 1]) for step in STEPS}
     return {
-        "mse": {str(step): error if math.isfinite(error) else None for step, error in errors.items()},
+        "mse": {str(step): error if math.isfinite(error) else None for step, error in reported.items()},
         "mse_unit": unit,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bouncegrad.recipes import Recipe
-from bouncegrad.reproduce.functions import FUNCTIONS, unit_of
+from bouncegrad.reproduce.functions import FUNCTIONS, Watch, unit_of
 from bouncegrad.reproduce.readings import read
 from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, versions, write_result
 from bouncegrad.reproduce.rows import METHODS, SCALES, Row
@@ -23,8 +23,6 @@ from bouncegrad.scenes import read_meta, read_scenes, write_folder
 from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.stages import SimulationRequest, simulate_folder
 from bouncegrad.train import PassReport
-
-Watch = Callable[[PassReport], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
     data = scenes_of(row, places.work)
     with _metered(run / "spent.json") as meter:
         if recipe is None:
-            figures = FUNCTIONS[str(METHODS[row.method].function)](data, run / "run", row.seed)
+            figures = FUNCTIONS[str(METHODS[row.method].function)](data, run / "run", row.seed, meter.watching(watch))
         else:
             figures = _trained(row, recipe, data, run / "run", meter.watching(watch))
     result = Result(
