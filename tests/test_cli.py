@@ -248,7 +248,7 @@ def test_predict(data, run, tmp_path, start, steps):
     assert numpy.isfinite(arrays["loc"]).all()
 
 
-@pytest.mark.parametrize("verb", ["simulate", "fit", "infer", "predict", "evaluate"])
+@pytest.mark.parametrize("verb", ["simulate", "fit", "infer", "predict", "evaluate", "reproduce"])
 def test_every_verb_has_help_worth_reading(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
@@ -265,7 +265,7 @@ def test_the_whole_has_help(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     said = capsys.readouterr().out
-    for verb in ("simulate", "fit", "infer", "predict", "evaluate"):
+    for verb in ("simulate", "fit", "infer", "predict", "evaluate", "reproduce"):
         assert f"bouncegrad {verb} " in said
 
 

@@ -38,6 +38,7 @@ ORDER = [
     "baselines",
     "progress",
     "stages",
+    "reproduce",
     "cli",
 ]
 PACKAGE = Path(bouncegrad.__file__).parent

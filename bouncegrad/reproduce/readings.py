@@ -1,0 +1,87 @@
+"""How a trained model is read on the test scenes: under a prior, by its proposal network, or with structures given."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bouncegrad.graphs import to_slots
+from bouncegrad.infer import MODES, predict
+from bouncegrad.model import Model
+from bouncegrad.priors import PRIORS
+from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
+from bouncegrad.score import STEPS, num_observed, prediction_errors, score
+from bouncegrad.types import Structures
+
+FIGURES = ("relation_accuracy", "mse", "mse_unit", "calibration_error", "seconds", "prior")
+"""Of a score, what a row keeps."""
+
+GIVEN = ("truth", "full")
+"""Readings that infer nothing: under the true relations, their labels numbered in ascending order as the kinds of the
+model are; and with everybody acting on everybody in the first way."""
+
+
+def read(name: str, model: Model, scenes: Scenes, unit: tuple[str, Normalization]) -> dict[str, Any]:
+    """The figures of one reading.
+
+    Args:
+        name: a prior or "auto" (mode "search"), a mode, "truth" or "full".
+        model: as trained.
+        scenes: of the test split.
+        unit: in which errors are given.
+
+    Raises:
+        ValueError: no such reading, or a model that has no network for it.
+        DataError: "truth" without labels.
+    """
+    if name in GIVEN:
+        return _read_given(name, model, scenes, unit)
+    if name in MODES and name != "search":
+        found = score(model, scenes, unit, mode=name)
+    elif name in ("auto", *PRIORS):
+        found = score(model, scenes, unit, prior=name)
+    else:
+        choices = ", ".join(("auto", *PRIORS, *MODES[1:], *GIVEN))
+        raise ValueError(f"there is no reading {name!r}: choose one of {choices}")
+    figures = found.to_dict()
+    return {word: figures[word] for word in FIGURES}
+
+
+def _read_given(name: str, model: Model, scenes: Scenes, unit: tuple[str, Normalization]) -> dict[str, Any]:
+    began = time.perf_counter()
+    structures = _true_structures(scenes) if name == "truth" else _one_kind(scenes)
+    start, structures = num_observed(scenes), _with_node_slots(model, scenes, structures)
+    predicted = predict(model, scenes, structures, start=start, num_steps=max(STEPS))
+    errors = prediction_errors(predicted, scenes, start, unit[1])
+    seconds = round(time.perf_counter() - began, 3)
+    return {**error_figures(errors, unit[0]), "seconds": seconds}
+
+
+def error_figures(errors: Float[Tensor, "step"], unit: str) -> dict[str, Any]:
+    """The errors that are reported as plain JSON; one that is no finite number is null."""
+    reported = {step: float(errors[step - 1]) for step in STEPS}
+    return {
+        "mse": {str(step): error if math.isfinite(error) else None for step, error in reported.items()},
+        "mse_unit": unit,
+    }
+
+
+def _true_structures(scenes: Scenes) -> Structures:
+    if scenes.relations is None or not scenes.labelled:
+        raise DataError("the true relations are asked for, but the scenes have none: bring labelled scenes")
+    return to_slots(relation_kinds(scenes.relations)[0])
+
+
+def _one_kind(scenes: Scenes) -> Structures:
+    return torch.zeros(scenes.num_scenes, scenes.num_entities * (scenes.num_entities - 1), dtype=torch.int64)
+
+
+def _with_node_slots(model: Model, scenes: Scenes, structures: Structures) -> Structures:
+    """All entities of the first kind, in models that have slots for them."""
+    missing = model.layout(scenes.num_entities).num_slots - structures.shape[1]
+    return torch.cat([structures, structures.new_zeros(len(structures), missing)], 1)

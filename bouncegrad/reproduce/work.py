@@ -1,0 +1,169 @@
+"""Do a row, once: simulate its scenes, train what is not trained, read it, write it down."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bouncegrad.recipes import Recipe
+from bouncegrad.reproduce.functions import FUNCTIONS, Watch, unit_of
+from bouncegrad.reproduce.readings import read
+from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, versions, write_result
+from bouncegrad.reproduce.rows import METHODS, SCALES, Row
+from bouncegrad.run import RunConfig, fit_folder
+from bouncegrad.scenes import read_meta, read_scenes, write_folder
+from bouncegrad.scenes.writing import check_folder, whole_files
+from bouncegrad.stages import SimulationRequest, simulate_folder
+from bouncegrad.train import PassReport
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things lie.
+
+    Attributes:
+        results: what is kept: a JSON file for each row, tables, figures.
+        work: scenes and run folders, which can be made again.
+    """
+
+    results: Path
+    work: Path
+
+    def run_of(self, row: Row) -> Path:
+        """The run folder of a row."""
+        return self.work / row.scale / row.name
+
+
+def there_already(row: Row, places: Places, again: bool = False) -> Result | None:
+    """The result of a row, if there is one; done with its settings of today, or refused.
+
+    Raises:
+        DataError: a damaged file, or one that was found with other settings.
+        ValueError: a row whose recipe there is not.
+    """
+    path = path_of(places.results, row)
+    row.settings()  # refuses unknown recipes before any long work
+    if again or not path.exists():
+        return None
+    found = read_result(path)
+    check_same(path, found, row)
+    return found
+
+
+def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = False) -> Result:
+    """Do a row, or go on with it where it was interrupted, and write its result.
+
+    Args:
+        row: which.
+        places: where things lie.
+        watch: called after each pass of a training.
+        again: forget what was done of it before.
+
+    Raises:
+        DataError: scenes or places that cannot be used.
+        ValueError: a method that this version does not have.
+    """
+    check_folder(places.results)
+    run, recipe = places.run_of(row), row.recipe()
+    if again:
+        shutil.rmtree(run, ignore_errors=True)
+    data = scenes_of(row, places.work)
+    with _metered(run / "spent.json") as meter:
+        if recipe is None:
+            figures = FUNCTIONS[str(METHODS[row.method].function)](data, run / "run", row.seed, meter.watching(watch))
+        else:
+            figures = _trained(row, recipe, data, run / "run", meter.watching(watch))
+    result = Result(
+        row=row.name,
+        method=row.method,
+        system=row.system,
+        scale=row.scale,
+        seed=row.seed,
+        scenes=row.scenes,
+        passes=recipe.training.num_passes if recipe else None,
+        seconds=round(meter.seconds, 1),
+        cpu_seconds=round(meter.cpu_seconds, 1),
+        threads=torch.get_num_threads(),
+        hardware=hardware(),
+        versions=versions(),
+        settings=json.loads(json.dumps(row.settings())),
+        figures={reading: dict(found) for reading, found in figures.items()},
+    )
+    write_result(path_of(places.results, row), result)
+    return result
+
+
+def _trained(row: Row, recipe: Recipe, data: Path, run: Path, watch: Watch) -> dict[str, dict[str, Any]]:
+    """Train, or go on, and read under every reading of the method."""
+    method = METHODS[row.method]
+    name = method.trainings[row.scale].recipe
+    model = fit_folder(RunConfig(str(data), name, recipe, None, row.seed), run, watch)
+    scenes, unit = read_scenes(data, "test"), unit_of(data)
+    return {reading: read(reading, model, scenes, unit) for reading in method.readings}
+
+
+def scenes_of(row: Row, work: Path) -> Path:
+    """The folder with the scenes of a row: the first ones of the canonical set, simulated once for all rows."""
+    scale = SCALES[row.scale]
+    counts = scale.counts(scale.num_train)
+    everything = work / "scenes" / f"{row.system}_{row.scale}"
+    if not _is_whole(everything, counts):
+        simulate_folder(SimulationRequest(row.system[:-1], int(row.system[-1]), counts, canonical=True), everything)
+    if row.num_scenes == scale.num_train:
+        return everything
+    first = everything.with_name(f"{everything.name}_{row.num_scenes}")
+    if not _is_whole(first, row.scenes):
+        chosen = {split: range(count) for split, count in row.scenes.items() if count}
+        splits = {split: read_scenes(everything, split).at(which) for split, which in chosen.items()}
+        write_folder(first, splits, row.system, read_meta(everything))
+    return first
+
+
+def _is_whole(folder: Path, counts: Mapping[str, int]) -> bool:
+    """Velocities are what is written last."""
+    return all(any(folder.glob(f"vel_{split}_*.npy")) for split, count in counts.items() if count)
+
+
+class Meter:
+    """Seconds spent on a row, written down after each pass, so that a row that is killed goes on counting."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds, self.cpu_seconds = json.loads(path.read_text()) if path.exists() else (0.0, 0.0)
+        self._last = time.monotonic(), time.process_time()
+
+    def count(self) -> None:
+        """Add what was spent since the last time."""
+        now = time.monotonic(), time.process_time()
+        self.seconds += now[0] - self._last[0]
+        self.cpu_seconds += now[1] - self._last[1]
+        self._last = now
+        with whole_files(self.path.parent) as temporary:
+            (temporary / self.path.name).write_text(json.dumps([self.seconds, self.cpu_seconds]))
+
+    def watching(self, watch: Watch | None) -> Watch:
+        """Count after each pass, then tell whoever else watches."""
+
+        def after(report: PassReport) -> None:
+            self.count()
+            if watch:
+                watch(report)
+
+        return after
+
+
+@contextmanager
+def _metered(path: Path) -> Iterator[Meter]:
+    meter = Meter(path)
+    try:
+        yield meter
+    finally:
+        meter.count()
