@@ -1,19 +1,23 @@
-"""The rows that no recipe does: ``(data folder, run folder, seed, watch) -> reading -> figures``.
+"""The rows that no recipe does: ``(data folder, run folder, order) -> reading -> figures``.
 
 This is the one place that knows :mod:`bouncegrad.baselines`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from importlib import import_module
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from bouncegrad.baselines.lstm import LSTMConfig
+from bouncegrad.baselines.lstm_run import TRAINING, LSTMRun, run_lstm
+from bouncegrad.baselines.simple import correlation_accuracy, path_features, static_errors
 from bouncegrad.reproduce.readings import error_figures
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import Normalization, read_scenes
-from bouncegrad.score import STEPS, num_observed, prediction_errors
 from bouncegrad.train import PassReport
 
 Figures: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -22,8 +26,24 @@ Figures: TypeAlias = Mapping[str, Mapping[str, Any]]
 Watch: TypeAlias = Callable[[PassReport], None]
 """Called after each pass of a training."""
 
-RowFunction: TypeAlias = Callable[[Path, Path, int, Watch], Figures]
-"""Reads scenes in the data folder, leaves what it needs to resume in the run folder, tells who watches of each pass."""
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How a function is to do a row.
+
+    Attributes:
+        seed: of all randomness.
+        num_passes: over the training scenes; None where nothing is trained.
+        watch: called after each pass.
+    """
+
+    seed: int
+    num_passes: int | None
+    watch: Watch
+
+
+RowFunction: TypeAlias = Callable[[Path, Path, Order], Figures]
+"""Reads scenes in the data folder, leaves what it needs to resume in the run folder."""
 
 
 def unit_of(data: Path) -> tuple[str, Normalization]:
@@ -38,30 +58,34 @@ def unit_of(data: Path) -> tuple[str, Normalization]:
     return unit
 
 
-def static(data: Path, run: Path, seed: int, watch: Watch) -> Figures:
+def static(data: Path, run: Path, order: Order) -> Figures:
     """The last state seen, repeated: learns nothing, so it shows that scenes, windows, steps and unit are right."""
-    scenes, unit = read_scenes(data, "test"), unit_of(data)
-    start = num_observed(scenes)
-    errors = prediction_errors(scenes.states[:, [start] * max(STEPS)], scenes, start, unit[1])
-    return {"prediction": error_figures(errors, unit[0])}
+    name, unit = unit_of(data)
+    return {"prediction": error_figures(static_errors(read_scenes(data, "test"), unit), name)}
 
 
-def _baseline(name: str) -> RowFunction:
-    """A function of :mod:`bouncegrad.baselines`, looked up when it is called."""
+def correlation(data: Path, run: Path, order: Order) -> Figures:
+    """Correlations of the trajectories."""
+    train, test = read_scenes(data, "train"), read_scenes(data, "test")
+    features_fn = partial(path_features, unit=Normalization.fit(train))
+    return {"relations": {"relation_accuracy": correlation_accuracy(train, test, features_fn)}}
 
-    def do(data: Path, run: Path, seed: int, watch: Watch) -> Figures:
-        try:
-            found = getattr(import_module("bouncegrad.baselines"), name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"this version has no baseline {name!r}: leave its rows out") from error
-        return found(data, run, seed, watch)
 
-    return do
+def lstm(data: Path, run: Path, order: Order, *, joint: bool) -> Figures:
+    """A recurrent network; of single entities also the correlations of its states."""
+    assert order.num_passes is not None
+    training = replace(TRAINING, num_passes=order.num_passes)
+    found = run_lstm(LSTMRun(str(data), LSTMConfig(joint=joint), training, seed=order.seed), run, order.watch)
+    errors = {str(step): error if math.isfinite(error) else None for step, error in found.mse.items()}
+    figures: Figures = {"prediction": {"mse": errors, "mse_unit": found.unit}}
+    if found.correlation_accuracy is None:
+        return figures
+    return {**figures, "relations": {"relation_accuracy": found.correlation_accuracy}}
 
 
 FUNCTIONS: dict[str, RowFunction] = {
     "static": static,
-    "correlation": _baseline("correlation"),
-    "lstm_single": _baseline("lstm_single"),
-    "lstm_joint": _baseline("lstm_joint"),
+    "correlation": correlation,
+    "lstm_single": partial(lstm, joint=False),
+    "lstm_joint": partial(lstm, joint=True),
 }

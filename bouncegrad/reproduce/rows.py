@@ -56,12 +56,14 @@ class Training:
         passes: system -> passes over the scenes of the tables.
         most: times as many passes at most over fewer scenes, where each holds fewer steps.
         rates: system -> learning rate, where it is not the recipe's.
+        silent: systems of which kind 0 means that there is no relation, so that it sends nothing.
     """
 
     recipe: str
     passes: Mapping[str, int]
     most: int
     rates: Mapping[str, float] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
 
     def settings(self, system: str, share: float) -> Recipe:
         """The recipe for a ``share`` of the scenes of the tables.
@@ -72,7 +74,9 @@ class Training:
         recipe = recipe_named(self.recipe)
         num_passes = round(self.passes[system] * min(self.most, 1 / share))
         rate = self.rates.get(system, recipe.training.learning_rate)
-        return replace(recipe, training=replace(recipe.training, num_passes=num_passes, learning_rate=rate))
+        network = replace(recipe.model.network, silent_first=system in self.silent)
+        training = replace(recipe.training, num_passes=num_passes, learning_rate=rate)
+        return replace(recipe, model=replace(recipe.model, network=network), training=training)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,14 @@ class Method:
         trainings: scale -> training; empty: a function.
         readings: how the trained model is read (:mod:`bouncegrad.reproduce.readings`).
         function: a name in :data:`bouncegrad.reproduce.functions.FUNCTIONS`.
+        passes: scale -> system -> passes over the scenes, for a function that trains.
         scale: the only scale at which this is done; None: at any.
     """
 
     trainings: Mapping[str, Training] = field(default_factory=dict)
     readings: tuple[str, ...] = ()
     function: str | None = None
+    passes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     scale: str | None = None
 
 
@@ -96,19 +102,24 @@ def _passes(springs5: int, charged5: int) -> dict[str, int]:
     return {"springs5": springs5, "charged5": charged5}
 
 
-def _nri(recipe: str, *readings: str) -> Method:
-    scales = {"small": Training(recipe, _passes(80, 80), 6), "full": Training(recipe, _passes(500, 500), 6)}
-    return Method(scales, readings)
+def _nri(recipe: str, passes: Mapping[str, int], readings: tuple[str, ...], silent: tuple[str, ...]) -> Method:
+    full = _passes(500, 500)
+    trainings = {"small": Training(recipe, passes, 6, silent=silent), "full": Training(recipe, full, 6, silent=silent)}
+    return Method(trainings, readings)
+
+
+def _lstm(function: str, passes: int) -> Method:
+    return Method(function=function, passes={"small": _passes(passes, passes), "full": _passes(500, 500)})
 
 
 METHODS: dict[str, Method] = {
     "static": Method(function="static", scale="canonical"),
     "correlation": Method(function="correlation"),
-    "lstm-single": Method(function="lstm_single"),
-    "lstm-joint": Method(function="lstm_joint"),
-    "nri-full": _nri("nri-full", "full"),
-    "nri": _nri("nri", "proposal"),
-    "nri-true": _nri("nri-true", "truth", "proposal"),
+    "lstm-single": _lstm("lstm_single", 60),
+    "lstm-joint": _lstm("lstm_joint", 15),
+    "nri-full": _nri("nri-full", _passes(40, 40), ("full",), ()),
+    "nri": _nri("nri", _passes(80, 60), ("proposal",), ("springs5",)),
+    "nri-true": _nri("nri-true", _passes(50, 50), ("truth", "proposal"), ("springs5",)),
     "alet2019": Method(
         {
             "small": Training("alet2019-small", _passes(150, 100), 6),
@@ -163,11 +174,17 @@ class Row:
             return None
         return method.trainings[self.scale].settings(self.system, self.num_scenes / SCALES[self.scale].num_train)
 
+    @property
+    def num_passes(self) -> int | None:
+        """Over the training scenes; None where nothing is trained."""
+        method, recipe = METHODS[self.method], self.recipe()
+        return recipe.training.num_passes if recipe else method.passes.get(self.scale, {}).get(self.system)
+
     def settings(self) -> dict[str, Any]:
         """All that decides what the row will be, beside its name."""
         method, recipe = METHODS[self.method], self.recipe()
         if recipe is None:
-            return {"function": method.function}
+            return {"function": method.function} | ({"passes": self.num_passes} if self.num_passes else {})
         return {"recipe": asdict(recipe), "readings": list(method.readings)}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bouncegrad.recipes import Recipe
-from bouncegrad.reproduce.functions import FUNCTIONS, Watch, unit_of
+from bouncegrad.reproduce.functions import FUNCTIONS, Order, Watch, unit_of
 from bouncegrad.reproduce.readings import read
 from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, versions, write_result
 from bouncegrad.reproduce.rows import METHODS, SCALES, Row
@@ -78,7 +78,8 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
     data = scenes_of(row, places.work)
     with _metered(run / "spent.json") as meter:
         if recipe is None:
-            figures = FUNCTIONS[str(METHODS[row.method].function)](data, run / "run", row.seed, meter.watching(watch))
+            order = Order(row.seed, row.num_passes, meter.watching(watch))
+            figures = FUNCTIONS[str(METHODS[row.method].function)](data, run / "run", order)
         else:
             figures = _trained(row, recipe, data, run / "run", meter.watching(watch))
     result = Result(
@@ -88,7 +89,7 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
         scale=row.scale,
         seed=row.seed,
         scenes=row.scenes,
-        passes=recipe.training.num_passes if recipe else None,
+        passes=row.num_passes,
         seconds=round(meter.seconds, 1),
         cpu_seconds=round(meter.cpu_seconds, 1),
         threads=torch.get_num_threads(),
