@@ -31,6 +31,7 @@ ORDER = [
     "infer",
     "polish",
     "score",
+    "hidden",
     "recipes",
     "report",
     "run",
