@@ -20,7 +20,7 @@ from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
 from bouncegrad.progress import fit_progress
 from bouncegrad.recipes import RECIPES, Recipe, recipe_named
-from bouncegrad.report import score_table
+from bouncegrad.report import hidden_table, posterior_table, score_table
 from bouncegrad.version import __version__
 
 DESCRIPTION = """\
@@ -57,6 +57,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
     verbs.add_subcommand("infer", _infer_parser(), help="say who acts on whom in scenes")
     verbs.add_subcommand("predict", _predict_parser(), help="say what happens next in scenes")
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="score a model on scenes it has not seen")
+    verbs.add_subcommand("hidden", _hidden_parser(), help="find entities that nobody saw")
     return parser
 
 
@@ -171,6 +172,22 @@ def _evaluate_parser() -> ArgumentParser:
     return parser
 
 
+def _hidden_parser() -> ArgumentParser:
+    parser = _reading_parser(
+        "Find entities that were never seen by what they do to those that were: their tracks, with bands, and their\n"
+        "relations. With --hide an entity of the data is covered, found, and compared with what it really did.\n\n"
+        "Examples:\n"
+        "  bouncegrad hidden --model runs/springs5 --data data/springs5 --hide 0 --scenes 20 --picture hidden.png\n"
+        "  bouncegrad hidden --model runs/springs5 --data data/four.npz --json > hidden.json"
+    )
+    parser.add_argument("--hide", type=int, nargs="+", help="entities to cover, counted from 0 (default: none)")
+    parser.add_argument("--number", type=int, default=1, help="how many to look for where none are covered")
+    parser.add_argument("--scenes", type=int, help="look at so many scenes, the first ones (default: all)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--picture", type=str, help="also draw what is foretold without and with them")
+    return parser
+
+
 def _add_mode(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
@@ -233,12 +250,27 @@ def _evaluate(options: Namespace) -> None:
         stages.draw_calibration(found, options.reliability)
 
 
+def _hidden(options: Namespace) -> None:
+    model, hide = load_model(options.model), tuple(options.hide or ())
+    request = stages.HiddenRequest(options.data, options.split, hide, options.number, options.scenes)
+    if hide:
+        score = stages.score_covered(model, request)
+        found, figures, text = score.posterior, score.to_dict(), hidden_table(score)
+    else:
+        found = stages.find_hidden_file(model, request)
+        figures, text = stages.hidden_summary(model, request, found), posterior_table(found)
+    print(json.dumps(figures) if options.json else text)
+    if options.picture:
+        stages.draw_hidden(model, request, found, options.picture)
+
+
 VERBS: dict[str, Callable[[Namespace], None]] = {
     "simulate": _simulate,
     "fit": _fit,
     "infer": _infer,
     "predict": _predict,
     "evaluate": _evaluate,
+    "hidden": _hidden,
 }
 
 ERROR_STATUS, INTERRUPTED_STATUS = 2, 130

@@ -6,7 +6,7 @@ from bouncegrad.hidden.count import HiddenCount, count_hidden
 from bouncegrad.hidden.counterfactual import with_hidden, without_entity, without_relation
 from bouncegrad.hidden.find import find_hidden
 from bouncegrad.hidden.posterior import Band, HiddenPosterior
-from bouncegrad.hidden.score import HiddenScore, score_hidden
+from bouncegrad.hidden.score import HiddenScore, score_hidden, widening_of
 from bouncegrad.hidden.search import Effort
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "count_hidden",
     "find_hidden",
     "score_hidden",
+    "widening_of",
     "with_hidden",
     "without_entity",
     "without_relation",

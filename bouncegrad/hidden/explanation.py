@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.hidden.completed import Completed, Tracks, tables_with
-from bouncegrad.hidden.smoothing import FIRST_SPREAD, Step, energies_of, parabola, taken
+from bouncegrad.hidden.smoothing import FIRST_SPREAD, energies_of, parabola, taken
 from bouncegrad.model import Model
 from bouncegrad.priors import GraphPrior
 from bouncegrad.types import Structures
@@ -24,12 +24,15 @@ class Belief:
         name: of the prior, or "given".
         prior: over the structures of scenes with their hidden entities.
         temperature: divides energies, and multiplies variances.
+        widening: what standard deviations of tracks are multiplied by (:func:`bouncegrad.hidden.widening_of`), while
+            they are below what is believed of first states.
         given: ``[scene, slot]``, structures that are known; None where they are sought.
     """
 
     name: str
     prior: GraphPrior
     temperature: float
+    widening: float = 1.0
     given: Structures | None = None
 
     def at(self, scenes: Int[Tensor, "subset"]) -> Belief:
@@ -76,38 +79,22 @@ def weighed(model: Model, stage: Completed, found: Explanations, belief: Belief)
     """Sum over structures exactly, and over tracks as if the energy were a parabola (Laplace's method).
 
     The evidence is ``log sum_z p(z) exp(-E(h, z) / T) + log N(h_0) + log normalisers - log det(H / (2 pi T)) / 2``.
-    Variances are those of the parabola whose errors are as large as they add up to (:func:`persistence`).
     """
     around = taken(model, stage, found.tracks, found.structures)
-    degrees = model.config.noise.degrees_of_freedom
-    form = parabola(model, stage, found.tracks, around, degrees)
-    log_determinant, numbers = form.curvature.factored().log_determinant, form.gradient[0].numel()
-    log_volume = 0.5 * (numbers * math.log(2 * math.pi * belief.temperature) - log_determinant)
+    form = parabola(model, stage, found.tracks, around, model.config.noise.degrees_of_freedom)
+    factor, numbers = form.curvature.factored(), form.gradient[0].numel()
+    log_volume = 0.5 * (numbers * math.log(2 * math.pi * belief.temperature) - factor.log_determinant)
     log_steps = (form.gradient.shape[1] - 1) * stage.nodes.shape[1] * _log_normaliser(model)
     log_evidence, marginals = _over_structures(model, stage, found, belief)
     log_first = _log_first(found.tracks, form.gradient.shape[2])
-    wider = _wider(stage, around, belief.temperature * persistence(stage, around, degrees))
-    curvature = parabola(model, stage, found.tracks, wider, degrees).curvature
-    variances = stage.as_tracks(curvature.factored().covariances().diagonal(dim1=2, dim2=3))
+    variances = _widened(stage.as_tracks(factor.covariances().diagonal(dim1=2, dim2=3)), belief)
     return Weighed(log_evidence + log_first + log_steps + log_volume, variances, marginals)
 
 
-def persistence(stage: Completed, around: Step, degrees: float | None) -> Float[Tensor, "task"]:
-    """By how much the errors of the seen entities add up over time more than independent ones would, 1 or more.
-
-    Modules that are a little wrong are so in the same way from one sample to the next: with errors ``z_t`` in units of
-    their scale, the mean over entities and features of ``(z_1 + ... + z_n)^2 / n``. Tracks are the less sure by it.
-    """
-    pulls = (around.residuals * around.precisions(degrees) * torch.exp(around.log_scales)).double()
-    sums = stage.graph.unpack_nodes(pulls.sum(1).square().mean(1) / pulls.shape[1])
-    seen = stage.graph.present[:, : -stage.nodes.shape[1]]
-    return (sums[:, : seen.shape[1]].sum(1) / seen.sum(1).clamp_min(1)).clamp_min(1.0)
-
-
-def _wider(stage: Completed, around: Step, factors: Float[Tensor, "task"]) -> Step:
-    """The step with variances multiplied by a factor of each task."""
-    of_nodes = stage.graph.pack_nodes(factors[:, None].expand(stage.graph.present.shape)).log()
-    return replace(around, log_scales=around.log_scales + 0.5 * of_nodes[:, None, None].to(around.log_scales.dtype))
+def _widened(variances: Tracks, belief: Belief) -> Tracks:
+    """With the temperature and the widening; what knows no more than where first states are is not widened."""
+    wider = variances * belief.temperature * belief.widening**2
+    return wider.minimum(variances.clamp_min(FIRST_SPREAD**2))
 
 
 def _over_structures(

@@ -35,6 +35,7 @@ def find_hidden(
     relations: Int[Tensor, "scene receiver sender"] | None = None,
     prior: str = "auto",
     effort: Effort | None = None,
+    widening: float = 1.0,
     seed: int = 0,
 ) -> HiddenPosterior:
     """Find entities that were never seen by what they do to those that were.
@@ -49,6 +50,8 @@ def find_hidden(
         relations: kinds of all pairs, the hidden entities last, where they are known (Alet et al. 2019, section 5.2).
         prior: under which graphs are read (:func:`bouncegrad.infer.infer`).
         effort: how long to search.
+        widening: factor on the spreads, as :func:`bouncegrad.hidden.widening_of` finds it on other scenes: modules are
+            a little wrong in the same way at all times, which makes tracks less sure than independent errors would.
         seed: of the first states.
 
     Raises:
@@ -59,7 +62,7 @@ def find_hidden(
     """
     check_search(model, scenes, num_hidden)
     effort, layout = effort or Effort(), model.layout(scenes.num_entities + num_hidden)
-    belief = belief_of(model, layout, prior)
+    belief = replace(belief_of(model, layout, prior), widening=widening)
     if relations is not None:
         belief = _knowing(belief, layout, relations, scenes.num_scenes)
     num_patterns = 1 if relations is not None else num_patterns_of(layout, num_hidden, effort.num_patterns)

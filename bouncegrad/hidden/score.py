@@ -122,6 +122,7 @@ def score_hidden(
     prior: str = "auto",
     effort: Effort | None = None,
     match: RelationMatch | None = None,
+    widening: float = 1.0,
 ) -> HiddenScore:
     """Cover entities, find them by the first 50 samples of the others, and compare.
 
@@ -134,6 +135,7 @@ def score_hidden(
         prior: under which graphs are read.
         effort: how long to search.
         match: of labels to kinds on other scenes; by default of what is found here.
+        widening: of the bands (:func:`widening_of`).
 
     Raises:
         DataError: entities that cannot be covered, or no labels or match where relations are to be known.
@@ -143,7 +145,7 @@ def score_hidden(
     seen, relations = reordered(whole, range(num_seen)), None
     if known:
         relations = _known(whole, match)
-    found = find_hidden(model, seen, len(hide), relations=relations, prior=prior, effort=effort)
+    found = find_hidden(model, seen, len(hide), relations=relations, prior=prior, effort=effort, widening=widening)
     seconds = time.perf_counter() - started
     name, scale = unit or ("normalised by the model's training scenes", model.normalization)
     truth = whole.states[:, :, num_seen:].transpose(1, 2)
@@ -152,6 +154,37 @@ def score_hidden(
     covered = found.band(LEVEL).covers(truth).double().mean((1, 2, 3))
     touching, right, right_seen = _relations(model, whole, found, match)
     return HiddenScore(mse, touching, right, right_seen, covered, name, seconds, found)
+
+
+def widening_of(
+    model: Model, scenes: Scenes, hide: Sequence[int] = (0,), *, prior: str = "auto", effort: Effort | None = None
+) -> float:
+    """What spreads are to be multiplied by for bands to hold: found by covering entities of scenes kept for this.
+
+    The quantile of ``|error| / spread`` at :data:`LEVEL`, over that of a normal distribution (split conformal
+    prediction), over all scenes in which the covered entities are found to act; labels are not looked at.
+
+    Args:
+        model: as :func:`bouncegrad.hidden.find_hidden` takes it.
+        scenes: complete ones, not those in which entities are then sought.
+        hide: which entities to cover, by their numbers.
+        prior: under which graphs are read.
+        effort: how long to search.
+
+    Raises:
+        DataError: in none of the scenes the covered entities are found to act.
+    """
+    unlabelled = replace(scenes, relations=None)
+    whole = covered_last(unlabelled.between(0, min(OBSERVED, scenes.num_times)), hide)
+    num_seen = scenes.num_entities - len(hide)
+    found = find_hidden(model, reordered(whole, range(num_seen)), len(hide), prior=prior, effort=effort)
+    truth = whole.states[:, :, num_seen:].transpose(1, 2)
+    found = _in_order(found, truth)
+    acting = (found.relations[:, :num_seen, num_seen:] != weakest_kind(model, whole)).flatten(1).any(1)
+    if not acting.any():
+        raise DataError("in none of these scenes the covered entities are found to act: bring more scenes")
+    ratios = ((found.best_tracks - truth).abs() / found.spreads[:, 0])[acting].flatten()
+    return max(1.0, float(ratios.quantile(LEVEL) / torch.special.ndtri(torch.tensor((1 + LEVEL) / 2).double())))
 
 
 def _known(whole: Scenes, match: RelationMatch | None) -> Tensor:
