@@ -1,9 +1,9 @@
 """One entity of each unseen scene is covered and found again, by scenes, resumable.
 
     python experiments/hidden.py springs5 --model runs/fast_springs5_seed0 --data data/springs5_1000 --scenes 30
-    python experiments/hidden.py springs5 --model ... --data ... --scenes 30 --count   # also: is anybody hidden at all?
+    python experiments/hidden.py springs5 --model ... --data ... --scenes 30 --count   # is anybody hidden?
 
-writes ``experiments/results/hidden_<row>.json``: for each test scene the error of the covered entity over 4 features and
+writes ``experiments/results/hidden_<row>.json``: for each test scene the error of the covered entity over features and
 50 samples, its relations and those of the others, whether its true states lie in the 90 % band, the same with the true
 relations given, seconds; and the figures over all scenes so far. Bands are widened by what covering entities in
 validation scenes says. A scene that stands in the file is not looked at again.
