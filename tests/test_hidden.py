@@ -25,7 +25,7 @@ from bouncegrad.infer import predict
 from bouncegrad.model import Model
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.priors import PRIORS
-from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.scenes import DataError, Scenes, stack_scenes
 from exact import exact_springs, moving, seen_of, truth_of
 from small import springs, untrained
 from worlds import generator
@@ -111,7 +111,7 @@ def test_the_order_of_the_seen_does_not_matter(model, scenes, found):
 def test_one_by_one_is_as_all_at_once(model, scenes, found):
     alone = find_hidden(model, seen_of(scenes).at([2]), prior="symmetric")
     assert torch.equal(alone.relations[0], found.relations[2])
-    torch.testing.assert_close(alone.best_tracks[0], found.best_tracks[2], atol=1e-3, rtol=0)
+    torch.testing.assert_close(alone.best_tracks[0], found.best_tracks[2], atol=1e-4, rtol=0)
 
 
 def test_directions_are_told_apart(model):
@@ -140,23 +140,44 @@ def test_widening_stops_at_what_was_believed_beforehand(model, scenes, found):
     assert (wider.spreads[1, 0] < 2 * found.spreads[1, 0]).all()
 
 
+def test_scenes_may_have_different_numbers_of_entities(model, scenes):
+    smaller = moving(model, to_slots(torch.tensor([[[0, 1, 1], [1, 0, 1], [1, 1, 0]]])), 3, num_times=NUM_TIMES)
+    mixed = find_hidden(model, stack_scenes([seen_of(scenes).at([0]), seen_of(smaller)]), prior="symmetric")
+    assert torch.equal(mixed.relations[0], relations_of(scenes)[0])
+    assert (mixed.relations[1, :2, 3] == 1).all()
+    assert (mixed.best_tracks[1] - truth_of(smaller)[0]).square().mean() < 1e-6
+
+
+def test_two_hidden_entities(model):
+    """Five in a row of springs; the last two, which pull at different ends of the others, are hidden."""
+    pairs = torch.zeros(5, 5, dtype=torch.long)
+    for one, other in ((0, 1), (1, 2), (0, 3), (2, 4)):
+        pairs[one, other] = pairs[other, one] = 1
+    scenes = moving(model, to_slots(pairs[None]), 5, num_times=NUM_TIMES)
+    score = score_hidden(model, scenes, (3, 4), prior="symmetric", effort=Effort(num_starts=1))
+    assert score.mse.item() < 1e-4
+    assert torch.equal(score.posterior.relations, relations_of(scenes))
+
+
 # starts
 
 
 def test_patterns_are_all_or_some():
-    every = patterns_of(Layout(4, 2), 1, 64, generator())
+    small, large = Layout(4, 2), Layout(6, 2)
+    every = patterns_of(PRIORS["none"](small), small, 1, 64, generator())
     assert every.shape == (8, 1, 3)
     assert len(every.unique(dim=0)) == 8
-    some = patterns_of(Layout(6, 2), 2, 16, generator())
+    some = patterns_of(PRIORS["symmetric"](large), large, 2, 16, generator())
     assert some.shape == (16, 2, 5)
     assert len(some.unique(dim=0)) == 16
+    assert torch.equal(some[:, 0, 4], some[:, 1, 4])
 
 
 @pytest.mark.parametrize("name", ["none", "symmetric"])
 def test_structures_are_drawn_that_hold_the_pattern(name):
     layout = Layout(4, 2)
-    patterns = patterns_of(layout, 1, 64, generator())
     prior = PRIORS[name](layout)
+    patterns = patterns_of(prior, layout, 1, 64, generator())
     structures = drawn(prior, layout, patterns, generator())
     matrix = to_matrix(structures, 4)
     assert torch.equal(matrix[:, 3, :3], patterns[:, 0])

@@ -27,13 +27,14 @@ class Effort:
 
     Attributes:
         num_patterns: ways in which the seen entities may act on the hidden ones, at the most; all where there are less.
-        num_starts: random first states for each of them.
+        num_starts: random first states for each of them, and draws of what the hidden ones do to others: 2 are enough
+            where that follows from the pattern, as in symmetric graphs; else take 4.
         first_rounds: rounds for all chains, each of which stands for its pattern; errors are taken as normal.
         num_kept: chains of a scene that go on, of as many patterns.
         last_rounds: rounds for these; errors have the tails that were learned, structures are free.
     """
 
-    num_patterns: int = 64
+    num_patterns: int = 128
     num_starts: int = 2
     first_rounds: int = 3
     num_kept: int = 4
@@ -69,18 +70,19 @@ def refined(model: Model, scenes: Scenes, found: Explanations, belief: Belief, r
 def _begun(
     model: Model, scenes: Scenes, num_hidden: int, belief: Belief, effort: Effort, generator: Generator
 ) -> Explanations:
-    """Every pattern from some random first states, in every scene."""
+    """Every pattern from some random first states, the same in every scene."""
     layout = model.layout(scenes.num_entities + num_hidden)
     if belief.given is None:
-        patterns = patterns_of(layout, num_hidden, effort.num_patterns, generator)
-        chains = patterns.repeat_interleave(effort.num_starts, 0).repeat(scenes.num_scenes, 1, 1)
-        structures = drawn(belief.prior, layout, chains, generator)
+        patterns = patterns_of(belief.prior, layout, num_hidden, effort.num_patterns, generator)
+        chains = drawn(belief.prior, layout, patterns.repeat_interleave(effort.num_starts, 0), generator)
+        structures = chains.repeat(scenes.num_scenes, 1)
     else:
         structures = belief.given.repeat_interleave(effort.num_starts, 0)
-    scene = torch.arange(scenes.num_scenes).repeat_interleave(len(structures) // scenes.num_scenes)
+    num_chains = len(structures) // scenes.num_scenes
+    states = random_states(num_chains, num_hidden, scenes.num_features, generator).repeat(scenes.num_scenes, 1, 1)
+    scene = torch.arange(scenes.num_scenes).repeat_interleave(num_chains)
     stage = completed(model, scenes.at(scene), num_hidden)
-    tracks = rolled(model, stage, random_states(stage, generator), structures)
-    begun = Explanations(scene, tracks, structures)
+    begun = Explanations(scene, rolled(model, stage, states, structures), structures)
     return replace(begun, structures=_chosen(model, stage, begun, belief, "both"))
 
 

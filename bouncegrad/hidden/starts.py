@@ -22,21 +22,21 @@ RULED_OUT = 1e7
 
 
 def patterns_of(
-    layout: Layout, num_hidden: int, limit: int, generator: Generator
+    prior: GraphPrior, layout: Layout, num_hidden: int, limit: int, generator: Generator
 ) -> Int[Tensor, "pattern hidden width"]:
-    """What may decide how the hidden entities move, the last of a layout: all of it, or ``limit`` random patterns.
+    """What may decide how the hidden entities move, the last of a layout: all of it, or ``limit`` draws of a prior."""
+    kinds = layout.receiver_kinds * num_hidden
+    if math.prod(kinds) <= limit:
+        return torch.cartesian_prod(*map(torch.arange, kinds)).view(-1, num_hidden, len(layout.receiver_kinds))
+    structures = prior.posterior(_flat(layout, 4 * limit), 1.0).draw(generator)
+    patterns = structures[:, layout.receiver_slots[-num_hidden:]].unique(dim=0)
+    return patterns[torch.randperm(len(patterns), generator=generator)[:limit]]
 
-    >>> patterns_of(Layout(3, 2), 1, 64, torch.Generator()).flatten(1).tolist()
-    [[0, 0], [0, 1], [1, 0], [1, 1]]
-    """
-    kinds = torch.tensor(layout.receiver_kinds * num_hidden)
-    total = math.prod(layout.receiver_kinds) ** num_hidden
-    if total > limit:
-        drawn = (torch.rand(4 * limit, len(kinds), generator=generator) * kinds).long().unique(dim=0)
-        chosen = drawn[torch.randperm(len(drawn), generator=generator)[:limit]]
-    else:
-        chosen = torch.cartesian_prod(*(torch.arange(int(count)) for count in kinds)).view(total, -1)
-    return chosen.unflatten(1, (num_hidden, -1))
+
+def _flat(layout: Layout, num_tasks: int) -> FactorTables:
+    """Tables of which nothing can be learned."""
+    energies = torch.zeros(num_tasks, layout.num_entities, math.prod(layout.receiver_kinds))
+    return FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
 
 
 def num_patterns_of(layout: Layout, num_hidden: int, limit: int) -> int:
@@ -75,17 +75,16 @@ def drawn(
     prior: GraphPrior, layout: Layout, patterns: Int[Tensor, "task hidden width"], generator: Generator
 ) -> Structures:
     """Structures drawn from a prior, given what decides how the hidden entities move."""
-    num_combinations = math.prod(layout.receiver_kinds)
-    flat = torch.zeros(len(patterns), layout.num_entities, num_combinations)
-    tables = FactorTables(flat, layout.receiver_slots, layout.receiver_kinds)
+    tables = _flat(layout, len(patterns))
     chosen = pinned(tables, in_structures(layout, patterns), patterns.shape[1], outgoing=False)
     return prior.posterior(chosen, 1.0).draw(generator)
 
 
-def random_states(stage: Completed, generator: Generator) -> Float[Tensor, "task hidden feature"]:
+def random_states(
+    num_chains: int, num_hidden: int, num_features: int, generator: Generator
+) -> Float[Tensor, "chain hidden feature"]:
     """First states as they are believed to be."""
-    shape = (*stage.nodes.shape, stage.batch.states.shape[2])
-    return FIRST_SPREAD * torch.randn(shape, generator=generator)
+    return FIRST_SPREAD * torch.randn(num_chains, num_hidden, num_features, generator=generator)
 
 
 def rolled(model: Model, stage: Completed, states: Tensor, structures: Structures, start: int = 0) -> Tracks:
