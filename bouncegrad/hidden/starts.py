@@ -17,6 +17,9 @@ from bouncegrad.priors import GraphPrior
 from bouncegrad.priors.posterior import combination_kinds
 from bouncegrad.types import FactorTables, Structures
 
+FARTHEST = 10.0
+"""Where rollouts end that run away, in normalised units, of which scenes are two wide."""
+
 RULED_OUT = 1e7
 """Nats that a pattern costs which a chain does not stand for."""
 
@@ -95,5 +98,6 @@ def rolled(model: Model, stage: Completed, states: Tensor, structures: Structure
     for time in range(start, stage.batch.states.shape[1] - 1):
         present = stage.batch.states[:, time].index_copy(0, own, path[-1].flatten(0, 1))
         incoming = graph.incoming(model.network.edge_modules(model.network.inputs_on(graph, present), kinds))
-        path.append(model.network.update(present[own], incoming[own], node_kinds[own]).view_as(states))
+        moved = model.network.update(present[own], incoming[own], node_kinds[own]).view_as(states)
+        path.append(moved.nan_to_num().clamp(-FARTHEST, FARTHEST))
     return torch.stack(path, 2)
