@@ -105,7 +105,7 @@ def _plain(score: HiddenScore) -> dict:
 
 def gains_of(model: Model, one: Scenes) -> dict:
     """Nats by which one hidden entity foretells better than none: with one covered, and in the complete scene."""
-    observed = one.between(0, OBSERVED)
+    observed = one.between(0, min(OBSERVED, one.num_times))
     covered = reordered(covered_last(observed, HIDE), range(one.num_entities - len(HIDE)))
     return {
         "gain_covered": float(count_hidden(model, covered, (0, 1)).gains[0, 1]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,7 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.graphs import super_graph, to_matrix
 from bouncegrad.hidden.score import reordered
 from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.noise import NoiseConfig, SharedScale
 from bouncegrad.scenes import Normalization, Scenes
 from worlds import generator
 
@@ -39,7 +40,8 @@ def exact_springs(*, degrees: float | None = None) -> Model:
         _write_springs(model)
         model.network.skip_weight.copy_(torch.tensor([[0.0] * 4, [0.0] * 4, [STEP, 0, 0, 0], [0, STEP, 0, 0]]))
         model.network.unit.fill_(0.1)
-        model.scale.tenth.fill_(torch.tensor(ERROR / 0.1).log().item() / model.scale.pace)
+        assert isinstance(model.scale, SharedScale)
+        model.scale.tenth.fill_(math.log(ERROR / 0.1) / model.scale.pace)
     return model.eval()
 
 
