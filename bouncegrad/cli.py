@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from bouncegrad import run, stages
+from bouncegrad import run, seek, stages
 from bouncegrad.checkpoint import load_model
 from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
@@ -183,6 +183,13 @@ def _hidden_parser() -> ArgumentParser:
     parser.add_argument("--hide", type=int, nargs="+", help="entities to cover, counted from 0 (default: none)")
     parser.add_argument("--number", type=int, default=1, help="how many to look for where none are covered")
     parser.add_argument("--scenes", type=int, help="look at so many scenes, the first ones (default: all)")
+    parser.add_argument(
+        "--calibration",
+        type=int,
+        default=0,
+        help="cover an entity in so many scenes of the split valid and widen the bands until they hold there; "
+        "0: as wide as the modules say, which is too narrow",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw what is foretold without and with them")
     return parser
@@ -252,16 +259,16 @@ def _evaluate(options: Namespace) -> None:
 
 def _hidden(options: Namespace) -> None:
     model, hide = load_model(options.model), tuple(options.hide or ())
-    request = stages.HiddenRequest(options.data, options.split, hide, options.number, options.scenes)
+    request = seek.HiddenRequest(options.data, options.split, hide, options.number, options.scenes, options.calibration)
     if hide:
-        score = stages.score_covered(model, request)
+        score = seek.score_covered(model, request)
         found, figures, text = score.posterior, score.to_dict(), hidden_table(score)
     else:
-        found = stages.find_hidden_file(model, request)
-        figures, text = stages.hidden_summary(model, request, found), posterior_table(found)
+        found = seek.find_hidden_file(model, request)
+        figures, text = seek.hidden_summary(model, request, found), posterior_table(found)
     print(json.dumps(figures) if options.json else text)
     if options.picture:
-        stages.draw_hidden(model, request, found, options.picture)
+        seek.draw_hidden(model, request, found, options.picture)
 
 
 VERBS: dict[str, Callable[[Namespace], None]] = {

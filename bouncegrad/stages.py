@@ -14,12 +14,9 @@ from typing import Literal
 import numpy
 
 from bouncegrad.graphs import to_matrix
-from bouncegrad.hidden import HiddenPosterior, HiddenScore, find_hidden, score_hidden, with_hidden
-from bouncegrad.hidden.score import OBSERVED as OBSERVED_WITH_HIDDEN
-from bouncegrad.hidden.score import covered_last, reordered
 from bouncegrad.infer import Mode, Posterior, infer, predict, weakest_kind
 from bouncegrad.model import Model
-from bouncegrad.report import Answer, Unseen, draw_reliability, draw_scenes, draw_unseen
+from bouncegrad.report import Answer, draw_reliability, draw_scenes
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes
 from bouncegrad.scenes import write_folder as write_scenes
@@ -293,89 +290,3 @@ def draw_calibration(found: Score, picture: str | os.PathLike[str]) -> None:
     if found.reliability is None:
         raise DataError("whether probabilities can be believed is seen beside labels: bring scenes with relations")
     draw_reliability(found.reliability, picture)
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenRequest:
-    """Whom to look for in which scenes.
-
-    Attributes:
-        data: a folder or a ``.npz``.
-        part: the split of a folder.
-        hide: entities of the data to cover, by their numbers; nobody where none are named.
-        number: how many to look for where none are covered.
-        first: so many of the scenes, from the first on; all if None.
-    """
-
-    data: str
-    part: str
-    hide: tuple[int, ...] = ()
-    number: int = 1
-    first: int | None = None
-
-    def scenes(self) -> Scenes:
-        """The scenes to look at.
-
-        Raises:
-            DataError: no scene asked for.
-        """
-        scenes = read_scenes(self.data, self.part if Path(self.data).is_dir() else None)
-        if self.first is None:
-            return scenes
-        if self.first < 1:
-            raise DataError(f"expected one scene or more, got {self.first}")
-        return scenes.at(range(min(self.first, scenes.num_scenes)))
-
-
-def score_covered(model: Model, request: HiddenRequest) -> HiddenScore:
-    """Cover entities, find them, and compare; errors are in the unit that the data name."""
-    return score_hidden(model, request.scenes(), request.hide, error_unit(request.data))
-
-
-def find_hidden_file(model: Model, request: HiddenRequest) -> HiddenPosterior:
-    """Look for entities that the data do not have."""
-    return find_hidden(model, request.scenes(), request.number)
-
-
-def hidden_summary(model: Model, request: HiddenRequest, found: HiddenPosterior) -> dict[str, object]:
-    """What was found, scene by scene, as plain JSON: weights, tracks with their bands, probabilities of relations."""
-    band = found.band()
-    return {
-        "num_hidden": found.num_hidden,
-        "prior": found.prior,
-        "none_kind": weakest_kind(model, _seen(request)),
-        "scenes": [
-            {
-                "weights": found.weights[scene].tolist(),
-                "tracks": found.best_tracks[scene].tolist(),
-                "band_low": band.low[scene].tolist(),
-                "band_high": band.high[scene].tolist(),
-                "relations": found.relations[scene].tolist(),
-                "probabilities": found.probabilities[scene].tolist(),
-            }
-            for scene in range(len(found.weights))
-        ],
-    }
-
-
-def _seen(request: HiddenRequest) -> Scenes:
-    """What the search saw."""
-    scenes = request.scenes()
-    if not request.hide:
-        return scenes
-    whole = covered_last(scenes.between(0, min(OBSERVED_WITH_HIDDEN, scenes.num_times)), request.hide)
-    return reordered(whole, range(scenes.num_entities - len(request.hide)))
-
-
-def draw_hidden(model: Model, request: HiddenRequest, found: HiddenPosterior, picture: str) -> None:
-    """Draw three scenes: foretold from their first states without the hidden entities and with them."""
-    seen, scenes = _seen(request), request.scenes()
-    chosen = range(min(DRAWN, seen.num_scenes))
-    some, steps = seen.at(chosen), seen.num_times - 1
-    alone = predict(model, some, infer(model, some).structures, start=0, num_steps=steps)
-    everybody = with_hidden(seen, found).at(chosen)
-    structures = found.best_structures[: len(chosen)]
-    beside = predict(model, everybody, structures, start=0, num_steps=steps)
-    truth = scenes.states[: len(chosen), : seen.num_times, list(request.hide)].transpose(1, 2) if request.hide else None
-    tracks, spreads = found.best_tracks[: len(chosen)], found.spreads[: len(chosen), 0]
-    draw_unseen(some, Unseen(alone, beside, tracks, spreads, truth), picture)

@@ -27,10 +27,7 @@ def exact_springs(*, degrees: float | None = None) -> Model:
     config = ModelConfig(network, NoiseConfig("shared", degrees))
     model = Model(
         config,
-        Normalization(
-            (-1.0,) * 4,
-            (1.0,) * 4,
-        ),
+        Normalization((-1.0,) * 4, (1.0,) * 4),
         FEATURES,
         generator(),
     )

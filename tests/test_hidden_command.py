@@ -69,6 +69,7 @@ def test_tables_for_people(capsys, words):
     [
         (["--hide", "7"], "from 0 to 3, that leave two or more"),
         (["--scenes", "0"], "expected one scene or more, got 0"),
+        (["--calibration", "3"], "of the split valid of a folder"),
         (["--number", "0"], "at least one hidden entity"),
         (["--scenes", "1", "--picture", "hidden.txt"], "expected a picture file"),
     ],

@@ -37,6 +37,7 @@ ORDER = [
     "run",
     "progress",
     "stages",
+    "seek",
     "cli",
 ]
 PACKAGE = Path(bouncegrad.__file__).parent

@@ -11,11 +11,12 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.evaluate import receiver_tables
-from bouncegrad.hidden.completed import completed
+from bouncegrad.hidden.completed import completed, tables_with
 from bouncegrad.hidden.explanation import Belief, Explanations, weighed
 from bouncegrad.hidden.find import belief_of, check_search, scene_groups
 from bouncegrad.hidden.search import Effort, refined, search
-from bouncegrad.hidden.starts import num_patterns_of, rolled
+from bouncegrad.hidden.starts import num_patterns_of, pinned, rolled
+from bouncegrad.infer import weakest_kind
 from bouncegrad.model import Model, pack, windows
 from bouncegrad.scenes import DataError, Scenes
 
@@ -61,7 +62,10 @@ def count_hidden(
 ) -> HiddenCount:
     """Compare numbers of hidden entities by what they foretell::
 
-        gain(n) = log p(late samples | early samples, n hidden) - the same for the first candidate
+        gain(n) = log p(late samples | early samples, n hidden) - log p(late samples | early samples, nobody hidden)
+
+    less that of the first candidate. Whoever is supposed to be there also changes how large errors are expected to be,
+    so "nobody" is read beside the same entities, acting by the kind that does nothing, where the model has one.
 
     Structures and tracks are sought in the early samples only; those that were found are weighed against each other by
     them, and each is then held against the rest. A hidden entity that touches nobody foretells nothing and is not
@@ -95,40 +99,52 @@ def count_hidden(
 def _foretold(
     model: Model, scenes: Scenes, number: int, belief: Belief, effort: Effort, seed: int
 ) -> Float[Tensor, "scene"]:
-    """Log probability of the late samples given the early ones, nats up to a number that depends on the scene alone."""
-    num_early = math.ceil(EARLY * scenes.num_times)
-    parts = []
+    """Nats by which a number of hidden entities foretells the late samples better than nobody does."""
+    if not number:
+        return torch.zeros(scenes.num_scenes, dtype=torch.float64)
     layout = model.layout(scenes.num_entities + number)
-    num_chains = num_patterns_of(layout, number, effort.num_patterns) * effort.num_starts if number else 1
+    num_chains = num_patterns_of(layout, number, effort.num_patterns) * effort.num_starts
+    parts = []
     for indices in scene_groups(scenes, num_chains):
-        some = scenes.at(indices)
-        if number:
-            parts.append(_with_hidden(model, some, num_early, number, belief, effort, seed))
-        else:
-            parts.append(_log_evidence(model, some, belief) - _log_evidence(model, some.between(0, num_early), belief))
+        some, generator = scenes.at(indices), Generator().manual_seed(seed)
+        early = some.between(0, math.ceil(EARLY * scenes.num_times))
+        found = search(model, early, number, belief, effort, generator)
+        log_weights, before = _evidence(model, early, found, belief)
+        onward = _led_on(model, some, found)
+        onward = refined(model, some, onward, replace(belief, given=onward.structures), effort.last_rounds)
+        _, after = _evidence(model, some, onward, belief)
+        parts.append((log_weights.log_softmax(1) + after - before).logsumexp(1))
     return torch.cat(parts)
+
+
+def _evidence(
+    model: Model, scenes: Scenes, found: Explanations, belief: Belief
+) -> tuple[Float[Tensor, "scene explanation"], Float[Tensor, "scene explanation"]]:
+    """The log evidence of explanations, and what of it they have before nobody."""
+    num_hidden = found.tracks.shape[1]
+    stage = completed(model, scenes.at(found.scene), num_hidden)
+    evidence = weighed(model, stage, found, belief).log_evidence
+    nothing = weakest_kind(model, scenes)
+    if nothing is None:
+        nobody = _log_evidence(model, scenes, belief)[found.scene]
+    else:
+        silent = pinned(
+            tables_with(model, stage, found.tracks),
+            torch.full_like(found.structures, nothing),
+            num_hidden,
+            outgoing=True,
+        )
+        nobody = belief.prior.posterior(silent, belief.temperature).log_evidence.double()
+    shape = (scenes.num_scenes, -1)
+    return evidence.view(shape).nan_to_num(-torch.inf), (evidence - nobody).view(shape).nan_to_num(-torch.inf)
 
 
 def _log_evidence(model: Model, scenes: Scenes, belief: Belief) -> Float[Tensor, "scene"]:
     """Of scenes without hidden entities."""
     batch = pack(model, scenes)
+    plain = belief_of(model, model.layout(scenes.num_entities), belief.name)
     tables = receiver_tables(model, batch, windows(batch))
-    return belief.prior.posterior(tables, belief.temperature).log_evidence.double()
-
-
-def _with_hidden(
-    model: Model, scenes: Scenes, num_early: int, number: int, belief: Belief, effort: Effort, seed: int
-) -> Float[Tensor, "scene"]:
-    early = scenes.between(0, num_early)
-    found = search(model, early, number, belief, effort, Generator().manual_seed(seed))
-    before = weighed(model, completed(model, early.at(found.scene), number), found, belief)
-    onward = _led_on(model, scenes, found)
-    onward = refined(model, scenes, onward, replace(belief, given=onward.structures), effort.last_rounds)
-    after = weighed(model, completed(model, scenes.at(found.scene), number), onward, belief)
-    shape = (scenes.num_scenes, -1)
-    weights = before.log_evidence.view(shape).nan_to_num(-torch.inf).log_softmax(1)
-    gains = (after.log_evidence - before.log_evidence).view(shape).nan_to_num(-torch.inf)
-    return (weights + gains).logsumexp(1)
+    return plain.prior.posterior(tables, belief.temperature).log_evidence.double()
 
 
 def _led_on(model: Model, scenes: Scenes, found: Explanations) -> Explanations:

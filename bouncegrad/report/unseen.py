@@ -69,7 +69,7 @@ def draw_unseen(scenes: Scenes, unseen: Unseen, path: str | os.PathLike[str]) ->
     rows = figure.subplots(num_scenes, 2, squeeze=False)
     for index, (alone, together) in enumerate(rows):
         _style(alone, scenes, f"Scene {index}: foretold without")
-        _style(together, scenes, f"Scene {index}: foretold with the hidden one")
+        _style(together, scenes, f"Scene {index}: with the hidden one")
         _draw_seen(alone, scenes, index, unseen.without[index])
         _draw_seen(together, scenes, index, unseen.beside[index, :, : scenes.num_entities])
         _draw_hidden(together, unseen, index)
