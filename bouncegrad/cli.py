@@ -14,13 +14,13 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from bouncegrad import run, stages
+from bouncegrad import run, seek, stages
 from bouncegrad.checkpoint import load_model
 from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
 from bouncegrad.progress import fit_progress
 from bouncegrad.recipes import RECIPES, Recipe, recipe_named
-from bouncegrad.report import score_table
+from bouncegrad.report import hidden_table, posterior_table, score_table
 from bouncegrad.reproduce import TARGETS, Places, Request, reproduce, rewrite_results
 from bouncegrad.reproduce.rows import SYSTEMS
 from bouncegrad.version import __version__
@@ -63,6 +63,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
     verbs.add_subcommand("predict", _predict_parser(), help="say what happens next in scenes")
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="score a model on scenes it has not seen")
     verbs.add_subcommand("reproduce", _reproduce_parser(), help="do the rows of the tables of the literature")
+    verbs.add_subcommand("hidden", _hidden_parser(), help="find entities that nobody saw")
     return parser
 
 
@@ -203,6 +204,28 @@ def _reproduce_parser() -> ArgumentParser:
     parser.add_argument("--document", type=str, default="RESULTS.md", help="what the target results writes")
     parser.add_argument("--again", action="store_true", help="forget what was done of these rows and do them again")
     parser.add_argument("--quiet", action="store_true", help="no progress of single trainings")
+
+
+def _hidden_parser() -> ArgumentParser:
+    parser = _reading_parser(
+        "Find entities that were never seen by what they do to those that were: their tracks, with bands, and their\n"
+        "relations. With --hide an entity of the data is covered, found, and compared with what it really did.\n\n"
+        "Examples:\n"
+        "  bouncegrad hidden --model runs/springs5 --data data/springs5 --hide 0 --scenes 20 --picture hidden.png\n"
+        "  bouncegrad hidden --model runs/springs5 --data data/four.npz --json > hidden.json"
+    )
+    parser.add_argument("--hide", type=int, nargs="+", help="entities to cover, counted from 0 (default: none)")
+    parser.add_argument("--number", type=int, default=1, help="how many to look for where none are covered")
+    parser.add_argument("--scenes", type=int, help="look at so many scenes, the first ones (default: all)")
+    parser.add_argument(
+        "--calibration",
+        type=int,
+        default=0,
+        help="cover an entity in so many scenes of the split valid and widen the bands until they hold there; "
+        "0: as wide as the modules say, which is too narrow",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--picture", type=str, help="also draw what is foretold without and with them")
     return parser
 
 
@@ -278,6 +301,20 @@ def _reproduce(options: Namespace) -> None:
         print(line, flush=True)
 
 
+def _hidden(options: Namespace) -> None:
+    model, hide = load_model(options.model), tuple(options.hide or ())
+    request = seek.HiddenRequest(options.data, options.split, hide, options.number, options.scenes, options.calibration)
+    if hide:
+        score = seek.score_covered(model, request)
+        found, figures, text = score.posterior, score.to_dict(), hidden_table(score)
+    else:
+        found = seek.find_hidden_file(model, request)
+        figures, text = seek.hidden_summary(model, request, found), posterior_table(found)
+    print(json.dumps(figures) if options.json else text)
+    if options.picture:
+        seek.draw_hidden(model, request, found, options.picture)
+
+
 VERBS: dict[str, Callable[[Namespace], None]] = {
     "simulate": _simulate,
     "fit": _fit,
@@ -285,6 +322,7 @@ VERBS: dict[str, Callable[[Namespace], None]] = {
     "predict": _predict,
     "evaluate": _evaluate,
     "reproduce": _reproduce,
+    "hidden": _hidden,
 }
 
 ERROR_STATUS, INTERRUPTED_STATUS = 2, 130

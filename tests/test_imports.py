@@ -32,6 +32,7 @@ ORDER = [
     "infer",
     "polish",
     "score",
+    "hidden",
     "recipes",
     "report",
     "run",
@@ -39,6 +40,7 @@ ORDER = [
     "progress",
     "stages",
     "reproduce",
+    "seek",
     "cli",
 ]
 PACKAGE = Path(bouncegrad.__file__).parent

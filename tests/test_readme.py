@@ -43,7 +43,7 @@ def test_a_whole_run_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session = [shlex.split(line)[1:] for code in code_of("sh") for line in code.splitlines() if "bouncegrad " in line]
-    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict"]
+    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict", "hidden"]
     monkeypatch.chdir(tmp_path)
     for words in session:
         reduced = [SMALL_COUNTS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
@@ -53,6 +53,7 @@ def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("runs/springs5/scenes.png").exists()
     assert Path("relations.csv").exists()
     assert Path("future.npz").exists()
+    assert Path("hidden.png").exists()
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

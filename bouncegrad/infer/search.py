@@ -35,7 +35,7 @@ def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) 
     alone = model.config.network.message_steps == 1
     tabulated = alone and has_tables(layout)
     factored = tabulated or (alone and horizon == 1)
-    name, believed = _believed(model, layout, prior, factored)
+    name, believed = belief_in(model, layout, prior, factored)
     parts = []
     for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if tabulated else 1):
         batch = pack(model, chunk)
@@ -58,7 +58,7 @@ def check_prior(name: str) -> None:
         raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
 
 
-def _believed(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
+def belief_in(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
     """The prior to read under, with the weights that the training gave it."""
     check_prior(name)
     if not factored and name not in ("auto", "none"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bouncegrad.hidden import HiddenPosterior, HiddenScore
 from bouncegrad.metrics import RelationMatch
 from bouncegrad.score import Score
 
@@ -37,6 +38,38 @@ def score_table(score: Score) -> str:
     errors = "   ".join(f"{step}: {error:.3g}" for step, error in score.mse.items())
     lines.append(f"mean squared error at step   {errors}   ({score.unit})")
     return "\n".join(lines)
+
+
+def hidden_table(score: HiddenScore) -> str:
+    """The figures of a search for covered entities as plain text."""
+    found = score.to_dict()
+    lines = [f"{found['num_scenes']} scenes, in {found['num_touching']} of them the hidden touch somebody"]
+    lines.append(
+        f"mean squared error {_number(found['hidden_mse'])}, where they touch somebody "
+        f"{_number(found['hidden_mse_touching'])}   ({score.unit})"
+    )
+    if found["hidden_relation_accuracy"] is not None:
+        lines.append(
+            f"relations right: {100 * found['hidden_relation_accuracy']:.2f} % of the hidden, "
+            f"{100 * found['seen_relation_accuracy']:.2f} % of the others"
+        )
+    lines.append(f"inside the {100 * found['band_level']:.0f} % band: {_number(found['band_coverage_touching'])}")
+    return "\n".join([*lines, f"{score.seconds:.1f} s"])
+
+
+def posterior_table(found: HiddenPosterior) -> str:
+    """Hidden entities as plain text, a line for each scene."""
+    lines = [f"{found.num_hidden} hidden, {len(found.weights)} scenes; kinds are read under the prior {found.prior}"]
+    num_seen = found.layout.num_entities - found.num_hidden
+    for scene, relations in enumerate(found.relations):
+        acts, spread = relations[:num_seen, num_seen:].T.tolist(), float(found.spreads[scene, 0].mean())
+        weight = float(found.weights[scene, 0])
+        lines.append(f"scene {scene}: kinds towards the others {acts}, weight {weight:.3f}, spread {spread:.3g}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _cells(match: RelationMatch, label: int) -> list[str]:

@@ -1,0 +1,25 @@
+"""Finding what nobody sees: entities that were never observed, by their effect on those that were."""
+
+from __future__ import annotations
+
+from bouncegrad.hidden.count import HiddenCount, count_hidden
+from bouncegrad.hidden.counterfactual import with_hidden, without_entity, without_relation
+from bouncegrad.hidden.find import find_hidden
+from bouncegrad.hidden.posterior import Band, HiddenPosterior
+from bouncegrad.hidden.score import HiddenScore, score_hidden, widening_of
+from bouncegrad.hidden.search import Effort
+
+__all__ = [
+    "Band",
+    "Effort",
+    "HiddenCount",
+    "HiddenPosterior",
+    "HiddenScore",
+    "count_hidden",
+    "find_hidden",
+    "score_hidden",
+    "widening_of",
+    "with_hidden",
+    "without_entity",
+    "without_relation",
+]

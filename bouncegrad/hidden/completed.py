@@ -1,0 +1,128 @@
+"""Scenes completed by entities of which nobody has seen anything: where they are is supposed, task by task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bouncegrad.evaluate import receiver_tables
+from bouncegrad.graphs import SuperGraph
+from bouncegrad.model import Batch, Model, pack, windows
+from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.types import FactorTables, Structures
+
+Tracks: TypeAlias = Float[Tensor, "task hidden time feature"]
+"""Where hidden entities are supposed to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """Tasks with room for hidden entities, the last of each scene.
+
+    Attributes:
+        batch: the seen entities and, as nodes of their own, the hidden ones, whose states are zeros.
+        nodes: ``[task, hidden]``, which nodes the hidden ones are.
+        touching: the graph of those edges alone that begin or end at a hidden entity.
+        background: ``[edge, kind, start, message]``, what seen entities say to each other under every kind; zeros on
+            the edges of ``touching``.
+    """
+
+    batch: Batch
+    nodes: Int[Tensor, "task hidden"]
+    touching: SuperGraph
+    background: Float[Tensor, "edge kind start message"]
+
+    @property
+    def graph(self) -> SuperGraph:
+        """The complete graphs of all tasks."""
+        return self.batch.graph
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks there are."""
+        return len(self.nodes)
+
+    def with_tracks(self, tracks: Tracks) -> Batch:
+        """The batch in which the hidden entities are where the tracks say."""
+        states = self.batch.states.index_copy(0, self.nodes.flatten(), tracks.flatten(0, 1))
+        return replace(self.batch, states=states)
+
+    def of_hidden(self, values: Float[Tensor, "node time feature"]) -> Float[Tensor, "task time size"]:
+        """The values of the hidden nodes; all numbers of a task and time side by side."""
+        own = values[self.nodes.flatten()].view(*self.nodes.shape, *values.shape[1:])
+        return own.transpose(1, 2).flatten(2)
+
+    def as_tracks(self, numbers: Float[Tensor, "task time size"]) -> Tracks:
+        """The inverse of :meth:`of_hidden`, in the shape of tracks."""
+        return numbers.unflatten(2, (self.nodes.shape[1], -1)).transpose(1, 2)
+
+    def said(self, structures: Structures) -> Float[Tensor, "node start message"]:
+        """What the seen entities say to each node under structures."""
+        kinds = self.graph.pack_edges(structures)
+        return self.graph.incoming(self.background[torch.arange(len(kinds)), kinds])
+
+
+def with_room(scenes: Scenes, num_hidden: int) -> Scenes:
+    """Scenes to which entities are added that count as there at all times, at zero.
+
+    >>> scenes = Scenes(torch.zeros(1, 9, 2, 1), torch.ones(1, 9, 2) > 0, 0.1, ("x",), ("a", "b"))
+    >>> with_room(scenes, 1).entity_names
+    ('a', 'b', 'hidden')
+    """
+    names = ["hidden"] if num_hidden == 1 else [f"hidden {number}" for number in range(1, num_hidden + 1)]
+    shape = (scenes.num_scenes, scenes.num_times, num_hidden)
+    states = torch.cat([scenes.states, scenes.states.new_zeros(*shape, scenes.num_features)], 2)
+    mask = torch.cat([scenes.mask, scenes.mask.new_ones(shape)], 2)
+    return Scenes(states, mask, scenes.time_step, scenes.feature_names, (*scenes.entity_names, *names))
+
+
+@torch.no_grad()
+def completed(model: Model, scenes: Scenes, num_hidden: int) -> Completed:
+    """Scenes with room for hidden entities; each of them is a task.
+
+    Raises:
+        DataError: an entity that is not seen at all times in a scene that it is part of.
+    """
+    check_complete(scenes)
+    batch = pack(model, with_room(scenes, num_hidden))
+    graph, num_seen = batch.graph, scenes.num_entities
+    numbers = graph.unpack_nodes(torch.arange(graph.num_nodes))
+    nodes = numbers[:, num_seen:]
+    is_hidden = torch.zeros(graph.num_nodes, dtype=torch.bool)
+    is_hidden[nodes.flatten()] = True
+    ends = is_hidden[graph.senders] | is_hidden[graph.receivers]
+    inputs = model.network.inputs_on(graph, batch.states[:, :-1])
+    background = model.network.edge_modules.every_kind(inputs).transpose(0, 1) * ~ends[:, None, None, None]
+    return Completed(batch, nodes, _edges_of(graph, ends), background)
+
+
+def _edges_of(graph: SuperGraph, chosen: Bool[Tensor, "edge"]) -> SuperGraph:
+    return SuperGraph(
+        graph.present,
+        graph.senders[chosen],
+        graph.receivers[chosen],
+        graph.edge_scenes[chosen],
+        graph.edge_slots[chosen],
+        in_degree=0,
+    )
+
+
+def check_complete(scenes: Scenes) -> None:
+    """Refuse scenes with gaps."""
+    gaps = scenes.present[:, None] & ~scenes.mask
+    if gaps.any():
+        scene, time, entity = gaps.nonzero()[0].tolist()
+        raise DataError(
+            f"entity {scenes.entity_names[entity]!r} of scene {scene} was not measured at time {time}: hidden entities "
+            "are sought beside others that are seen at all times; cut the scene or leave the entity out"
+        )
+
+
+def tables_with(model: Model, stage: Completed, tracks: Tracks) -> FactorTables:
+    """The one-step tables of the scenes in which the hidden entities are where the tracks say."""
+    batch = stage.with_tracks(tracks)
+    return receiver_tables(model, batch, windows(batch))

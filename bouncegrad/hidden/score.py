@@ -1,0 +1,222 @@
+"""How well covered entities are found: entities that the data do have and the search does not see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bouncegrad.hidden.find import find_hidden
+from bouncegrad.hidden.posterior import HiddenPosterior
+from bouncegrad.hidden.search import Effort
+from bouncegrad.infer import weakest_kind
+from bouncegrad.metrics import RelationMatch, match_relations
+from bouncegrad.model import Model
+from bouncegrad.scenes import DataError, Normalization, Scenes
+
+OBSERVED = 50
+"""Samples that the search sees, as in section 5.2 of Alet et al. 2019."""
+
+LEVEL = 0.9
+"""Of the bands whose coverage is counted."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenScore:
+    """Figures of one model on scenes of which some entities were covered.
+
+    Attributes:
+        mse: ``[scene]``, mean squared error of the hidden entities over features and all times.
+        touching: ``[scene]``, some covered entity acts on somebody or is acted on; all where there are no labels.
+        right: ``[scene]``, share of the relations that a covered entity is part of; None without labels.
+        right_seen: the same of the others.
+        covered: ``[scene]``, share of the true numbers inside the bands.
+        unit: in which the errors are.
+        seconds: spent on the search.
+        posterior: what was found, hidden entities in the order of the covered ones.
+    """
+
+    mse: Float[Tensor, "scene"]
+    touching: Bool[Tensor, "scene"]
+    right: Float[Tensor, "scene"] | None
+    right_seen: Float[Tensor, "scene"] | None
+    covered: Float[Tensor, "scene"]
+    unit: str
+    seconds: float
+    posterior: HiddenPosterior
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON; null where there is nothing to take a mean of."""
+        touching = self.touching
+        return {
+            "num_scenes": len(self.mse),
+            "num_touching": int(touching.sum()),
+            "hidden_mse": _mean(self.mse),
+            "hidden_mse_touching": _mean(self.mse[touching]),
+            "hidden_mse_touching_quartiles": _quartiles(self.mse[touching]),
+            "hidden_mse_touching_worst": self.mse[touching].sort(descending=True).values[:5].tolist(),
+            "hidden_mse_touching_nobody": _mean(self.mse[~touching]),
+            "hidden_relation_accuracy": None if self.right is None else _mean(self.right),
+            "hidden_relation_accuracy_touching": None if self.right is None else _mean(self.right[touching]),
+            "seen_relation_accuracy": None if self.right_seen is None else _mean(self.right_seen),
+            "band_level": LEVEL,
+            "band_coverage_touching": _mean(self.covered[touching]),
+            "band_coverage_touching_nobody": _mean(self.covered[~touching]),
+            "mse_unit": self.unit,
+            "prior": self.posterior.prior,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.double().mean()) if len(values) else None
+
+
+def _quartiles(values: Tensor) -> list[float] | None:
+    shares = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    return values.double().quantile(shares).tolist() if len(values) else None
+
+
+def reordered(scenes: Scenes, order: Sequence[int]) -> Scenes:
+    """Some of the entities, in another order."""
+    chosen = list(order)
+    relations = None if scenes.relations is None else scenes.relations[:, chosen][:, :, chosen]
+    names = tuple(scenes.entity_names[place] for place in chosen)
+    return replace(
+        scenes,
+        states=scenes.states[:, :, chosen],
+        mask=scenes.mask[:, :, chosen],
+        entity_names=names,
+        relations=relations,
+    )
+
+
+def covered_last(scenes: Scenes, hide: Sequence[int]) -> Scenes:
+    """Scenes in which the entities to be covered come last.
+
+    Raises:
+        DataError: no entity with such a number, one named twice, or fewer than two left to look at.
+    """
+    seen = [place for place in range(scenes.num_entities) if place not in hide]
+    if not hide or len(seen) + len(hide) != scenes.num_entities or len(seen) < 2:
+        raise DataError(
+            f"expected different numbers of entities to cover, from 0 to {scenes.num_entities - 1}, that leave two or "
+            f"more to look at, got {list(hide)}"
+        )
+    return reordered(scenes, [*seen, *hide])
+
+
+def score_hidden(
+    model: Model,
+    scenes: Scenes,
+    hide: Sequence[int] = (0,),
+    unit: tuple[str, Normalization] | None = None,
+    *,
+    known: bool = False,
+    prior: str = "auto",
+    effort: Effort | None = None,
+    match: RelationMatch | None = None,
+    widening: float = 1.0,
+) -> HiddenScore:
+    """Cover entities, find them by the first 50 samples of the others, and compare.
+
+    Args:
+        model: as :func:`bouncegrad.hidden.find_hidden` takes it.
+        scenes: with the entities to be covered; labels are used for the figures only, but for ``known``.
+        hide: which entities to cover, by their numbers.
+        unit: a name and the normalisation in which errors are given; by default the model's own.
+        known: give the search the true relations, as in the paper; ``match`` says which label is which kind.
+        prior: under which graphs are read.
+        effort: how long to search.
+        match: of labels to kinds on other scenes; by default of what is found here.
+        widening: of the bands (:func:`widening_of`).
+
+    Raises:
+        DataError: entities that cannot be covered, or no labels or match where relations are to be known.
+    """
+    whole = covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), hide)
+    num_seen, started = scenes.num_entities - len(hide), time.perf_counter()
+    seen, relations = reordered(whole, range(num_seen)), None
+    if known:
+        relations = _known(whole, match)
+    found = find_hidden(model, seen, len(hide), relations=relations, prior=prior, effort=effort, widening=widening)
+    seconds = time.perf_counter() - started
+    name, scale = unit or ("normalised by the model's training scenes", model.normalization)
+    truth = whole.states[:, :, num_seen:].transpose(1, 2)
+    found = _in_order(found, truth)
+    mse = (scale.apply(found.best_tracks, torch.float64) - scale.apply(truth, torch.float64)).square().mean((1, 2, 3))
+    covered = found.band(LEVEL).covers(truth).double().mean((1, 2, 3))
+    touching, right, right_seen = _relations(model, whole, found, match)
+    return HiddenScore(mse, touching, right, right_seen, covered, name, seconds, found)
+
+
+def widening_of(
+    model: Model, scenes: Scenes, hide: Sequence[int] = (0,), *, prior: str = "auto", effort: Effort | None = None
+) -> float:
+    """What spreads are to be multiplied by for bands to hold: found by covering entities of scenes kept for this.
+
+    The quantile of ``|error| / spread`` at :data:`LEVEL`, over that of a normal distribution (split conformal
+    prediction), over all scenes in which the covered entities are found to act; labels are not looked at.
+
+    Args:
+        model: as :func:`bouncegrad.hidden.find_hidden` takes it.
+        scenes: complete ones, not those in which entities are then sought.
+        hide: which entities to cover, by their numbers.
+        prior: under which graphs are read.
+        effort: how long to search.
+
+    Raises:
+        DataError: in none of the scenes the covered entities are found to act.
+    """
+    unlabelled = replace(scenes, relations=None)
+    whole = covered_last(unlabelled.between(0, min(OBSERVED, scenes.num_times)), hide)
+    num_seen = scenes.num_entities - len(hide)
+    found = find_hidden(model, reordered(whole, range(num_seen)), len(hide), prior=prior, effort=effort)
+    truth = whole.states[:, :, num_seen:].transpose(1, 2)
+    found = _in_order(found, truth)
+    acting = (found.relations[:, :num_seen, num_seen:] != weakest_kind(model, whole)).flatten(1).any(1)
+    if not acting.any():
+        raise DataError("in none of these scenes the covered entities are found to act: bring more scenes")
+    ratios = ((found.best_tracks - truth).abs() / found.spreads[:, 0])[acting].flatten()
+    return max(1.0, float(ratios.quantile(LEVEL) / torch.special.ndtri(torch.tensor((1 + LEVEL) / 2).double())))
+
+
+def _known(whole: Scenes, match: RelationMatch | None) -> Tensor:
+    if match is None or whole.relations is None:
+        raise DataError(
+            "true relations can be given to the search where scenes have labels and a match says which kind each label "
+            "is: score the model without hidden entities first, and hand its match over"
+        )
+    return match.true_kinds(whole.relations).clamp_min(0)
+
+
+def _in_order(found: HiddenPosterior, truth: Float[Tensor, "scene hidden time feature"]) -> HiddenPosterior:
+    """Hidden entities have no names: each scene's are put into the order in which they are nearest to the true ones."""
+    if found.num_hidden == 1:
+        return found
+    orders = list(permutations(range(found.num_hidden)))
+    errors = [(found.best_tracks[:, list(order)] - truth).square().mean((1, 2, 3)) for order in orders]
+    chosen = torch.tensor(orders)[torch.stack(errors, 1).argmin(1)]
+    return found.renumbered(chosen)
+
+
+def _relations(
+    model: Model, whole: Scenes, found: HiddenPosterior, match: RelationMatch | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Which scenes are touched, and the shares of right relations with a covered entity and without."""
+    if not whole.labelled or whole.relations is None:
+        return torch.ones(whole.num_scenes, dtype=torch.bool), None, None
+    match = match or match_relations(found.relations, whole.relations, whole.present)
+    truth = match.true_kinds(whole.relations)
+    is_hidden = torch.arange(whole.num_entities) >= whole.num_entities - found.num_hidden
+    ends = (is_hidden[:, None] | is_hidden) & whole.pairs
+    touching = (ends & (truth != weakest_kind(model, whole))).flatten(1).any(1)
+    right = (found.relations == truth).double()
+    shares = [(right * pairs).sum((1, 2)) / pairs.sum((1, 2)).clamp_min(1) for pairs in (ends, whole.pairs & ~ends)]
+    return touching, shares[0], shares[1]

@@ -1,0 +1,118 @@
+"""The search for hidden entities: many chains side by side, tracks and structures in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Generator, Tensor
+
+from bouncegrad.hidden.completed import Completed, completed, tables_with
+from bouncegrad.hidden.explanation import Belief, Explanations
+from bouncegrad.hidden.smoothing import Estimate, energies_of, moved
+from bouncegrad.hidden.starts import drawn, patterns_of, pinned, random_states, rolled
+from bouncegrad.model import Model
+from bouncegrad.scenes import Scenes
+from bouncegrad.settings import check_settings
+from bouncegrad.types import Structures
+
+Held: TypeAlias = Literal["both", "incoming", "nothing"]
+"""Which relations of the hidden entities a choice of structures leaves as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to search.
+
+    Attributes:
+        num_patterns: ways in which the seen entities may act on the hidden ones, at the most; all where there are less.
+        num_starts: random first states for each of them, and draws of what the hidden ones do to others: 2 are enough
+            where that follows from the pattern, as in symmetric graphs; else take 4.
+        first_rounds: rounds for all chains, each of which stands for its pattern; errors are taken as normal.
+        num_kept: chains of a scene that go on, of as many patterns.
+        last_rounds: rounds for these; errors have the tails that were learned, structures are free.
+    """
+
+    num_patterns: int = 128
+    num_starts: int = 2
+    first_rounds: int = 3
+    num_kept: int = 4
+    last_rounds: int = 6
+
+    def __post_init__(self) -> None:
+        check_settings(self, counts=("num_patterns", "num_starts", "first_rounds", "num_kept", "last_rounds"))
+
+
+@torch.no_grad()
+def search(
+    model: Model, scenes: Scenes, num_hidden: int, belief: Belief, effort: Effort, generator: Generator
+) -> Explanations:
+    """The best chains of every scene, ``num_kept`` or as many as there are patterns.
+
+    From random first states under every pattern the modules lead to tracks; under tracks the tables say which
+    structures are best; under structures a Gauss-Newton step says which tracks are; and so on in turn.
+    """
+    begun = _begun(model, scenes, num_hidden, belief, effort, generator)
+    stage = completed(model, scenes.at(begun.scene), num_hidden)
+    found = _refined(model, stage, begun, belief, effort.first_rounds, None, "incoming")
+    best = _best(found, energies_of(model, stage, found.tracks, found.structures), effort)
+    return refined(model, scenes, best, belief, effort.last_rounds)
+
+
+@torch.no_grad()
+def refined(model: Model, scenes: Scenes, found: Explanations, belief: Belief, rounds: int) -> Explanations:
+    """Some rounds under the errors that were learned, structures free."""
+    stage = completed(model, scenes.at(found.scene), found.tracks.shape[1])
+    return _refined(model, stage, found, belief, rounds, model.config.noise.degrees_of_freedom, "nothing")
+
+
+def _begun(
+    model: Model, scenes: Scenes, num_hidden: int, belief: Belief, effort: Effort, generator: Generator
+) -> Explanations:
+    """Every pattern from some random first states, the same in every scene."""
+    layout = model.layout(scenes.num_entities + num_hidden)
+    if belief.given is None:
+        patterns = patterns_of(belief.prior, layout, num_hidden, effort.num_patterns, generator)
+        chains = drawn(belief.prior, layout, patterns.repeat_interleave(effort.num_starts, 0), generator)
+        structures = chains.repeat(scenes.num_scenes, 1)
+    else:
+        structures = belief.given.repeat_interleave(effort.num_starts, 0)
+    num_chains = len(structures) // scenes.num_scenes
+    states = random_states(num_chains, num_hidden, scenes.num_features, generator).repeat(scenes.num_scenes, 1, 1)
+    scene = torch.arange(scenes.num_scenes).repeat_interleave(num_chains)
+    stage = completed(model, scenes.at(scene), num_hidden)
+    begun = Explanations(scene, rolled(model, stage, states, structures), structures)
+    return replace(begun, structures=_chosen(model, stage, begun, belief, "both"))
+
+
+def _refined(
+    model: Model, stage: Completed, found: Explanations, belief: Belief, rounds: int, degrees: float | None, held: Held
+) -> Explanations:
+    """Tracks and structures in turn."""
+    estimate = Estimate.at(found.tracks)
+    for _ in range(rounds):
+        estimate = moved(model, stage, estimate, found.structures, degrees)
+        found = replace(found, tracks=estimate.tracks)
+        found = replace(found, structures=_chosen(model, stage, found, belief, held))
+    return found
+
+
+def _chosen(model: Model, stage: Completed, found: Explanations, belief: Belief, held: Held) -> Structures:
+    """The most probable structures under supposed tracks."""
+    if belief.given is not None:
+        return found.structures
+    tables = tables_with(model, stage, found.tracks)
+    if held != "nothing":
+        tables = pinned(tables, found.structures, found.tracks.shape[1], outgoing=held == "both")
+    return belief.prior.posterior(tables, belief.temperature).best()
+
+
+def _best(found: Explanations, energies: Tensor, effort: Effort) -> Explanations:
+    """For each scene the chains of least energy, one of each pattern; chains stand scene by scene, then by pattern."""
+    num_scenes = int(found.scene[-1]) + 1
+    energies = energies.nan_to_num(torch.inf, torch.inf, torch.inf).view(num_scenes, -1, effort.num_starts)
+    least = energies.min(2)
+    patterns = least.values.argsort(1)[:, : effort.num_kept]
+    chains = patterns * effort.num_starts + least.indices.gather(1, patterns)
+    return found.at((chains + torch.arange(num_scenes)[:, None] * energies[0].numel()).flatten())

@@ -1,0 +1,119 @@
+"""Scenes with somebody whom nobody saw: foretold without, foretold with, and the truth where it is known."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from torch import Tensor
+
+from bouncegrad.report.colours import INK, PALE, PREDICTED_LINE, WRONG, entity_colours
+from bouncegrad.report.picture import check_format
+from bouncegrad.scenes import Scenes
+from bouncegrad.scenes.writing import whole_files
+
+PANEL = 4.2
+"""Inches: the side of a panel."""
+
+ELLIPSES = 6
+"""Places along a track at which its spread is drawn."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unseen:
+    """What there is to show of hidden entities; all in the units of the scenes, positions first.
+
+    Attributes:
+        without: ``[scene, time, entity, feature]``, the seen entities foretold from their first states alone.
+        beside: the same with the hidden ones, which come last.
+        tracks: ``[scene, hidden, time, feature]``, where the hidden ones were found.
+        spreads: the same shape, standard deviations.
+        truth: the same shape; None where nobody knows it.
+    """
+
+    without: Float[Tensor, "scene time entity feature"]
+    beside: Float[Tensor, "scene time everybody feature"]
+    tracks: Float[Tensor, "scene hidden time feature"]
+    spreads: Float[Tensor, "scene hidden time feature"]
+    truth: Float[Tensor, "scene hidden time feature"] | None = None
+
+
+def draw_unseen(scenes: Scenes, unseen: Unseen, path: str | os.PathLike[str]) -> None:
+    """A row for each scene: what was observed and foretold without anybody hidden, and with.
+
+    Observed paths are solid, foretold ones dashed; a hidden entity is red, with its spread (two standard deviations),
+    and the thin black line is where it truly was.
+
+    Args:
+        scenes: what was seen.
+        unseen: what was found.
+        path: the picture, .png, .pdf or .svg; replaced if it exists.
+
+    Raises:
+        ValueError: scenes of fewer than two positions, another file type, or a place that cannot be written.
+    """
+    place = Path(path)
+    check_format(place)
+    if scenes.num_features < 2 or scenes.feature_names[1].startswith("v"):
+        raise ValueError(f"expected scenes in a plane to draw, got the features {', '.join(scenes.feature_names)}")
+    num_scenes = scenes.num_scenes
+    figure = Figure((2 * PANEL + 0.4, PANEL * num_scenes + 0.4), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    rows = figure.subplots(num_scenes, 2, squeeze=False)
+    for index, (alone, together) in enumerate(rows):
+        _style(alone, scenes, f"Scene {index}: foretold without")
+        _style(together, scenes, f"Scene {index}: with the hidden one")
+        _draw_seen(alone, scenes, index, unseen.without[index])
+        _draw_seen(together, scenes, index, unseen.beside[index, :, : scenes.num_entities])
+        _draw_hidden(together, unseen, index)
+        _limit(alone, together, scenes, index, unseen)
+    with whole_files(place.parent) as temporary:
+        figure.savefig(temporary / place.name, dpi=150)
+
+
+def _style(axes: Axes, scenes: Scenes, title: str) -> None:
+    axes.set_title(title, fontsize=12, fontweight="bold", color=INK)
+    axes.set_xlabel(scenes.feature_names[0], color=INK)
+    axes.set_ylabel(scenes.feature_names[1], color=INK)
+    axes.set_box_aspect(1)
+    axes.grid(color=PALE, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _draw_seen(axes: Axes, scenes: Scenes, index: int, foretold: Tensor) -> None:
+    observed = scenes.states[index].numpy()
+    colours = entity_colours(scenes.num_entities)
+    for entity in scenes.present[index].nonzero().flatten().tolist():
+        axes.plot(*observed[:, entity, :2].T, color=colours[entity], linewidth=2.2, alpha=0.55)
+        axes.plot(*observed[-1:, entity, :2].T, "o", color=colours[entity], markersize=7)
+        axes.plot(*foretold[:, entity, :2].numpy().T, color=colours[entity], linewidth=1.6, linestyle=PREDICTED_LINE)
+
+
+def _draw_hidden(axes: Axes, unseen: Unseen, index: int) -> None:
+    num_times = unseen.tracks.shape[2]
+    for hidden, (track, spread) in enumerate(zip(unseen.tracks[index], unseen.spreads[index], strict=True)):
+        axes.plot(*track[:, :2].numpy().T, color=WRONG, linewidth=2.4)
+        axes.plot(*track[-1:, :2].numpy().T, "D", color=WRONG, markersize=7)
+        for time in np.linspace(0, num_times - 1, ELLIPSES).round().astype(int).tolist():
+            (across, up), (width, height) = track[time, :2].tolist(), (4 * spread[time, :2]).tolist()
+            axes.add_patch(Ellipse((across, up), width, height, color=WRONG, alpha=0.12, linewidth=0))
+        if unseen.truth is not None:
+            axes.plot(*unseen.truth[index, hidden, :, :2].numpy().T, color=INK, linewidth=0.9)
+
+
+def _limit(alone: Axes, together: Axes, scenes: Scenes, index: int, unseen: Unseen) -> None:
+    """Both panels show the same place: where anybody was, was found or truly was."""
+    found = unseen.tracks if unseen.truth is None else unseen.truth
+    seen = scenes.states[index][scenes.mask[index]][:, :2].numpy()
+    places = np.concatenate([seen, found[index].flatten(0, 1)[:, :2].numpy()])
+    middle, half = (places.max(0) + places.min(0)) / 2, float(np.ptp(places, axis=0).max()) * 0.56 + 1e-9
+    for axes in (alone, together):
+        axes.set_xlim(middle[0] - half, middle[0] + half)
+        axes.set_ylim(middle[1] - half, middle[1] + half)
