@@ -204,6 +204,7 @@ def _reproduce_parser() -> ArgumentParser:
     parser.add_argument("--document", type=str, default="RESULTS.md", help="what the target results writes")
     parser.add_argument("--again", action="store_true", help="forget what was done of these rows and do them again")
     parser.add_argument("--quiet", action="store_true", help="no progress of single trainings")
+    return parser
 
 
 def _hidden_parser() -> ArgumentParser:
