@@ -115,8 +115,8 @@ def _lstm(function: str, passes: int) -> Method:
 METHODS: dict[str, Method] = {
     "static": Method(function="static", scale="canonical"),
     "correlation": Method(function="correlation"),
-    "lstm-single": _lstm("lstm_single", 60),
-    "lstm-joint": _lstm("lstm_joint", 15),
+    "lstm-single": _lstm("lstm_single", 30),
+    "lstm-joint": _lstm("lstm_joint", 8),
     "nri-full": _nri("nri-full", _passes(40, 40), ("full",), ()),
     "nri": _nri("nri", _passes(80, 60), ("proposal",), ("springs5",)),
     "nri-true": _nri("nri-true", _passes(50, 50), ("truth", "proposal"), ("springs5",)),
