@@ -4,6 +4,7 @@ The public interface is this screen; everything else is reached through its modu
 """
 
 from bouncegrad.checkpoint import load_model, save_model
+from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.infer import Posterior, infer, predict
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import Model
@@ -27,7 +28,9 @@ __all__ = [
     "Score",
     "Springs",
     "__version__",
+    "count_hidden",
     "draw_scenes",
+    "find_hidden",
     "fit",
     "from_arrays",
     "infer",

@@ -25,7 +25,7 @@ class Belief:
         prior: over the structures of scenes with their hidden entities.
         temperature: divides energies, and multiplies variances.
         widening: what standard deviations of tracks are multiplied by (:func:`bouncegrad.hidden.widening_of`), while
-            they are below what is believed of first states.
+            they are below what is believed of first states; its square divides energies as the temperature does.
         given: ``[scene, slot]``, structures that are known; None where they are sought.
     """
 
@@ -34,6 +34,11 @@ class Belief:
     temperature: float
     widening: float = 1.0
     given: Structures | None = None
+
+    @property
+    def hotter(self) -> float:
+        """The temperature at which explanations are weighed."""
+        return self.temperature * self.widening**2
 
     def at(self, scenes: Int[Tensor, "subset"]) -> Belief:
         """About some of the scenes."""
@@ -83,7 +88,7 @@ def weighed(model: Model, stage: Completed, found: Explanations, belief: Belief)
     around = taken(model, stage, found.tracks, found.structures)
     form = parabola(model, stage, found.tracks, around, model.config.noise.degrees_of_freedom)
     factor, numbers = form.curvature.factored(), form.gradient[0].numel()
-    log_volume = 0.5 * (numbers * math.log(2 * math.pi * belief.temperature) - factor.log_determinant)
+    log_volume = 0.5 * (numbers * math.log(2 * math.pi * belief.hotter) - factor.log_determinant)
     log_steps = (form.gradient.shape[1] - 1) * stage.nodes.shape[1] * _log_normaliser(model)
     log_evidence, marginals = _over_structures(model, stage, found, belief)
     log_first = _log_first(found.tracks, form.gradient.shape[2])
@@ -93,7 +98,7 @@ def weighed(model: Model, stage: Completed, found: Explanations, belief: Belief)
 
 def _widened(variances: Tracks, belief: Belief) -> Tracks:
     """With the temperature and the widening; what knows no more than where first states are is not widened."""
-    wider = variances * belief.temperature * belief.widening**2
+    wider = variances * belief.hotter
     return wider.minimum(variances.clamp_min(FIRST_SPREAD**2))
 
 
@@ -103,8 +108,8 @@ def _over_structures(
     if belief.given is not None:
         energies = energies_of(model, stage, found.tracks, found.structures) - _first_energy(found.tracks)
         num_kinds = max(model.layout(stage.graph.present.shape[1]).num_kinds)
-        return -energies / belief.temperature, torch.nn.functional.one_hot(found.structures, num_kinds).float()
-    posterior = belief.prior.posterior(tables_with(model, stage, found.tracks), belief.temperature)
+        return -energies / belief.hotter, torch.nn.functional.one_hot(found.structures, num_kinds).float()
+    posterior = belief.prior.posterior(tables_with(model, stage, found.tracks), belief.hotter)
     return posterior.log_evidence.double(), posterior.marginals()
 
 

@@ -8,14 +8,19 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Generator, Tensor
 
+from bouncegrad.graphs import to_matrix
 from bouncegrad.hidden.completed import Completed, completed, tables_with
 from bouncegrad.hidden.explanation import Belief, Explanations
 from bouncegrad.hidden.smoothing import Estimate, energies_of, moved
 from bouncegrad.hidden.starts import drawn, patterns_of, pinned, random_states, rolled
+from bouncegrad.infer import weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.types import Structures
+
+STARTS_IF_GIVEN = 4
+"""Times as many random first states where relations are given, and there is one pattern only."""
 
 Held: TypeAlias = Literal["both", "incoming", "nothing"]
 """Which relations of the hidden entities a choice of structures leaves as they are."""
@@ -56,7 +61,8 @@ def search(
     begun = _begun(model, scenes, num_hidden, belief, effort, generator)
     stage = completed(model, scenes.at(begun.scene), num_hidden)
     found = _refined(model, stage, begun, belief, effort.first_rounds, None, "incoming")
-    best = _best(found, energies_of(model, stage, found.tracks, found.structures), effort)
+    energies = _silent_first(model, scenes, found, energies_of(model, stage, found.tracks, found.structures))
+    best = _best(found, energies, 1 if belief.given is not None else effort.num_starts, effort.num_kept)
     return refined(model, scenes, best, belief, effort.last_rounds)
 
 
@@ -77,7 +83,7 @@ def _begun(
         chains = drawn(belief.prior, layout, patterns.repeat_interleave(effort.num_starts, 0), generator)
         structures = chains.repeat(scenes.num_scenes, 1)
     else:
-        structures = belief.given.repeat_interleave(effort.num_starts, 0)
+        structures = belief.given.repeat_interleave(STARTS_IF_GIVEN * effort.num_starts, 0)
     num_chains = len(structures) // scenes.num_scenes
     states = random_states(num_chains, num_hidden, scenes.num_features, generator).repeat(scenes.num_scenes, 1, 1)
     scene = torch.arange(scenes.num_scenes).repeat_interleave(num_chains)
@@ -108,11 +114,26 @@ def _chosen(model: Model, stage: Completed, found: Explanations, belief: Belief,
     return belief.prior.posterior(tables, belief.temperature).best()
 
 
-def _best(found: Explanations, energies: Tensor, effort: Effort) -> Explanations:
-    """For each scene the chains of least energy, one of each pattern; chains stand scene by scene, then by pattern."""
-    num_scenes = int(found.scene[-1]) + 1
-    energies = energies.nan_to_num(torch.inf, torch.inf, torch.inf).view(num_scenes, -1, effort.num_starts)
-    least = energies.min(2)
-    patterns = least.values.argsort(1)[:, : effort.num_kept]
-    chains = patterns * effort.num_starts + least.indices.gather(1, patterns)
-    return found.at((chains + torch.arange(num_scenes)[:, None] * energies[0].numel()).flatten())
+def _silent_first(model: Model, scenes: Scenes, found: Explanations, energies: Tensor) -> Tensor:
+    """Energies ``[scene, chain]`` in which one chain of each scene that acts on nobody is before all others.
+
+    Who touches nobody explains least, and needs no luck for it: it is weighed in the end, but has not the least energy.
+    """
+    energies = energies.nan_to_num(torch.inf, torch.inf, torch.inf).view(scenes.num_scenes, -1)
+    nothing, num_hidden = weakest_kind(model, scenes), found.tracks.shape[1]
+    if nothing is None:
+        return energies
+    relations = to_matrix(found.structures, scenes.num_entities + num_hidden)
+    silent = (relations[:, :-num_hidden, -num_hidden:] == nothing).flatten(1).all(1).view(energies.shape)
+    quietest = energies.masked_fill(~silent, torch.inf).argmin(1, keepdim=True)
+    least = torch.where(silent.any(1, keepdim=True), -torch.inf, energies.gather(1, quietest))
+    return energies.scatter(1, quietest, least)
+
+
+def _best(found: Explanations, energies: Tensor, num_starts: int, num_kept: int) -> Explanations:
+    """For each scene the chains of least energy, one of ``num_starts``; they stand scene by scene, then by pattern."""
+    num_scenes, num_chains = energies.shape
+    least = energies.view(num_scenes, -1, num_starts).min(2)
+    patterns = least.values.argsort(1)[:, :num_kept]
+    chains = patterns * num_starts + least.indices.gather(1, patterns)
+    return found.at((chains + torch.arange(num_scenes)[:, None] * num_chains).flatten())
