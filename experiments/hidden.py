@@ -14,12 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bouncegrad.checkpoint import load_model
 from bouncegrad.hidden import count_hidden, score_hidden, widening_of
+from bouncegrad.hidden.count import MARGIN
 from bouncegrad.hidden.score import OBSERVED, HiddenScore, covered_last, reordered
 from bouncegrad.infer import infer
 from bouncegrad.metrics import RelationMatch, match_relations
@@ -28,7 +30,6 @@ from bouncegrad.run import error_unit
 from bouncegrad.scenes import Normalization, Scenes, read_scenes
 
 RESULTS = Path(__file__).parent / "results"
-HIDE = (0,)
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("row", help="what the results are called after")
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--hide", type=int, nargs="+", default=[0], help="entities to cover")
     parser.add_argument("--scenes", type=int, default=30, help="test scenes, the first ones")
     parser.add_argument("--calibration", type=int, default=10, help="validation scenes for the width of the bands")
     parser.add_argument("--count", action="store_true", help="also ask how many are hidden: with one covered, and none")
@@ -45,27 +47,53 @@ def main() -> None:
     model, test = load_model(options.model), read_scenes(options.data, "test")
     valid = read_scenes(options.data, "valid")
     match = match_relations(infer(model, valid).relations, valid.relations, valid.present)
+    question = Question(model, tuple(options.hide), error_unit(options.data), match, found["widening"])
     save(place, found)
     for index in range(min(options.scenes, test.num_scenes)):
         one, known = test.at([index]), found["scenes"].setdefault(str(index), {})
         if "mse" not in known:
-            known |= figures_of(model, one, error_unit(options.data), match, found["widening"])
+            known |= figures_of(question, one)
         if options.count and "gain_complete" not in known:
-            known |= gains_of(model, one)
+            known |= gains_of(question, one)
         found["summary"] = summary(list(found["scenes"].values()))
         save(place, found)
         print(index, known, flush=True)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of each scene.
+
+    Attributes:
+        model: that is asked.
+        hide: the entities to cover.
+        unit: of errors.
+        match: which label is which kind, from validation scenes.
+        widening: of bands, likewise.
+    """
+
+    model: Model
+    hide: tuple[int, ...]
+    unit: tuple[str, Normalization] | None
+    match: RelationMatch
+    widening: float
+
+    def score(self, one: Scenes, known: bool = False) -> HiddenScore:
+        """Cover, find, compare."""
+        return score_hidden(
+            self.model, one, self.hide, self.unit, match=self.match, widening=self.widening, known=known
+        )
 
 
 def begun(options: argparse.Namespace) -> dict:
     """The head of a new file."""
     model, valid = load_model(options.model), read_scenes(options.data, "valid")
     began = time.process_time()
-    widening = widening_of(model, valid.at(range(options.calibration)), HIDE)
+    widening = widening_of(model, valid.at(range(options.calibration)), tuple(options.hide))
     return {
         "model": options.model,
         "data": options.data,
-        "hide": HIDE,
+        "hide": options.hide,
         "observed": OBSERVED,
         "calibration_scenes": options.calibration,
         "calibration_cpu_seconds": time.process_time() - began,
@@ -76,14 +104,12 @@ def begun(options: argparse.Namespace) -> dict:
     }
 
 
-def figures_of(
-    model: Model, one: Scenes, unit: tuple[str, Normalization] | None, match: RelationMatch, widening: float
-) -> dict:
+def figures_of(asked: Question, one: Scenes) -> dict:
     """One scene, its relations unknown and then given."""
     began = time.process_time()
-    sought = score_hidden(model, one, HIDE, unit, match=match, widening=widening)
+    sought = asked.score(one)
     middle = time.process_time()
-    given = score_hidden(model, one, HIDE, unit, match=match, widening=widening, known=True)
+    given = asked.score(one, known=True)
     named = {f"{name}_given": value for name, value in _plain(given).items() if name in ("mse", "coverage")}
     seconds = {"cpu_seconds": middle - began, "cpu_seconds_given": time.process_time() - middle}
     return _plain(sought) | named | seconds | {"unit": sought.unit}
@@ -103,13 +129,13 @@ def _plain(score: HiddenScore) -> dict:
     }
 
 
-def gains_of(model: Model, one: Scenes) -> dict:
-    """Nats by which one hidden entity foretells better than none: with one covered, and in the complete scene."""
-    observed = one.between(0, min(OBSERVED, one.num_times))
-    covered = reordered(covered_last(observed, HIDE), range(one.num_entities - len(HIDE)))
+def gains_of(asked: Question, one: Scenes) -> dict:
+    """Nats by which hidden entities foretell better than none: with some covered, and in the complete scene."""
+    observed, number = one.between(0, min(OBSERVED, one.num_times)), len(asked.hide)
+    covered = reordered(covered_last(observed, asked.hide), range(one.num_entities - number))
     return {
-        "gain_covered": float(count_hidden(model, covered, (0, 1)).gains[0, 1]),
-        "gain_complete": float(count_hidden(model, observed, (0, 1)).gains[0, 1]),
+        "gain_covered": float(count_hidden(asked.model, covered, (0, number)).gains[0, 1]),
+        "gain_complete": float(count_hidden(asked.model, observed, (0, 1)).gains[0, 1]),
     }
 
 
@@ -132,10 +158,17 @@ def summary(scenes: list[dict]) -> dict:
         "num_touching": len(touching),
         "touching": {name: spread([scene[name] for scene in touching]) for name in names},
         "touching_nobody": {name: spread([scene[name] for scene in nobody]) for name in names},
+        "count_right_covered": share([scene["gain_covered"] > MARGIN for scene in touching if "gain_covered" in scene]),
+        "count_right_complete": share([s["gain_complete"] <= MARGIN for s in scenes if "gain_complete" in s]),
         "gains_covered": [scene["gain_covered"] for scene in touching if "gain_covered" in scene],
         "gains_covered_touching_nobody": [scene["gain_covered"] for scene in nobody if "gain_covered" in scene],
         "gains_complete": [scene["gain_complete"] for scene in scenes if "gain_complete" in scene],
     }
+
+
+def share(right: list[bool]) -> float | None:
+    """Of those that are right."""
+    return sum(right) / len(right) if right else None
 
 
 def spread(values: list[float]) -> dict | None:
