@@ -63,8 +63,8 @@ def begun(options: argparse.Namespace) -> dict:
     began = time.process_time()
     widening = widening_of(model, valid.at(range(options.calibration)), HIDE)
     return {
-        "model": options.model,
-        "data": options.data,
+        "model": Path(options.model).name,
+        "data": Path(options.data).name,
         "hide": HIDE,
         "observed": OBSERVED,
         "calibration_scenes": options.calibration,
