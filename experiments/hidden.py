@@ -91,8 +91,8 @@ def begun(options: argparse.Namespace) -> dict:
     began = time.process_time()
     widening = widening_of(model, valid.at(range(options.calibration)), tuple(options.hide))
     return {
-        "model": options.model,
-        "data": options.data,
+        "model": Path(options.model).name,
+        "data": Path(options.data).name,
         "hide": options.hide,
         "observed": OBSERVED,
         "calibration_scenes": options.calibration,
