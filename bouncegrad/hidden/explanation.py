@@ -25,7 +25,7 @@ class Belief:
         prior: over the structures of scenes with their hidden entities.
         temperature: divides energies, and multiplies variances.
         widening: what standard deviations of tracks are multiplied by (:func:`bouncegrad.hidden.widening_of`), while
-            they are below what is believed of first states; its square divides energies as the temperature does.
+            they are below what is believed of first states; it also divides energies, as the temperature does.
         given: ``[scene, slot]``, structures that are known; None where they are sought.
     """
 
@@ -37,8 +37,13 @@ class Belief:
 
     @property
     def hotter(self) -> float:
-        """The temperature at which explanations are weighed."""
-        return self.temperature * self.widening**2
+        """The temperature at which explanations are weighed.
+
+        Where tracks are less sure than independent errors would make them, there is less that speaks for explanations
+        as well. With the temperature alone entities that touch nobody are explained by spurious relations; with the
+        square of the widening those that touch few are said to touch nobody.
+        """
+        return self.temperature * self.widening
 
     def at(self, scenes: Int[Tensor, "subset"]) -> Belief:
         """About some of the scenes."""
@@ -98,7 +103,7 @@ def weighed(model: Model, stage: Completed, found: Explanations, belief: Belief)
 
 def _widened(variances: Tracks, belief: Belief) -> Tracks:
     """With the temperature and the widening; what knows no more than where first states are is not widened."""
-    wider = variances * belief.hotter
+    wider = variances * belief.temperature * belief.widening**2
     return wider.minimum(variances.clamp_min(FIRST_SPREAD**2))
 
 

@@ -180,7 +180,8 @@ def widening_of(
     found = find_hidden(model, reordered(whole, range(num_seen)), len(hide), prior=prior, effort=effort)
     truth = whole.states[:, :, num_seen:].transpose(1, 2)
     found = _in_order(found, truth)
-    acting = (found.relations[:, :num_seen, num_seen:] != weakest_kind(model, whole)).flatten(1).any(1)
+    nothing = weakest_kind(model, whole)
+    acting = (found.relations[:, :num_seen, num_seen:] != (-1 if nothing is None else nothing)).flatten(1).any(1)
     if not acting.any():
         raise DataError("in none of these scenes the covered entities are found to act: bring more scenes")
     ratios = ((found.best_tracks - truth).abs() / found.spreads[:, 0])[acting].flatten()
