@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from benchmarks.tables import Case, measured
-from bouncegrad import evaluate
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import (
     add_gradients,
+    energies,
     log_scales_of,
     loss_fn,
     receiver_energies,
@@ -82,7 +82,7 @@ def test_tables_equal_the_plain_loss_of_every_structure(network: NetworkConfig, 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.update}-{n.inputs}-{n.num_node_kinds}")
 def test_tables_of_rollouts_equal_the_plain_loss(network: NetworkConfig, noise: NoiseConfig, monkeypatch):
     """Of every combination of each receiver's slots: all receivers run through theirs side by side."""
-    monkeypatch.setattr(evaluate, "CHUNK_CELLS", 500)  # several chunks of nodes and of combinations
+    monkeypatch.setattr(energies, "CHUNK_CELLS", 500)  # several chunks of nodes and of combinations
     data = scenes()
     model = model_for(data, network, noise)
     batch = pack(model, data)
@@ -268,7 +268,7 @@ def test_losses_do_not_depend_on_how_many_are_taken_at_once(monkeypatch, size: i
     batch, structures = pack(model, data), model.layout(3).random(4, generator())
     stretches = windows(batch, 3, 2)
     whole = loss_fn(model, batch, stretches)(structures)
-    monkeypatch.setattr(evaluate, "tasks_at_once", lambda *target: size)
+    monkeypatch.setattr(energies, "tasks_at_once", lambda *target: size)
     torch.testing.assert_close(loss_fn(model, batch, stretches)(structures), whole)
 
 
@@ -284,7 +284,7 @@ def test_gradients_of_parts_add_up_to_that_of_the_whole(monkeypatch, size: int, 
     loss = training_loss(model, batch, stretches, structures)
     loss.backward()
     expected = [2 * parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    monkeypatch.setattr(evaluate, "tasks_at_once", lambda *target: size)
+    monkeypatch.setattr(energies, "tasks_at_once", lambda *target: size)
     assert add_gradients(model, batch, stretches, structures) == pytest.approx(loss.item(), rel=1e-5)
     found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     assert len(found) == len(expected) > 0
@@ -299,7 +299,7 @@ def test_as_many_tasks_at_once_as_stay_in_cache(monkeypatch):
     stretches = windows(batch, 2)
     per_task = len(batch.graph.senders) / 10 * stretches.states.shape[1] * 8
     for cells, expected in ((1, 1), (2.4 * per_task, 2), (7 * per_task, 7)):
-        monkeypatch.setattr(evaluate, "CHUNK_CELLS", cells)
+        monkeypatch.setattr(energies, "CHUNK_CELLS", cells)
         assert tasks_at_once(model, batch, stretches) == expected
 
 

@@ -11,9 +11,8 @@ from scipy.stats import chisquare
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bouncegrad import evaluate
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.evaluate import training_loss
+from bouncegrad.evaluate import energies, training_loss
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import Batch, Model, Windows, pack, windows
@@ -161,7 +160,7 @@ def test_divergence_by_hand():
 @pytest.mark.parametrize("network", DECODERS)
 def test_parts_and_the_whole_have_one_gradient(network: NetworkConfig, monkeypatch):
     """Decoder and encoder learn as if the bound were differentiated in one piece."""
-    monkeypatch.setattr(evaluate, "CHUNK_CELLS", 200)
+    monkeypatch.setattr(energies, "CHUNK_CELLS", 200)
     model, batch, stretches = setting(network)
     other, config, layout = copy.deepcopy(model), RelaxationConfig(variance=0.01), model.layout(3)
     loss = add_relaxed_gradients(model, batch, stretches, config, generator(7))

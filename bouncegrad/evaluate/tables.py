@@ -1,4 +1,4 @@
-"""From modules to losses: what each structure of a batch costs, one by one or as tables of all."""
+"""From modules to tables: what every combination of kinds on a receiver's slots costs."""
 
 from __future__ import annotations
 
@@ -11,106 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from bouncegrad.evaluate import energies as of
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.model import Batch, Model, Windows, part_of, split_tasks, windows
-from bouncegrad.noise import negative_log_likelihood
-from bouncegrad.types import FactorTables, LossFn, RelaxedStructures, Structures
-
-CHUNK_CELLS = 1_000_000
-"""Numbers in the largest array of one chunk of nodes: 4 MB, about what stays in a core's cache."""
-
-
-def receiver_energies(
-    model: Model, batch: Batch, windows: Windows, structures: Structures
-) -> Float[Tensor, "task receiver"]:
-    """What each entity's motion costs under the structures, rolled out from the true starts as the windows say.
-
-    With a scale: nats, summed over starts, steps and features (:func:`log_scales_of`), so a sample counts once for
-    every start from which it is predicted. Without: squared errors, averaged so that a scene's receivers add up to its
-    mean squared error.
-    """
-    residuals = _residuals(model, batch, windows, structures)
-    energies = _energies(model, residuals, log_scales_of(model, batch.graph, windows), windows.weights).sum((1, 2))
-    return batch.graph.unpack_nodes(energies / _normalizer(model, batch.graph, windows))
-
-
-def _residuals(
-    model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures
-) -> Float[Tensor, "node start step feature"]:
-    """Errors of the rollouts, in the network's unit."""
-    if windows.rollout == "receiver" and windows.horizon > 1:
-        predicted = model.network.rollout_receivers(windows.origins, batch.graph, structures)
-    else:
-        predicted = model.network.rollout(windows.states, batch.graph, structures, windows.horizon)
-    return (windows.targets - predicted) / model.network.unit
-
-
-@torch.no_grad()
-def step_errors(model: Model, batch: Batch, windows: Windows, structures: Structures) -> Float[Tensor, "step"]:
-    """Mean squared error of each step of the rollouts, in the unit of the normalised states."""
-    squares = (_residuals(model, batch, windows, structures) * model.network.unit).square().mean(3) * windows.weights
-    return squares.sum((0, 1)) / windows.weights.sum((0, 1)).clamp_min(1)
-
-
-@torch.no_grad()
-def residual_moments(model: Model, batch: Batch, windows: Windows, structures: Structures) -> tuple[float, float]:
-    """Mean square of the errors of rollouts, and their correlation from one step of a rollout to the next.
-
-    In the unit of the normalised states. Under a horizon of 1 there is no next step: from one start to the next.
-    """
-    residuals = _residuals(model, batch, windows, structures) * model.network.unit
-    residuals, weights = residuals * windows.weights[..., None], windows.weights[..., None].expand_as(residuals)
-    mean_square = float(residuals.square().sum() / weights.sum().clamp_min(1))
-    if windows.horizon == 1:
-        residuals, weights = residuals.transpose(1, 2), weights.transpose(1, 2)
-    both = weights[:, :, 1:] * weights[:, :, :-1]
-    centred = residuals - residuals.sum() / weights.sum().clamp_min(1)
-    before, after = centred[:, :, :-1] * both, centred[:, :, 1:] * both
-    return mean_square, float((before * after).sum() / (before.norm() * after.norm()).clamp_min(1e-30))
-
-
-def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node start step feature"]:
-    """Log standard deviations of the errors of rollouts, in the network's unit; zeros without a scale.
-
-    Errors accumulate. Each step adds errors of its own, independent of the earlier ones, which the linear skip carries
-    on (a Kalman filter's prediction, for the part of the dynamics that needs no modules, so still blind to all kinds)::
-
-        C_0 = 0,    C_s = J^T C_(s-1) J + diag(sigma_s^2),    J = U (1 + A) U^-1
-
-    of which the diagonal is taken. ``sigma_s`` is the scale of one step at the true state from which step s leads on;
-    for rollouts of scenes, which know no true state but the first, at the start.
-    """
-    receiver = windows.rollout == "receiver"
-    each = model.log_scales(windows.origins if receiver else windows.states[:, :, None], graph)
-    each = each.expand(-1, -1, windows.horizon, -1)
-    if model.scale is None or windows.horizon == 1:
-        return each
-    carry = model.network.carry
-    covariance, variances = torch.zeros_like(carry), []
-    for log_scales in each.unbind(2):
-        covariance = carry.T @ covariance @ carry + torch.diag_embed(torch.exp(2 * log_scales))
-        variances.append(covariance.diagonal(dim1=-2, dim2=-1))
-    return 0.5 * torch.stack(variances, 2).log()
-
-
-def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
-    """The loss of a structure: the sum of its :func:`receiver_energies`."""
-
-    @torch.no_grad()
-    def losses(structures: Structures) -> Float[Tensor, "task"]:
-        parts = split_tasks(batch, windows, tasks_at_once(model, batch, windows))
-        return torch.cat(
-            [receiver_energies(model, part, stretches, structures[tasks]).sum(1) for tasks, part, stretches in parts]
-        )
-
-    return losses
-
-
-def tasks_at_once(model: Model, batch: Batch, windows: Windows) -> int:
-    """How many tasks to roll out together so that what a layer hands on stays in cache: CHUNK_CELLS numbers."""
-    num_tasks, num_edges = max(1, len(batch.graph.present)), len(batch.graph.senders)
-    cells = num_edges / num_tasks * windows.states.shape[1] * model.config.network.hidden
-    return max(1, round(CHUNK_CELLS / max(1.0, cells)))
+from bouncegrad.model import Batch, Model, Windows, part_of, windows
+from bouncegrad.types import FactorTables
 
 
 @torch.no_grad()
@@ -146,7 +50,7 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     quadratic = model.config.network.update == "superposed" and model.config.noise.degrees_of_freedom is None
     table = _rolled_tables if windows.horizon > 1 else _quadratic_tables if quadratic else _direct_tables
     energies = table(model, batch.graph, windows, messages, combinations)
-    energies = energies / _normalizer(model, batch.graph, windows)[:, None]
+    energies = energies / of.normalizer(model, batch.graph, windows)[:, None]
     slots = layout.receiver_slots.to(messages.device)
     return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds)
 
@@ -199,11 +103,13 @@ def _direct_tables(
     columns = []
     for kind in range(model.config.network.num_node_kinds):
         parts = []
-        for nodes in torch.arange(graph.num_nodes).split(max(1, CHUNK_CELLS // cells)):
+        for nodes in torch.arange(graph.num_nodes).split(max(1, of.CHUNK_CELLS // cells)):
             chosen = slice(int(nodes[0]), int(nodes[-1]) + 1)
             predicted = predict(windows.states[chosen], messages[chosen], combinations, kind)
             residuals = (windows.targets[chosen, None, :, 0] - predicted) / model.network.unit
-            energies = _energies(model, residuals, log_scales[chosen, None], windows.weights[chosen, None, :, 0])
+            energies = of.weighted_energies(
+                model, residuals, log_scales[chosen, None], windows.weights[chosen, None, :, 0]
+            )
             parts.append(energies.sum(2))
         columns.append(torch.cat(parts))
     return torch.stack(columns, 2).flatten(1)
@@ -270,14 +176,14 @@ def _rolled_tables(
     """Roll every receiver out alone under every combination, some nodes and some combinations at a time."""
     senders = _by_receiver(graph, windows.origins.index_select(0, graph.senders))
     exist = _by_receiver(graph, torch.ones_like(senders.flatten()[: len(graph.senders)]))
-    everyone = _Alone(windows, log_scales_of(model, graph, windows), messages, senders, exist)
+    everyone = _Alone(windows, of.log_scales_of(model, graph, windows), messages, senders, exist)
     cells = senders.shape[1] * senders.shape[2] * model.config.network.hidden
     columns = []
     for kind in range(model.config.network.num_node_kinds):
         parts = []
-        for nodes in _slices(graph.num_nodes, CHUNK_CELLS // (len(combinations) * cells)):
+        for nodes in _slices(graph.num_nodes, of.CHUNK_CELLS // (len(combinations) * cells)):
             some = everyone.at(nodes)
-            pieces = [combinations[piece] for piece in _slices(len(combinations), CHUNK_CELLS // cells)]
+            pieces = [combinations[piece] for piece in _slices(len(combinations), of.CHUNK_CELLS // cells)]
             parts.append(torch.cat([_rolled_energies(model, some, piece, kind) for piece in pieces]).T)
         columns.append(torch.cat(parts))
     return torch.stack(columns, 2).flatten(1)
@@ -300,7 +206,7 @@ def _rolled_energies(
         if step:
             own = _moved_on(model, own, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
         residuals = (stretches.targets[:, :, step] - own) / model.network.unit
-        surprise = _energies(model, residuals, alone.log_scales[:, :, step], stretches.weights[:, :, step])
+        surprise = of.weighted_energies(model, residuals, alone.log_scales[:, :, step], stretches.weights[:, :, step])
         energies = energies + surprise.sum(2)
     return energies
 
@@ -353,65 +259,3 @@ def _quadratic_tables(
         return squares / model.network.num_features
     constants = (log_scales.sum(2) * windows.weights[:, :, 0]).sum(1, keepdim=True)
     return 0.5 * squares + constants
-
-
-def _energies(model: Model, residuals: Tensor, log_scales: Tensor, weights: Tensor) -> Tensor:
-    """Weighted energies of residuals ``[..., feature]`` in the network's unit."""
-    if model.scale is None:
-        return (residuals * model.network.unit).square().mean(-1) * weights
-    return negative_log_likelihood(residuals, log_scales, model.config.noise.degrees_of_freedom) * weights
-
-
-def _normalizer(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node"]:
-    """What divides a node's energy: 1 for nats, the number of valid targets of its scene for mean squares."""
-    if model.scale is not None:
-        return windows.weights.new_ones(graph.num_nodes)
-    counts = graph.unpack_nodes(windows.weights.sum((1, 2))).sum(1, keepdim=True).expand_as(graph.present)
-    return graph.pack_nodes(counts).clamp_min(1)
-
-
-def training_loss(
-    model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures
-) -> Float[Tensor, ""]:
-    """The scalar that gradient descent lowers, structures fixed.
-
-    With a scale, the mean is trained on ``(r^2 / sigma)`` with detached, normalised weights (half the exponent of the
-    likelihood, which would starve the mean wherever the scale is still large) and the scale on the likelihood of
-    detached residuals. Under Student-t tails surprising residuals weigh less, by ``(d + 1) / (d + (r / sigma)^2)``
-    (Lange, Little and Taylor 1989). Without a scale, on the mean squared error.
-    """
-    residuals = _residuals(model, batch, windows, structures)
-    weights = windows.weights[..., None]
-    total = weights.sum().clamp_min(1) * residuals.shape[-1]
-    if model.scale is None:
-        return ((residuals * model.network.unit).square() * weights).sum() / total
-    log_scales = log_scales_of(model, batch.graph, windows)
-    precision = torch.exp(-log_scales.detach()) * weights * _trust(model, residuals.detach(), log_scales.detach())
-    precision = precision / (precision.sum((0, 1, 2)) / weights.sum().clamp_min(1)).clamp_min(1e-12)
-    surprise = _energies(model, residuals.detach(), log_scales, windows.weights)
-    return (residuals.square() * precision).sum() / total + surprise.sum() / total
-
-
-def add_gradients(
-    model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures, factor: float = 1.0
-) -> float:
-    """Add the gradient of ``factor`` times :func:`training_loss` to what the parameters hold; returns that loss.
-
-    Mean squares add up task by task, so they are taken some tasks at a time.
-    """
-    size = tasks_at_once(model, batch, windows) if model.scale is None else len(structures)
-    total, value = windows.weights.sum().clamp_min(1), 0.0
-    for tasks, part, stretches in split_tasks(batch, windows, size):
-        share = 1.0 if size >= len(structures) else stretches.weights.sum() / total
-        loss = factor * share * training_loss(model, part, stretches, structures[tasks])
-        loss.backward()
-        value += loss.item()
-    return value
-
-
-def _trust(model: Model, residuals: Tensor, log_scales: Tensor) -> Tensor:
-    """How much each residual counts under the tails of the noise model."""
-    degrees = model.config.noise.degrees_of_freedom
-    if degrees is None:
-        return torch.ones_like(residuals)
-    return (degrees + 1) / (degrees + (residuals * torch.exp(-log_scales)).square())
