@@ -221,9 +221,8 @@ def _hidden_parser() -> ArgumentParser:
     parser.add_argument(
         "--calibration",
         type=int,
-        default=0,
-        help="cover an entity in so many scenes of the split valid and widen the bands until they hold there; "
-        "0: as wide as the modules say, which is too narrow",
+        help="cover an entity in so many scenes of the split valid and widen the bands until they hold there; 0: as "
+        "wide as the modules say, which is too narrow (default: 20 where a folder has them)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw what is foretold without and with them")

@@ -17,6 +17,10 @@ DRAWN = 3
 """Scenes on a picture."""
 
 
+CALIBRATED = 20
+"""Scenes in which entities are covered to see how wide bands must be."""
+
+
 @dataclass(frozen=True, slots=True)
 class HiddenRequest:
     """Whom to look for in which scenes.
@@ -27,7 +31,8 @@ class HiddenRequest:
         hide: entities of the data to cover, by their numbers; nobody where none are named.
         number: how many to look for where none are covered.
         first: so many of the scenes, from the first on; all if None.
-        calibration: cover entities in so many scenes of the split ``valid``, to see how wide bands must be; 0: none.
+        calibration: cover entities in so many scenes of the split ``valid``, to see how wide bands must be; 0: none;
+            None: in :data:`CALIBRATED` where a folder has them.
     """
 
     data: str
@@ -35,7 +40,7 @@ class HiddenRequest:
     hide: tuple[int, ...] = ()
     number: int = 1
     first: int | None = None
-    calibration: int = 0
+    calibration: int | None = None
 
     def scenes(self) -> Scenes:
         """The scenes to look at.
@@ -56,16 +61,25 @@ class HiddenRequest:
         Raises:
             DataError: a negative number of scenes, or a ``.npz``, which has no scenes beside.
         """
-        if not self.calibration:
+        if self.calibration == 0 or (self.calibration is None and not self._has_valid()):
             return 1.0
-        if self.calibration < 0 or not Path(self.data).is_dir():
+        asked = CALIBRATED if self.calibration is None else self.calibration
+        if asked < 0 or not Path(self.data).is_dir():
             raise DataError(
                 f"bands are calibrated on one scene or more of the split valid of a folder, got {self.calibration} and "
                 f"{self.data}: leave --calibration out, or bring a folder"
             )
         valid = read_scenes(self.data, "valid")
-        chosen = valid.at(range(min(self.calibration, valid.num_scenes)))
-        return widening_of(model, chosen, self.hide or (0,))
+        chosen = valid.at(range(min(asked, valid.num_scenes)))
+        try:
+            return widening_of(model, chosen, self.hide or tuple(range(self.number)))
+        except DataError:
+            if self.calibration is None:  # nobody asked for it
+                return 1.0
+            raise
+
+    def _has_valid(self) -> bool:
+        return any(Path(self.data).glob("loc_valid*.npy"))
 
 
 def score_covered(model: Model, request: HiddenRequest) -> HiddenScore:
@@ -81,14 +95,16 @@ def find_hidden_file(model: Model, request: HiddenRequest) -> HiddenPosterior:
 
 def hidden_summary(model: Model, request: HiddenRequest, found: HiddenPosterior) -> dict[str, object]:
     """What was found, scene by scene, as plain JSON: weights, tracks with their bands, probabilities of relations."""
-    band = found.band()
+    band, nothing = found.band(), weakest_kind(model, _seen(request))
+    idle = None if nothing is None else found.idle(nothing)
     return {
         "num_hidden": found.num_hidden,
         "prior": found.prior,
-        "none_kind": weakest_kind(model, _seen(request)),
+        "none_kind": nothing,
         "scenes": [
             {
                 "weights": found.weights[scene].tolist(),
+                "acts_on_nobody": None if idle is None else float(idle[scene]),
                 "tracks": found.best_tracks[scene].tolist(),
                 "band_low": band.low[scene].tolist(),
                 "band_high": band.high[scene].tolist(),

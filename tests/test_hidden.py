@@ -85,6 +85,10 @@ def test_who_touches_nobody_may_be_anywhere(scenes, found):
     assert band.covers(truth_of(scenes))[1].double().mean() > 0.8
 
 
+def test_the_posterior_knows_who_touches_nobody(found):
+    assert found.idle(0) == pytest.approx(torch.tensor([0.0, 1.0, 0.0]), abs=1e-3)
+
+
 def test_bands_hold_a_level(scenes, found):
     narrow, wide = found.band(0.5), found.band(0.99)
     assert (narrow.low > wide.low).all()

@@ -9,8 +9,10 @@ import torch
 from bouncegrad.checkpoint import save_model
 from bouncegrad.cli import main
 from bouncegrad.graphs import to_slots
+from bouncegrad.hidden import widening_of
 from bouncegrad.report import Unseen, draw_unseen
-from bouncegrad.scenes import Scenes, write_npz
+from bouncegrad.scenes import DataError, Scenes, write_folder, write_npz
+from bouncegrad.seek import HiddenRequest
 from exact import exact_springs, moving
 
 RING = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
@@ -55,6 +57,24 @@ def test_hidden_entities_are_described(capsys, words):
     assert torch.tensor(scene["relations"]).shape == (5, 5)
     assert torch.tensor(scene["probabilities"]).shape == (5, 5, 2)
     assert sum(scene["weights"]) == pytest.approx(1)
+    assert 0 <= scene["acts_on_nobody"] <= 1
+    assert found["none_kind"] == 0
+
+
+def test_bands_are_calibrated_where_there_are_scenes_for_it(scenes, tmp_path):
+    """On the split valid, if there is one in which somebody is found to act, or if it was asked for."""
+    model = exact_springs()
+    alone = moving(model, to_slots(torch.zeros_like(RING)[None].repeat(2, 1, 1)), 4, num_times=12)
+    for name, valid in (("good", scenes), ("idle", alone)):
+        write_folder(tmp_path / name, {"valid": valid, "test": scenes}, "springs4")
+    write_folder(tmp_path / "none", {"test": scenes}, "springs4")
+    good, idle, none = (str(tmp_path / name) for name in ("good", "idle", "none"))
+    assert HiddenRequest(none, "test").widening(model) == 1.0
+    assert HiddenRequest(good, "test", (3,), calibration=0).widening(model) == 1.0
+    assert HiddenRequest(good, "test", (3,)).widening(model) == widening_of(model, scenes, (3,))
+    assert HiddenRequest(idle, "test", (3,)).widening(model) == 1.0
+    with pytest.raises(DataError, match="found to act: bring more scenes"):
+        HiddenRequest(idle, "test", (3,), calibration=2).widening(model)
 
 
 def test_tables_for_people(capsys, words):

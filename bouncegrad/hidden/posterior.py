@@ -78,6 +78,17 @@ class HiddenPosterior:
         marginals = self.marginals[:, : self.layout.num_edge_slots, : self.layout.num_edge_kinds]
         return to_matrix(marginals, self.layout.num_entities, diagonal=0)
 
+    def idle(self, none_kind: int) -> Float[Tensor, "scene"]:
+        """The probability that no hidden entity has any relation: then what was seen says nothing of them.
+
+        Args:
+            none_kind: the kind that does nothing (:func:`bouncegrad.infer.weakest_kind`).
+        """
+        kinds = to_matrix(self.structures.flatten(0, 1), self.layout.num_entities, diagonal=none_kind)
+        num_seen = self.layout.num_entities - self.num_hidden
+        silent = (kinds[:, num_seen:] == none_kind).all(2).all(1) & (kinds[:, :, num_seen:] == none_kind).all(2).all(1)
+        return (self.weights * silent.view_as(self.weights)).sum(1)
+
     def band(self, level: float = 0.9) -> Band:
         """Where each number lies with probability ``level``: quantiles of the mixture of normals.
 
