@@ -35,7 +35,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
     released, ours = released_figures(options.log.read_text()), our_figures(options.run, options.data)
-    found = {"scenes": str(options.data), "released": released, "ours": ours, "compared": compared(released, ours)}
+    found = {"scenes": options.data.name, "released": released, "ours": ours, "compared": compared(released, ours)}
     (RESULTS / f"nri_{options.data.name}.json").write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found["compared"], indent=1))
 
