@@ -24,9 +24,9 @@ quickstart: $(INSTALLED)
 	$(BIN)/bouncegrad evaluate --model $(RUN) --data $(DATA) --picture $(RUN)/scenes.png
 	@echo "The figures are in $(RUN)/summary.json, three of the scenes are drawn in $(RUN)/scenes.png"
 
-# The tests' arrays are tiny: a second thread makes them twice as slow.
+# The tests' arrays are tiny: a second thread makes them twice as slow, a second process twice as fast.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
