@@ -124,8 +124,7 @@ class ProposalLearner:
         """Everything that a continued learning needs."""
         tensors = {f"network.{name}": value for name, value in self.proposer.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+        tensors |= {f"optimizer.{name}": value for name, value in moments_of(self.optimizer).items()}
         return tensors | {"num_steps": torch.tensor(self.num_steps)}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -142,16 +141,27 @@ class ProposalLearner:
                 parts[part][rest] = value
         self.proposer.load_state_dict(parts["network"])
         self.averaged.load_state_dict(parts["averaged"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in parts["optimizer"].items():
-            index, _, word = name.partition(".")
-            moments.setdefault(int(index), {})[word] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        load_moments(self.optimizer, parts["optimizer"])
         self.num_steps = int(tensors["num_steps"])
 
     def kept(self) -> Proposer:
         """A copy of the network that proposes."""
         return copy.deepcopy(self.proposing).eval()
+
+
+def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimiser remembers of each parameter, as ``index.name`` -> tensor."""
+    moments = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": value for index, state in moments.items() for name, value in state.items()}
+
+
+def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of :func:`moments_of`."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, word = name.split(".")
+        states.setdefault(int(index), {})[word] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 
 def _optimizer(proposer: Proposer, config: ProposerConfig) -> torch.optim.Optimizer:

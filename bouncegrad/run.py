@@ -190,8 +190,9 @@ def _open(folder: Path, config: Asked, trainer: Trainer[Any, Any], scenes: str) 
     _check_same(folder, settings)
     _clear_unfinished(folder)
     if not (folder / CHECKPOINT).exists():
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
         _write_text(folder, SETTINGS, settings)
-        _write_text(folder, "versions.json", json.dumps(_versions(), indent=2) + "\n")
+        _write_text(folder, "versions.json", json.dumps(versions() | {"machine": machine}, indent=2) + "\n")
         _write_text(folder, LOG, "")
         return 0.0
     tensors, meta = load_tensors(folder / CHECKPOINT)
@@ -259,11 +260,11 @@ def _write_text(folder: Path, name: str, text: str) -> None:
         (temporary / name).write_text(text)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what a run or a row runs on."""
     return {
         "bouncegrad": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }

@@ -14,6 +14,7 @@ from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout
 from bouncegrad.learner import ProposalLearner, network_guess
 from bouncegrad.model import Batch, Model, Windows, of_tasks
+from bouncegrad.relaxed import encoder_of
 from bouncegrad.search.kernels import frozen, gibbs, metropolis
 from bouncegrad.search.learned import BeliefsFn, believed_block, believed_slot, uniform_beliefs
 from bouncegrad.search.proposals import without_correction
@@ -86,8 +87,7 @@ class EncoderBounce(_Heated):
     ) -> Bounced:
         """Ask the network."""
         model, batch, _ = target
-        assert model.proposer is not None
-        guess = network_guess(model.proposer, batch, self.layout, structures, generator)
+        guess = network_guess(encoder_of(model), batch, self.layout, structures, generator)
         changed = (guess != structures).any(1)
         return Bounced(guess, changed, torch.ones_like(changed), changed, 1.0, "none", guess)
 

@@ -103,8 +103,7 @@ def _direct_tables(
     columns = []
     for kind in range(model.config.network.num_node_kinds):
         parts = []
-        for nodes in torch.arange(graph.num_nodes).split(max(1, of.CHUNK_CELLS // cells)):
-            chosen = slice(int(nodes[0]), int(nodes[-1]) + 1)
+        for chosen in _slices(graph.num_nodes, of.CHUNK_CELLS // cells):
             predicted = predict(windows.states[chosen], messages[chosen], combinations, kind)
             residuals = (windows.targets[chosen, None, :, 0] - predicted) / model.network.unit
             energies = of.weighted_energies(

@@ -10,14 +10,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy
-import torch
-
 from bouncegrad.recipes import Recipe
 from bouncegrad.reproduce.rows import Row
 from bouncegrad.scenes import DataError
 from bouncegrad.scenes.writing import whole_files
-from bouncegrad.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +146,3 @@ def hardware() -> str:
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"{model}, {os.cpu_count()} cores"
-
-
-def versions() -> dict[str, str]:
-    """Of what a row runs on."""
-    return {
-        "bouncegrad": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }

@@ -16,9 +16,9 @@ import torch
 from bouncegrad.recipes import Recipe
 from bouncegrad.reproduce.functions import FUNCTIONS, Order, Watch, unit_of
 from bouncegrad.reproduce.readings import read
-from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, versions, write_result
+from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, write_result
 from bouncegrad.reproduce.rows import METHODS, SCALES, Row
-from bouncegrad.run import RunConfig, fit_folder
+from bouncegrad.run import RunConfig, fit_folder, versions
 from bouncegrad.scenes import read_meta, read_scenes, write_folder
 from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.stages import SimulationRequest, simulate_folder

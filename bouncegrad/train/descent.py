@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from bouncegrad.learner import load_moments, moments_of
 from bouncegrad.search.annealing import cosine
 from bouncegrad.train.config import TrainingConfig
 
@@ -67,18 +68,12 @@ class Descent:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that continued steps need, as tensors and JSON."""
-        moments = self.optimizer.state_dict()["state"]
-        tensors = {f"{i}.{name}": value for i, state in moments.items() for name, value in state.items()}
         counts = {"num_steps": self.num_steps, "num_passes": self.num_passes}
-        return tensors, counts | {"plateau": self.plateau.state_dict(), "rate": self._rate(0)}
+        return moments_of(self.optimizer), counts | {"plateau": self.plateau.state_dict(), "rate": self._rate(0)}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` returned."""
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            index, word = name.split(".")
-            states.setdefault(int(index), {})[word] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        load_moments(self.optimizer, tensors)
         self.num_steps, self.num_passes = meta["num_steps"], meta["num_passes"]
         self.plateau.load_state_dict(meta["plateau"])
         if self.config.schedule == "plateau":
