@@ -113,9 +113,9 @@ def score(
     errors = prediction_errors(predicted, scenes, start, (unit or ("", model.normalization))[1])
     seconds = time.perf_counter() - started
     match = reliability = None
-    if scenes.relations is not None and scenes.labelled:
-        match = match_relations(posterior.relations, scenes.relations, scenes.present)
-        known = scenes.relations.where(scenes.pairs, math.nan)
+    known = scenes.known_relations
+    if known is not None and scenes.labelled:
+        match = match_relations(posterior.relations, known, scenes.present)
         reliability = reliability_curve(posterior.probabilities, match.true_kinds(known))
     return Score(
         match=match,

@@ -219,7 +219,8 @@ def _relation_rows(scenes: Scenes, posterior: Posterior) -> str:
     for scene, receiver, sender in scenes.pairs.nonzero().tolist():
         kind = int(posterior.relations[scene, receiver, sender])
         numbers = (f"{p:.6f}" for p in posterior.probabilities[scene, receiver, sender].tolist())
-        table.writerow([scene, scenes.entity_names[receiver], scenes.entity_names[sender], kind, *numbers])
+        names = scenes.names_in(scene)
+        table.writerow([scenes.scene_name(scene), names[receiver], names[sender], kind, *numbers])
     return text.getvalue()
 
 

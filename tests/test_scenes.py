@@ -194,11 +194,45 @@ def record(**changes):
         ({"entity_names": (0, 1)}, "tuple of 2 strings"),
         ({"relations": [[0, 1], [1, 0]]}, "relations must fit.*got list"),
         ({"relations": torch.zeros(2, 3, 3)}, "relations must fit"),
+        ({"exogenous": torch.zeros(2, 2)}, r"exogenous must be bool \[scene, entity\] = \(2, 2\)"),
+        ({"exogenous": torch.zeros(2, 3, dtype=torch.bool)}, "exogenous must be bool"),
+        ({"exogenous": [True]}, "exogenous must be bool"),
+        ({"scene_names": ("one",)}, "scene_names must be 2 strings"),
+        ({"scene_names": "ab"}, "scene_names must be 2 strings"),
+        ({"names": (("a", "b"),)}, "names must be 2 strings for each of the 2 scenes"),
+        ({"names": (("a", "b"), ("c", "c"))}, "entities of scene 1 must have different names"),
+        ({"names": (("a", "b"), ("c", 1))}, "names must be 2 strings"),
     ],
 )
 def test_bad_records_are_refused_clearly(changes, message):
     with pytest.raises(DataError, match=message):
         Scenes(**record(**changes))
+
+
+def test_names_and_roles_stay_with_their_scenes():
+    relations = torch.arange(8.0).view(2, 2, 2)
+    exogenous = torch.tensor([[True, False], [False, False]])
+    words = {"scene_names": ("monday", "tuesday"), "names": (("a", "b"), ("c", ""))}
+    scenes = Scenes(**record(relations=relations, exogenous=exogenous, **words))
+    assert scenes.predicted.tolist() == [[False, True], [True, True]]
+    assert scenes.pairs[0].tolist() == [[False, False], [True, False]]
+    assert scenes.known_relations is not None
+    assert scenes.known_relations[0].nan_to_num(-1).tolist() == [[-1, -1], [2, -1]]
+    for same in (scenes.at([1, 0]).at([1, 0]), stack_scenes([scenes.at(0), scenes.at(1)]), scenes.between(0, 2)):
+        assert same.exogenous is not None
+        assert torch.equal(same.exogenous, exogenous)
+        assert (same.scene_names, same.names) == (scenes.scene_names, scenes.names)
+    assert scenes.at([1, 1]).scene_name(0) == "tuesday"
+    assert scenes.names_in(1) == ("c", "")
+
+
+def test_stacked_scenes_without_names_keep_those_they_have():
+    named = Scenes(**record(scene_names=("monday", "tuesday"), names=(("a", "b"), ("c", "d"))))
+    larger = Scenes(**record(states=torch.zeros(2, 3, 3, 2), mask=torch.ones(2, 3, 3) > 0, entity_names=tuple("xyz")))
+    stacked = stack_scenes([named, larger])
+    assert stacked.names == (("a", "b", ""), ("c", "d", ""), ("x", "y", "z"), ("x", "y", "z"))
+    assert stacked.scene_names == ("monday", "tuesday", "0", "1")
+    assert stacked.exogenous is None
 
 
 def test_single_precision_becomes_double():

@@ -77,7 +77,11 @@ def with_room(scenes: Scenes, num_hidden: int) -> Scenes:
     shape = (scenes.num_scenes, scenes.num_times, num_hidden)
     states = torch.cat([scenes.states, scenes.states.new_zeros(*shape, scenes.num_features)], 2)
     mask = torch.cat([scenes.mask, scenes.mask.new_ones(shape)], 2)
-    return Scenes(states, mask, scenes.time_step, scenes.feature_names, (*scenes.entity_names, *names))
+    exogenous = scenes.exogenous
+    if exogenous is not None:
+        exogenous = torch.cat([exogenous, exogenous.new_zeros(scenes.num_scenes, num_hidden)], 1)
+    every = (*scenes.entity_names, *names)
+    return Scenes(states, mask, scenes.time_step, scenes.feature_names, every, exogenous=exogenous)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -45,7 +46,8 @@ def stack_scenes(sets: Sequence[Scenes]) -> Scenes:
 
     Scenes with fewer entities than the largest are padded at the end with absent ones (mask False, state 0,
     relations NaN). Relations that one set lacks are NaN, unknown; None if every set lacks them. The entities
-    keep their names where the names of each set begin those of the largest, and are numbered otherwise.
+    keep their names where the names of each set begin those of the largest, and are numbered otherwise; names of
+    single scenes and of their entities stay what they are.
 
     Raises:
         DataError: there is no set, or they differ in times, time step or features.
@@ -62,6 +64,8 @@ def stack_scenes(sets: Sequence[Scenes]) -> Scenes:
         feature_names=largest.feature_names,
         entity_names=_shared_names(sets, largest),
         relations=_stacked_relations(sets, largest.num_entities),
+        exogenous=_stacked_exogenous(sets, largest.num_entities),
+        **_stacked_names(sets, largest.num_entities),
     )
 
 
@@ -97,3 +101,25 @@ def _relations_or_unknown(scenes: Scenes) -> Tensor:
         return scenes.relations
     shape = (scenes.num_scenes, scenes.num_entities, scenes.num_entities)
     return torch.full(shape, math.nan, dtype=torch.float64, device=scenes.states.device)
+
+
+def _stacked_exogenous(sets: Sequence[Scenes], size: int) -> Tensor | None:
+    if all(scenes.exogenous is None for scenes in sets):
+        return None
+    every = (torch.zeros_like(scenes.mask[:, 0]) if scenes.exogenous is None else scenes.exogenous for scenes in sets)
+    return torch.cat([_padded(exogenous, {1: size}, False) for exogenous in every])
+
+
+def _stacked_names(sets: Sequence[Scenes], size: int) -> dict[str, tuple[Any, ...] | None]:
+    """Those of scenes, and of entities scene by scene; None where no set has any."""
+    scenes_named = any(scenes.scene_names is not None for scenes in sets)
+    entities_named = any(scenes.names is not None for scenes in sets)
+    each = [(scenes, scene) for scenes in sets for scene in range(scenes.num_scenes)]
+    return {
+        "scene_names": tuple(scenes.scene_name(scene) for scenes, scene in each) if scenes_named else None,
+        "names": tuple(_filled(scenes.names_in(scene), size) for scenes, scene in each) if entities_named else None,
+    }
+
+
+def _filled(names: tuple[str, ...], size: int) -> tuple[str, ...]:
+    return (*names, *[""] * (size - len(names)))

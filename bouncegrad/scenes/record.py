@@ -31,6 +31,12 @@ class Scenes:
         entity_names: what to call the entities in pictures and tables.
         relations: ``[scene, receiver, sender]``, float64, the labels of who acts on whom as they were handed
             in, diagonal included, NaN where unknown; None, the normal case, where nobody knows them.
+        exogenous: ``[scene, entity]``, True for entities that act on others but follow their own will (a leading car,
+            a ball that is thrown): nobody asks who acts on them, and their motion is given, never predicted; None: no
+            entity is.
+        scene_names: what to call the scenes; None: they are numbered.
+        names: ``[scene][entity]``, what to call the entities of each scene where these differ from scene to scene;
+            None: ``entity_names`` in all of them. Absent ones may be called "".
 
     Raises:
         DataError: wrong ranks or sizes; no scene, one time or one entity; NaN or infinity in a valid state.
@@ -50,6 +56,9 @@ class Scenes:
     feature_names: tuple[str, ...]
     entity_names: tuple[str, ...]
     relations: Float[Tensor, "scene receiver sender"] | None = None
+    exogenous: Bool[Tensor, "scene entity"] | None = None
+    scene_names: tuple[str, ...] | None = None
+    names: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         """Check what was handed in and bring it to the promised form."""
@@ -63,6 +72,12 @@ class Scenes:
         object.__setattr__(self, "states", _without_masked(states.to(torch.float64), mask))
         if self.relations is not None:
             object.__setattr__(self, "relations", _checked_relations(self.relations, states))
+        if self.exogenous is not None:
+            _check_exogenous(self.exogenous, states)
+        if self.scene_names is not None:
+            object.__setattr__(self, "scene_names", _scene_names(self.scene_names, states))
+        if self.names is not None:
+            object.__setattr__(self, "names", _names_by_scene(self.names, states))
 
     @property
     def num_scenes(self) -> int:
@@ -90,15 +105,34 @@ class Scenes:
         return self.mask.any(1)
 
     @property
+    def predicted(self) -> Bool[Tensor, "scene entity"]:
+        """True for each present entity whose motion is to be explained: all that are not exogenous."""
+        return self.present if self.exogenous is None else self.present & ~self.exogenous
+
+    @property
     def pairs(self) -> Bool[Tensor, "scene receiver sender"]:
-        """True for each ordered pair of two different present entities."""
+        """True for each ordered pair of different present entities whose relation is asked for."""
         different = ~torch.eye(self.num_entities, dtype=torch.bool, device=self.mask.device)
-        return self.present[:, :, None] & self.present[:, None, :] & different
+        return self.predicted[:, :, None] & self.present[:, None, :] & different
+
+    @property
+    def known_relations(self) -> Float[Tensor, "scene receiver sender"] | None:
+        """The labels of :attr:`pairs`, NaN for all others; None where there are no labels."""
+        return None if self.relations is None else self.relations.where(self.pairs, math.nan)
+
+    def scene_name(self, scene: int) -> str:
+        """What to call a scene."""
+        return str(scene) if self.scene_names is None else self.scene_names[scene]
+
+    def names_in(self, scene: int) -> tuple[str, ...]:
+        """What to call the entities of a scene."""
+        return self.entity_names if self.names is None else self.names[scene]
 
     @property
     def labelled(self) -> bool:
         """Whether the relation of any such pair is known."""
-        return self.relations is not None and not bool(self.relations[self.pairs].isnan().all())
+        known = self.known_relations
+        return known is not None and not bool(known.isnan().all())
 
     def at(self, indices: int | Sequence[int] | Int[Tensor, "subset"]) -> Scenes:
         """The scenes at ``indices``, in that order.
@@ -110,8 +144,15 @@ class Scenes:
         if chosen.numel() and not 0 <= int(chosen.min()) <= int(chosen.max()) < self.num_scenes:
             outside = [i for i in chosen.tolist() if not 0 <= i < self.num_scenes]
             raise DataError(f"there is no scene {outside[0]}: the {self.num_scenes} scenes count from 0")
-        relations = None if self.relations is None else self.relations[chosen]
-        return replace(self, states=self.states[chosen], mask=self.mask[chosen], relations=relations)
+        return replace(
+            self,
+            states=self.states[chosen],
+            mask=self.mask[chosen],
+            relations=None if self.relations is None else self.relations[chosen],
+            exogenous=None if self.exogenous is None else self.exogenous[chosen],
+            scene_names=None if self.scene_names is None else tuple(self.scene_names[i] for i in chosen.tolist()),
+            names=None if self.names is None else tuple(self.names[i] for i in chosen.tolist()),
+        )
 
     def between(self, start: int, stop: int) -> Scenes:
         """The times ``start .. stop - 1`` of all scenes, as a view.
@@ -200,3 +241,29 @@ def _checked_relations(relations: Tensor, states: Tensor) -> Tensor:
         place = f"scene {scene}, receiver {receiver}, sender {sender}"
         raise DataError(f"the relation is infinite at {place}: use a finite label, or NaN where it is unknown")
     return relations.to(torch.float64)
+
+
+def _check_exogenous(exogenous: Tensor, states: Tensor) -> None:
+    wanted = (states.shape[0], states.shape[2])
+    if not isinstance(exogenous, Tensor) or exogenous.dtype != torch.bool or tuple(exogenous.shape) != wanted:
+        got = f"{exogenous.dtype} {tuple(exogenous.shape)}" if isinstance(exogenous, Tensor) else repr(exogenous)
+        raise DataError(f"exogenous must be bool [scene, entity] = {wanted}, got {got}")
+
+
+def _scene_names(names: Sequence[str], states: Tensor) -> tuple[str, ...]:
+    if isinstance(names, str) or len(names) != len(states) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"scene_names must be {len(states)} strings, one for each scene, got {names!r}")
+    return tuple(names)
+
+
+def _names_by_scene(names: Sequence[Sequence[str]], states: Tensor) -> tuple[tuple[str, ...], ...]:
+    num_scenes, _, num_entities, _ = states.shape
+    rows = [names] if isinstance(names, str) else [tuple(some) for some in names]
+    strings = all(isinstance(name, str) for some in rows for name in some)
+    if len(rows) != num_scenes or not strings or any(len(some) != num_entities for some in rows):
+        raise DataError(f"names must be {num_entities} strings for each of the {num_scenes} scenes, got {names!r}")
+    for scene, some in enumerate(rows):
+        named = [name for name in some if name]
+        if len(set(named)) != len(named):
+            raise DataError(f"the entities of scene {scene} must have different names, got {some!r}")
+    return tuple(map(tuple, rows))

@@ -242,8 +242,9 @@ class BounceGrad(Trainer[Model, _Part]):
             return None
         scenes = self.scenes if indices is None else self.scenes.at(indices)
         kinds = to_matrix(structures, self.scenes.num_entities)
-        assert scenes.relations is not None
-        return match_relations(kinds, scenes.relations, scenes.present).accuracy
+        known = scenes.known_relations
+        assert known is not None
+        return match_relations(kinds, known, scenes.present).accuracy
 
     def best_model(self) -> Model:
         """The model of the pass that explained the held-out scenes best, ready for use.
