@@ -32,6 +32,12 @@ class NetworkConfig:
         message_steps: rounds of message passing within one time step (T in section 3.1 of Alet et al. 2019).
         edge_layers: linear maps of an edge module: 3 (Alet et al. 2019) or 2 (Kipf et al. 2018), or any number.
         silent_first: edge kind 0 sends nothing, so it means "no relation" (``skip_first`` of Kipf et al. 2018).
+        history: samples that the modules see of an entity, the newest last: 1, its state; more where a state does not
+            say how it came about (speeds without positions, reactions that take their time). Wherever inputs are said
+            to have features below, they have those of all these samples.
+        unseen: what becomes of a sample for whose prediction some sender was not measured: "skip", it does not count
+            (that sender acts, and nobody knows how); "silent", that sender says nothing (it is not there, or the gaps
+            are too long to do without the rest). One step only.
 
     Raises:
         ValueError: a number or word that makes no network.
@@ -46,9 +52,11 @@ class NetworkConfig:
     message_steps: int = 1
     edge_layers: int = 3
     silent_first: bool = False
+    history: int = 1
+    unseen: Literal["skip", "silent"] = "skip"
 
     def __post_init__(self) -> None:
-        counts = ("num_edge_kinds", "num_node_kinds", "hidden", "message_steps", "edge_layers")
+        counts = ("num_edge_kinds", "num_node_kinds", "hidden", "message_steps", "edge_layers", "history")
         check_settings(self, counts=counts)
 
 
@@ -61,11 +69,12 @@ class GraphNetwork(nn.Module):
         x_i <- x_i + A x_i + b + unit * node_update[kind of i](x_i, sum of m_e over edges e into i)
 
     where the general update is ``node_module(x_i, sum)`` and the superposed one ``node_module(x_i) + sum``; ``A``,
-    ``b`` and ``unit`` are constants of the training data (:meth:`fit_skip`), or 0, 0, 1 without the skip.
+    ``b`` and ``unit`` are constants of the training data (:meth:`fit_skip`), or 0, 0, 1 without the skip. With a
+    history the ``x`` that modules and ``A`` read are the last samples side by side; what moves on is the newest.
 
     Args:
         config: the shape.
-        num_features: size of the state of an entity.
+        num_features: size of the state of an entity at one time.
         generator: draws the initial weights.
     """
 
@@ -76,12 +85,12 @@ class GraphNetwork(nn.Module):
     def __init__(self, config: NetworkConfig, num_features: int, generator: Generator) -> None:
         super().__init__()
         self.config = config
-        self.num_features = num_features
+        self.num_features, self.num_inputs = num_features, num_features * config.history
         hidden, superposed = config.hidden, config.update == "superposed"
         message_size = num_features if superposed else hidden
-        seen = num_features * (1 if config.inputs == "relative" else 2)
+        seen = self.num_inputs * (1 if config.inputs == "relative" else 2)
         edge_sizes = (seen, *[hidden] * (config.edge_layers - 1), message_size)
-        node_sizes = (num_features + (0 if superposed else message_size), hidden, hidden, num_features)
+        node_sizes = (self.num_inputs + (0 if superposed else message_size), hidden, hidden, num_features)
         gain, final_gain = (6**0.5, 0.1) if config.skip else (1.0, 1.0)
         self.edge_modules = ModuleBank(
             config.num_edge_kinds,
@@ -101,15 +110,15 @@ class GraphNetwork(nn.Module):
             random_biases=not config.skip,
             final_gain=final_gain,
         )
-        self.register_buffer("skip_weight", torch.zeros(num_features, num_features))
+        self.register_buffer("skip_weight", torch.zeros(self.num_inputs, num_features))
         self.register_buffer("skip_bias", torch.zeros(num_features))
         self.register_buffer("unit", torch.ones(num_features))
 
     @torch.no_grad()
-    def fit_skip(self, states: Float[Tensor, "item feature"], targets: Float[Tensor, "item feature"]) -> None:
+    def fit_skip(self, states: Float[Tensor, "item input"], targets: Float[Tensor, "item feature"]) -> None:
         """Fit the linear skip by least squares and take the spread of its residuals as the unit of the modules."""
         inputs = torch.cat([states, torch.ones_like(states[:, :1])], 1).double()
-        changes = (targets - states).double()
+        changes = (targets - self.newest(states)).double()
         solution = torch.linalg.lstsq(inputs, changes, driver="gelsd").solution
         residuals = changes - inputs @ solution
         self.skip_weight.copy_(solution[:-1])
@@ -117,7 +126,7 @@ class GraphNetwork(nn.Module):
         self.unit.copy_(residuals.std(0).clamp_min(1e-6))
 
     @torch.no_grad()
-    def fix_gauge(self, states: Float[Tensor, "node *batch feature"], graph: SuperGraph) -> None:
+    def fix_gauge(self, states: Float[Tensor, "node *batch input"], graph: SuperGraph) -> None:
         """Let messages be zero on average, over all pairs and kinds; the node modules take over what they lose.
 
         Under the superposed update a constant can hide in all messages and be undone by the state term. Nothing shows
@@ -133,17 +142,29 @@ class GraphNetwork(nn.Module):
         self.edge_modules.biases[-1].sub_(shift)
         self.node_modules.biases[-1].add_(graph.in_degree * shift)
 
-    def inputs_on(self, graph: SuperGraph, states: Float[Tensor, "node *batch feature"]) -> Tensor:
+    def newest(self, states: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
+        """The last sample of a history."""
+        return states if self.config.history == 1 else states[..., -self.num_features :]
+
+    def followed_by(
+        self, states: Float[Tensor, "*batch input"], newest: Float[Tensor, "*batch feature"]
+    ) -> Float[Tensor, "*batch input"]:
+        """The history one step later."""
+        if self.config.history == 1:
+            return newest
+        return torch.cat([states[..., self.num_features :], newest], -1)
+
+    def inputs_on(self, graph: SuperGraph, states: Float[Tensor, "node *batch input"]) -> Tensor:
         """What the edge module on each edge of a graph sees: ``[edge, ..., input]``."""
         return self.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
 
     def edge_inputs(self, receivers: Tensor, senders: Tensor) -> Tensor:
-        """What edge modules see of two states ``[..., feature]``."""
+        """What edge modules see of two histories ``[..., input]``."""
         return senders - receivers if self.config.inputs == "relative" else torch.cat([receivers, senders], -1)
 
     def update(
         self,
-        states: Float[Tensor, "node *batch feature"],
+        states: Float[Tensor, "node *batch input"],
         incoming: Float[Tensor, "node *batch message"],
         node_kinds: Int[Tensor, "node"],
     ) -> Float[Tensor, "node *batch feature"]:
@@ -154,61 +175,81 @@ class GraphNetwork(nn.Module):
             changes = self.node_modules(torch.cat([states, incoming], -1), node_kinds)
         return self.linear(states) + self.unit * changes
 
-    def linear(self, states: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch feature"]:
+    def linear(self, states: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
         """The states moved on by the linear skip alone."""
         if not self.config.skip:
-            return states
-        return states + states @ self.skip_weight + self.skip_bias
+            return self.newest(states)
+        return self.newest(states) + states @ self.skip_weight + self.skip_bias
 
     @property
-    def carry(self) -> Float[Tensor, "feature feature"]:
-        """What the linear skip makes of small differences (rows) in one step, in the modules' unit."""
-        return (
-            self.unit[:, None] * (torch.eye(self.num_features, device=self.unit.device) + self.skip_weight) / self.unit
-        )
+    def carry(self) -> Float[Tensor, "input input"]:
+        """What the linear skip makes of small differences (rows) of a history in one step, in the modules' unit."""
+        size, kept = self.num_inputs, self.num_inputs - self.num_features
+        later = torch.zeros(size, size, device=self.unit.device)
+        later[self.num_features :, :kept] = torch.eye(kept, device=self.unit.device)
+        moved = self.skip_weight.clone()
+        moved[kept:] += torch.eye(self.num_features, device=self.unit.device)
+        later[:, kept:] = self.unit.repeat(self.config.history)[:, None] * moved / self.unit
+        return later
 
-    def step(self, states: Tensor, graph: SuperGraph, edge_kinds: Tensor, node_kinds: Tensor) -> Tensor:
-        """One time step of all nodes: ``[node, ..., feature]`` to the same."""
+    def step(
+        self,
+        states: Float[Tensor, "node *batch input"],
+        graph: SuperGraph,
+        edge_kinds: Tensor,
+        node_kinds: Tensor,
+        heard: Float[Tensor, "node *batch"] | None = None,
+    ) -> Float[Tensor, "node *batch feature"]:
+        """One time step of all nodes; what nodes that are not ``heard`` say is 0."""
+        newest = self.newest(states)
         for _ in range(self.config.message_steps):
-            inputs = self.inputs_on(graph, states)
-            incoming = graph.incoming(self.edge_modules(inputs, edge_kinds))
-            states = self.update(states, incoming, node_kinds)
-        return states
+            messages = self.edge_modules(self.inputs_on(graph, states), edge_kinds)
+            newest = self.update(states, graph.incoming(silenced(messages, graph, heard)), node_kinds)
+            states = torch.cat([states[..., : -self.num_features], newest], -1)
+        return newest
 
     def rollout(
         self,
-        states: Float[Tensor, "node *batch feature"],
+        states: Float[Tensor, "node *batch input"],
         graph: SuperGraph,
         structures: Structures | RelaxedStructures,
         num_steps: int,
+        *,
+        heard: Float[Tensor, "node *batch"] | None = None,
+        given: Float[Tensor, "node *batch step feature"] | None = None,
     ) -> Float[Tensor, "node *batch step feature"]:
         """Roll all scenes out together; every step starts from the model's own last step.
 
         Args:
-            states: where to start, ``[node, ..., feature]``; any number of start times beside each other.
+            states: where to start, ``[node, ..., input]``; any number of start times beside each other.
             graph: the super-graph of the scenes.
             structures: ``[task, slot]``, one row for each scene of the graph; or relaxed, ``[task, slot, kind]``.
             num_steps: how far to roll.
+            heard: 0 for nodes whose messages are left out, else 1; None: all are heard.
+            given: states that the model does not decide about, NaN for all others.
 
         Returns:
             The states after 1 to ``num_steps`` steps.
         """
         edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
         steps = []
-        for _ in range(num_steps):
-            states = self.step(states, graph, edge_kinds, node_kinds)
-            steps.append(states)
+        for number in range(num_steps):
+            newest = self.step(states, graph, edge_kinds, node_kinds, heard)
+            if given is not None:
+                newest = torch.where(given[..., number, :].isnan(), newest, given[..., number, :])
+            states = self.followed_by(states, newest)
+            steps.append(newest)
         return torch.stack(steps, -2)
 
     def rollout_receivers(
-        self, origins: Float[Tensor, "node *batch step feature"], graph: SuperGraph, structures: Structures
+        self, origins: Float[Tensor, "node *batch step input"], graph: SuperGraph, structures: Structures
     ) -> Float[Tensor, "node *batch step feature"]:
         """Roll every node out alone: at each step its senders are where they really were.
 
         So the path of a node depends on its own slots only. With one step this is :meth:`rollout`.
 
         Args:
-            origins: the true states from which each step leads on, ``[node, ..., step, feature]``; of the receiver only
+            origins: the true states from which each step leads on, ``[node, ..., step, input]``; of the receiver only
                 the first is used.
             graph: the super-graph of the scenes.
             structures: ``[task, slot]``, one row for each scene of the graph.
@@ -228,6 +269,14 @@ class GraphNetwork(nn.Module):
         own, steps = origins.select(-2, 0), []
         for truth in origins.unbind(-2):
             inputs = self.edge_inputs(own.index_select(0, graph.receivers), truth.index_select(0, graph.senders))
-            own = self.update(own, graph.incoming(self.edge_modules(inputs, edge_kinds)), node_kinds)
-            steps.append(own)
+            newest = self.update(own, graph.incoming(self.edge_modules(inputs, edge_kinds)), node_kinds)
+            own = self.followed_by(own, newest)
+            steps.append(newest)
         return torch.stack(steps, -2)
+
+
+def silenced(
+    messages: Float[Tensor, "edge *batch message"], graph: SuperGraph, heard: Float[Tensor, "node *batch"] | None
+) -> Float[Tensor, "edge *batch message"]:
+    """Messages without those of senders that are not heard."""
+    return messages if heard is None else messages * heard.index_select(0, graph.senders)[..., None]

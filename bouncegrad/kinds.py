@@ -119,16 +119,17 @@ def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
             f"kinds are judged by tables of at most {TABLE_LIMIT} joint assignments of one entity's edges, here "
             f"{math.prod(layout.receiver_kinds)}: choose the number of kinds yourself"
         )
-    if num_times < 3:
+    fewest = model.config.network.history + 2
+    if num_times < fewest:
         raise ValueError(
-            f"kinds are judged by two halves of a scene: expected 3 samples or more, got {num_times}; "
+            f"kinds are judged by two halves of a scene: expected {fewest} samples or more, got {num_times}; "
             "bring longer scenes"
         )
 
 
 def halves(model: Model, batches: Sequence[Batch]) -> tuple[Factors, Factors]:
     """Factors of the first and of the second half of all starts."""
-    middle = (batches[0].states.shape[1] - 1) // 2
+    middle = batches[0].num_starts // 2
     return factors_of_some(model, batches, slice(middle)), factors_of_some(model, batches, slice(middle, None))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor, nn
 
 from bouncegrad.compositions import GraphNetwork, NetworkConfig
@@ -158,16 +159,23 @@ class Model(nn.Module):
         self.kinds: KindsReport | None = None
         self.proposer: Proposer | None = None
         self.network = GraphNetwork(config.network, len(feature_names), generator)
-        self.scale = scale_of(config.noise, len(feature_names), generator)
+        self.scale = scale_of(config.noise, self.network.num_inputs, len(feature_names), generator)
 
     def layout(self, num_entities: int) -> Layout:
         """The slots of a scene of ``num_entities``."""
         network = self.config.network
         return Layout(num_entities, network.num_edge_kinds, network.num_node_kinds)
 
-    def log_scales(self, states: Tensor, graph: SuperGraph) -> Tensor:
+    def log_scales(
+        self,
+        states: Float[Tensor, "node *batch input"],
+        graph: SuperGraph,
+        heard: Float[Tensor, "node *batch"] | None = None,
+    ) -> Float[Tensor, "node *batch feature"]:
         """Log standard deviations of one step's errors, in the network's unit; zeros without a scale."""
-        return self.scale(states, graph) if self.scale is not None else torch.zeros_like(states)
+        if self.scale is None:
+            return torch.zeros_like(self.network.newest(states))
+        return self.scale(states, graph, heard)
 
 
 def only_kinds(model: Model, kinds: Sequence[int]) -> Model:
@@ -188,11 +196,42 @@ class Batch:
         states: ``[node, time, feature]``.
         valid: ``[node, time]``, which samples were observed.
         graph: of all scenes of the batch.
+        exogenous: ``[node]``, whose motion is given; None: nobody's is.
+        history: samples that the model sees of a node.
+        unseen: what becomes of samples with senders that were not measured
+            (:class:`bouncegrad.compositions.NetworkConfig`).
     """
 
     states: Float[Tensor, "node time feature"]
     valid: Bool[Tensor, "node time"]
     graph: SuperGraph
+    exogenous: Bool[Tensor, "node"] | None = None
+    history: int = 1
+    unseen: Literal["skip", "silent"] = "skip"
+
+    @property
+    def inputs(self) -> Float[Tensor, "node last input"]:
+        """What the model sees at each time that has a whole history behind it; the newest sample last."""
+        return side_by_side(self.states, self.history)
+
+    @property
+    def num_starts(self) -> int:
+        """From how many times one step can be predicted."""
+        return self.states.shape[1] - self.history
+
+    @property
+    def complete(self) -> Bool[Tensor, "node last"]:
+        """Where all of these inputs were observed."""
+        return side_by_side(self.valid[..., None], self.history).all(2)
+
+
+def side_by_side(states: Shaped[Tensor, "*batch time feature"], history: int) -> Shaped[Tensor, "*batch last input"]:
+    """Each run of ``history`` samples as one row of numbers, the newest last.
+
+    >>> side_by_side(torch.tensor([[0.0], [1.0], [2.0]]), 2).tolist()
+    [[0.0, 1.0], [1.0, 2.0]]
+    """
+    return states if history == 1 else states.unfold(-2, history, 1).transpose(-2, -1).flatten(-2)
 
 
 def pack(model: Model, scenes: Scenes) -> Batch:
@@ -211,7 +250,15 @@ def pack(model: Model, scenes: Scenes) -> Batch:
     states = model.normalization.apply(scenes.states).to(device)
     mask = scenes.mask.to(device)
     states = torch.where(mask[..., None], states, 0)
-    return Batch(graph.pack_nodes(states.transpose(1, 2)), graph.pack_nodes(mask.transpose(1, 2)), graph)
+    network = model.config.network
+    return Batch(
+        states=graph.pack_nodes(states.transpose(1, 2)),
+        valid=graph.pack_nodes(mask.transpose(1, 2)),
+        graph=graph,
+        exogenous=None if scenes.exogenous is None else graph.pack_nodes(scenes.exogenous.to(device)),
+        history=network.history,
+        unseen=network.unseen,
+    )
 
 
 Rollout: TypeAlias = Literal["scene", "receiver"]
@@ -222,20 +269,25 @@ class Windows:
     """Stretches to predict: from each start, the next ``step`` samples.
 
     Attributes:
-        states: ``[node, start, feature]``, the true states at the starts.
+        states: ``[node, start, input]``, the true states at the starts, with all of their history.
         targets: ``[node, start, step, feature]``, what really followed.
         weights: ``[node, start, step]``, 1 where the target and all that its prediction starts from were observed, else
             0. For a "scene" that is every entity at the start; for a "receiver" it is that entity at the start, and
-            every other one at all steps before the target.
+            every other one at all steps before the target. 0 for entities whose motion is given.
         rollout: what moves on by itself: "scene", all entities together; or "receiver", each entity alone among others
             that are where they really were at every step, so that its errors depend on its own slots only. One step is
             the same for both.
+        heard: ``[node, start]``, 0 for senders that say nothing because they were not measured, else 1; None: all are
+            heard, and weights are 0 where they should not be.
+        given: ``[node, start, step, feature]``, states that are given, NaN for all others; None: none is.
     """
 
-    states: Float[Tensor, "node start feature"]
+    states: Float[Tensor, "node start input"]
     targets: Float[Tensor, "node start step feature"]
     weights: Float[Tensor, "node start step"]
     rollout: Rollout = "scene"
+    heard: Float[Tensor, "node start"] | None = None
+    given: Float[Tensor, "node start step feature"] | None = None
 
     @property
     def horizon(self) -> int:
@@ -243,13 +295,23 @@ class Windows:
         return self.targets.shape[2]
 
     @property
-    def origins(self) -> Float[Tensor, "node start step feature"]:
-        """The true states from which each step leads on."""
-        return torch.cat([self.states[:, :, None], self.targets[:, :, :-1]], 2)
+    def origins(self) -> Float[Tensor, "node start step input"]:
+        """The true states from which each step leads on, with their history."""
+        num_features = self.targets.shape[3]
+        before = self.states.unflatten(2, (-1, num_features))
+        return side_by_side(torch.cat([before, self.targets[:, :, :-1]], 2), before.shape[2])
 
     def at(self, nodes: slice | Tensor) -> Windows:
         """Those of some nodes: a slice, or which."""
-        return Windows(self.states[nodes], self.targets[nodes], self.weights[nodes], self.rollout)
+        return self._each(lambda values: values[nodes])
+
+    def of_starts(self, starts: slice | Tensor) -> Windows:
+        """Those of some starts: a slice, or which."""
+        return self._each(lambda values: values[:, starts])
+
+    def _each(self, chosen: Callable[[Tensor], Tensor]) -> Windows:
+        heard, given = (None if values is None else chosen(values) for values in (self.heard, self.given))
+        return Windows(chosen(self.states), chosen(self.targets), chosen(self.weights), self.rollout, heard, given)
 
 
 def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
@@ -257,12 +319,7 @@ def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Window
     total = whole.states.shape[1]
     if num_starts >= total:
         return whole
-    return part_of(whole, torch.randperm(total, generator=generator)[:num_starts].sort().values)
-
-
-def part_of(whole: Windows, starts: slice | Tensor) -> Windows:
-    """Some of the starts: a slice, or their indices."""
-    return Windows(whole.states[:, starts], whole.targets[:, starts], whole.weights[:, starts], whole.rollout)
+    return whole.of_starts(torch.randperm(total, generator=generator)[:num_starts].sort().values)
 
 
 def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[Batch, Windows]:
@@ -272,7 +329,13 @@ def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[
     if chosen.all():
         return batch, whole
     nodes = batch.graph.pack_nodes(chosen[:, None].expand_as(batch.graph.present))
-    part = Batch(batch.states[nodes], batch.valid[nodes], super_graph(batch.graph.present[chosen]))
+    part = replace(
+        batch,
+        states=batch.states[nodes],
+        valid=batch.valid[nodes],
+        graph=super_graph(batch.graph.present[chosen]),
+        exogenous=None if batch.exogenous is None else batch.exogenous[nodes],
+    )
     return part, whole.at(nodes)
 
 
@@ -295,19 +358,55 @@ def windows(
         partial: also take starts from which the scene ends before the horizon; what lies beyond its end has weight 0.
 
     Raises:
-        ValueError: the scenes are shorter than ``horizon + 1`` samples.
+        ValueError: the scenes are shorter than the history and ``horizon`` samples; or senders that were not measured
+            are to be silent, over more than one step.
     """
-    num_times = batch.states.shape[1]
-    if num_times <= horizon:
+    num_times, before = batch.states.shape[1], batch.history - 1
+    if num_times <= before + horizon:
         raise ValueError(
-            f"a rollout of {horizon} steps needs scenes of at least {horizon + 1} samples, these have {num_times}: "
-            f"bring longer scenes or lower the horizon to {num_times - 1} or less"
+            f"a rollout of {horizon} steps needs scenes of at least {before + horizon + 1} samples, these have "
+            f"{num_times}: bring longer scenes or lower the horizon to {num_times - before - 1} or less"
+            + (f", or the history of {batch.history}" if before else "")
         )
-    starts = torch.arange(0, num_times - (1 if partial else horizon), stride, device=batch.states.device)
+    if batch.unseen == "silent" and horizon > 1:
+        raise ValueError(f'senders can be silent over one step only, got a horizon of {horizon}: set unseen to "skip"')
+    starts = torch.arange(before, num_times - (1 if partial else horizon), stride, device=batch.states.device)
     targets = starts[:, None] + torch.arange(1, horizon + 1, device=starts.device)
     inside, targets = targets < num_times, targets.clamp_max(num_times - 1)
-    others = batch.graph.incoming((~batch.valid).float()[batch.graph.senders]) == 0
-    sources = others[:, targets - 1].cumprod(2).bool() if rollout == "receiver" else others[:, starts, None]
-    complete = batch.valid[:, starts, None] & sources
-    weights = (complete & batch.valid[:, targets] & inside).float()
-    return Windows(batch.states[:, starts], batch.states[:, targets], weights, rollout)
+    complete = batch.complete
+    weights = complete[:, starts - before, None] & batch.valid[:, targets] & inside
+    if batch.unseen == "skip":
+        weights = weights & _others_known(batch, complete, (starts, targets), rollout)
+    given = None
+    if batch.exogenous is not None:
+        weights = weights & ~batch.exogenous[:, None, None]
+        given = batch.states[:, targets].masked_fill(~batch.exogenous[:, None, None, None], math.nan)
+    return Windows(
+        states=batch.inputs[:, starts - before],
+        targets=batch.states[:, targets],
+        weights=weights.float(),
+        rollout=rollout,
+        heard=None if batch.unseen == "skip" else complete[:, starts - before].float(),
+        given=given if rollout == "scene" else None,
+    )
+
+
+def _others_known(
+    batch: Batch, complete: Bool[Tensor, "node last"], when: tuple[Tensor, Tensor], rollout: Rollout
+) -> Bool[Tensor, "node start step"]:
+    """Whether all senders are known that a prediction starts from or is given on its way."""
+    (starts, targets), before = when, batch.history - 1
+    unknown = ~complete
+    everyone = _none_of(batch.graph, unknown)
+    if rollout == "receiver":
+        return everyone[:, targets - 1 - before].cumprod(2).bool()
+    known = everyone[:, starts - before, None]
+    if batch.exogenous is None:
+        return known
+    guides = _none_of(batch.graph, unknown & batch.exogenous[:, None])
+    return known & guides[:, targets - 1 - before].cumprod(2).bool()
+
+
+def _none_of(graph: SuperGraph, which: Bool[Tensor, "node last"]) -> Bool[Tensor, "node last"]:
+    """Where no sender of a node is one of those."""
+    return graph.incoming(which.float()[graph.senders]) == 0

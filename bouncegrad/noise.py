@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from bouncegrad.compositions import silenced
 from bouncegrad.graphs import SuperGraph
 from bouncegrad.modules import ModuleBank
 from bouncegrad.settings import check_settings
@@ -56,9 +57,15 @@ class SharedScale(nn.Module):
         super().__init__()
         self.tenth = nn.Parameter(torch.zeros(num_features))
 
-    def forward(self, states: Float[Tensor, "node *batch feature"], graph: SuperGraph) -> Tensor:
-        """Log standard deviations ``[node, ..., feature]``, in units of the network's outputs; all nodes alike."""
-        return (self.pace * self.tenth).expand_as(states)
+    def forward(
+        self,
+        states: Float[Tensor, "node *batch input"],
+        graph: SuperGraph,
+        heard: Float[Tensor, "node *batch"] | None = None,
+    ) -> Float[Tensor, "node *batch feature"]:
+        """Log standard deviations, in units of the network's outputs; all nodes alike."""
+        del graph, heard
+        return (self.pace * self.tenth).expand(*states.shape[:-1], -1)
 
 
 class ScaleNetwork(nn.Module):
@@ -68,31 +75,39 @@ class ScaleNetwork(nn.Module):
     make a wrong structure look likely, and the energy of a superposed network stays quadratic.
 
     Args:
-        num_features: size of the state of an entity.
-        hidden: width of the layers.
+        sizes: of what is seen of an entity, of its state at one time, and of the hidden layers.
         generator: draws the initial weights.
     """
 
     limits = (-9.0, 5.0)
 
-    def __init__(self, num_features: int, hidden: int, generator: Generator) -> None:
+    def __init__(self, sizes: tuple[int, int, int], generator: Generator) -> None:
         super().__init__()
-        self.own = ModuleBank(1, (num_features, hidden, hidden, num_features), generator, final_gain=0.1)
-        self.pair = ModuleBank(1, (num_features, hidden, hidden), generator)
+        num_inputs, num_features, hidden = sizes
+        self.own = ModuleBank(1, (num_inputs, hidden, hidden, num_features), generator, final_gain=0.1)
+        self.pair = ModuleBank(1, (num_inputs, hidden, hidden), generator)
         self.surroundings = ModuleBank(1, (hidden, hidden, num_features), generator, final_gain=0.1)
 
-    def forward(self, states: Float[Tensor, "node *batch feature"], graph: SuperGraph) -> Tensor:
-        """Log standard deviations ``[node, ..., feature]``, in units of the network's outputs."""
+    def forward(
+        self,
+        states: Float[Tensor, "node *batch input"],
+        graph: SuperGraph,
+        heard: Float[Tensor, "node *batch"] | None = None,
+    ) -> Float[Tensor, "node *batch feature"]:
+        """Log standard deviations, in units of the network's outputs; nodes that are not ``heard`` are not seen."""
         pairs = states.index_select(0, graph.senders) - states.index_select(0, graph.receivers)
-        around = graph.incoming(_only(self.pair, pairs))
+        around = graph.incoming(silenced(_only(self.pair, pairs), graph, heard))
         return (_only(self.own, states) + _only(self.surroundings, around)).clamp(*self.limits)
 
 
-def scale_of(config: NoiseConfig, num_features: int, generator: Generator) -> SharedScale | ScaleNetwork | None:
+def scale_of(
+    config: NoiseConfig, num_inputs: int, num_features: int, generator: Generator
+) -> SharedScale | ScaleNetwork | None:
     """The scale that a configuration names; None where errors are mean squares."""
     if config.scale == "shared":
         return SharedScale(num_features)
-    return ScaleNetwork(num_features, config.hidden, generator) if config.scale == "learned" else None
+    sizes = (num_inputs, num_features, config.hidden)
+    return ScaleNetwork(sizes, generator) if config.scale == "learned" else None
 
 
 def _only(bank: ModuleBank, inputs: Tensor) -> Tensor:

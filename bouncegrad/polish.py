@@ -123,7 +123,7 @@ def polish(model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig,
     for number in range(config.num_passes):
         _run_pass(learner, optimizer, (scenes, structures), (config, number), generator)
         candidate = deepcopy(learner)
-        candidate.network.fix_gauge(everything.states, everything.graph)
+        candidate.network.fix_gauge(everything.inputs, everything.graph)
         found = standing(candidate, held_out, known, config)
         if found.drift < least.drift and found.reads_no_worse(start, config.tolerance):
             best, least = candidate, found
@@ -133,18 +133,18 @@ def polish(model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig,
 @torch.no_grad()
 def standing(model: Model, held_out: Scenes, structures: Structures, config: PolishConfig) -> Standing:
     """Judge a model: its rollouts under ``structures``, and its own reading of the scenes."""
-    horizon = min(FORESIGHT * config.horizon, held_out.num_times - 1)
     batch = pack(model, held_out)
+    horizon = min(FORESIGHT * config.horizon, batch.num_starts)
     stretches = windows(batch, horizon, max(1, horizon // 2))
-    predicted = model.network.rollout(stretches.states, batch.graph, structures, horizon)
+    predicted = model.network.rollout(stretches.states, batch.graph, structures, horizon, given=stretches.given)
     squares = (predicted - stretches.targets).double().square().mean(-1) * stretches.weights
     errors = squares.sum((0, 1)) / stretches.weights.sum((0, 1))
     return Standing(float(errors.log().nanmean()), _reading(model, held_out))
 
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
-    layout, middle = model.layout(held_out.num_entities), (held_out.num_times - 1) // 2
-    if model.scale is None or model.config.network.message_steps > 1 or not has_tables(layout) or not middle:
+    layout, enough = model.layout(held_out.num_entities), held_out.num_times - model.config.network.history >= 2
+    if model.scale is None or model.config.network.message_steps > 1 or not has_tables(layout) or not enough:
         return -infer(model, held_out).losses
     priors = priors_for(layout, model.reading.weights)
     prior = priors.get(model.reading.prior, priors["none"])
@@ -178,8 +178,8 @@ def _loss(
 ) -> Tensor:
     """Rollouts from about as many starts as tile the scenes once, and single steps."""
     config, progress = when
-    horizon = min(horizon_at(config, progress), scenes.num_times - 1)
     batch = pack(learner, scenes)
+    horizon = min(horizon_at(config, progress), batch.num_starts)
     whole = windows(batch, horizon)
     some = some_starts(whole, math.ceil(whole.states.shape[1] / horizon), generator)
     single = training_loss(learner, batch, windows(batch), structures)

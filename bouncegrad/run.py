@@ -36,8 +36,9 @@ from bouncegrad.version import __version__
 
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
 
-SHORTEST = max(STEPS) + 3
-"""Samples that a scene needs to be scored: two to infer from, then a start and the longest prediction."""
+SHORTEST = max(STEPS) + 2
+"""Samples that a scene needs beside a model's history to be scored: one more to infer from, then a start and the
+longest prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def fit_folder(
     train_folder(folder, config, trainer, fingerprint(scenes, held_out), watch)
     model = polish(trainer.best_model(), scenes, held_out, config.settings.polish, config.seed)
     save_model(folder / "model", model)
-    if unseen.num_times >= SHORTEST:
+    if unseen.num_times >= SHORTEST + model.config.network.history:
         write_summary(folder, score(model, unseen, error_unit(config.data)), model.kinds)
     return model
 

@@ -107,7 +107,7 @@ def score(
         ValueError: a prior or a mode that cannot be.
     """
     started = time.perf_counter()
-    start = num_observed(scenes)
+    start = num_observed(scenes, model.config.network.history)
     posterior = infer(model, scenes.between(0, start), prior=prior, mode=mode)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=max(STEPS))
     errors = prediction_errors(predicted, scenes, start, (unit or ("", model.normalization))[1])
@@ -129,17 +129,22 @@ def score(
     )
 
 
-def num_observed(scenes: Scenes) -> int:
+def num_observed(scenes: Scenes, history: int = 1) -> int:
     """Samples from which structure is inferred; the prediction starts at the next one.
+
+    Args:
+        scenes: any.
+        history: samples that the model sees of an entity.
 
     Raises:
         DataError: scenes too short to infer from and predict.
     """
-    longest = max(STEPS)
+    longest, fewest = max(STEPS), history + 1
     number = min(OBSERVED, scenes.num_times - longest - 1)
-    if number < 2:
+    if number < fewest:
         raise DataError(
-            f"expected scenes of at least {longest + 3} samples (2 to infer from, then a start and {longest} steps "
+            f"expected scenes of at least {longest + 1 + fewest} samples ({fewest} to infer from, then a start and "
+            f"{longest} steps "
             f"to predict), got {scenes.num_times}: bring longer scenes"
         )
     return number
@@ -151,5 +156,6 @@ def prediction_errors(
     """Mean squared error of each step that was predicted from the true sample ``start`` on, in ``unit``."""
     future = slice(start + 1, start + 1 + predicted.shape[1])
     complete = (scenes.mask[:, start] | ~scenes.present).all(1)  # an entity not seen at the start spoils its scene
-    truth, mask = scenes.states[:, future], scenes.mask[:, future] & complete[:, None, None]
+    asked = (complete[:, None] & scenes.predicted)[:, None]
+    truth, mask = scenes.states[:, future], scenes.mask[:, future] & asked
     return rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)

@@ -17,7 +17,7 @@ from torch import Tensor
 from bouncegrad.compositions import GraphNetwork
 from bouncegrad.evaluate import CHUNK_CELLS, receiver_tables, tables_of
 from bouncegrad.graphs import Layout, SuperGraph
-from bouncegrad.model import Batch, Model, Windows, part_of, windows
+from bouncegrad.model import Batch, Model, Windows, windows
 from bouncegrad.types import Factors, Losses, Standing, Structures, block_kinds
 
 TABLE_LIMIT = 4096
@@ -54,13 +54,13 @@ class NodeUpdate:
 
     Attributes:
         network: whose node modules.
-        states: ``[task, receiver, start, feature]``.
-        targets: likewise, one step later.
+        states: ``[task, receiver, start, input]``.
+        targets: ``[task, receiver, start, feature]``, one step later.
         precision: likewise, one over the scale of the errors, 0 where nothing was observed.
     """
 
     network: GraphNetwork
-    states: Float[Tensor, "task receiver start feature"]
+    states: Float[Tensor, "task receiver start input"]
     targets: Float[Tensor, "task receiver start feature"]
     precision: Float[Tensor, "task receiver start feature"]
 
@@ -72,7 +72,7 @@ class NodeUpdate:
         incoming = sums.unflatten(4, (states.shape[4], -1))
         before = states.expand(*sums.shape[:4], -1, -1).flatten(0, 3)
         kinds = node_kinds.expand(sums.shape[:4]).flatten()
-        predicted = self.network.update(before, incoming.flatten(0, 3), kinds).view(*sums.shape[:4], *states.shape[4:])
+        predicted = self.network.update(before, incoming.flatten(0, 3), kinds).view(*sums.shape[:4], *targets.shape[4:])
         return ((targets - predicted) / self.network.unit * precision).flatten(4)
 
 
@@ -225,7 +225,7 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
     Returns:
         Factors whose energies equal :func:`bouncegrad.evaluate.receiver_energies` for every structure.
     """
-    graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph)
+    graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph, stretches.heard)
     precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit.expand_as(log_scales)
     precision = precision * stretches.weights  # which are 0 or 1: what was not observed is off by nothing
     if model.config.network.update == "superposed":
@@ -257,7 +257,7 @@ def factors_of_some(model: Model, batches: Sequence[Batch], starts: slice = slic
     """
     if has_tables(model.layout(batches[0].graph.present.shape[1])):
         return tables_of(model, batches, starts)
-    return factors_of(model, batches[0], part_of(windows(batches[0]), starts))
+    return factors_of(model, batches[0], windows(batches[0]).of_starts(starts))
 
 
 def _goals(
@@ -266,7 +266,7 @@ def _goals(
     goals = []
     for kind in range(model.config.network.num_node_kinds):
         kinds = torch.full((graph.num_nodes,), kind)
-        silent = model.network.update(stretches.states, torch.zeros_like(stretches.states), kinds)
+        silent = model.network.update(stretches.states, torch.zeros_like(stretches.targets[:, :, 0]), kinds)
         goals.append((stretches.targets[:, :, 0] - silent) / model.network.unit * precision)
     return graph.unpack_nodes(torch.stack(goals, 1).flatten(2))
 
@@ -292,9 +292,11 @@ def _messages(
     size = num_starts * (model.network.num_features if precision is not None else hidden)
     messages = stretches.states.new_zeros(num_scenes, num_entities * (num_entities - 1), num_kinds, size)
     for edges in torch.arange(len(graph.senders)).split(max(1, CHUNK_CELLS // (num_starts * num_kinds * hidden))):
-        receivers = graph.receivers[edges]
-        inputs = model.network.edge_inputs(stretches.states[receivers], stretches.states[graph.senders[edges]])
+        receivers, senders = graph.receivers[edges], graph.senders[edges]
+        inputs = model.network.edge_inputs(stretches.states[receivers], stretches.states[senders])
         said = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
+        if stretches.heard is not None:
+            said = said * stretches.heard[senders][:, None, :, None]
         if precision is not None:
             said = said * precision[receivers][:, None]
         messages[graph.edge_scenes[edges], graph.edge_slots[edges]] = said.flatten(2)

@@ -31,6 +31,10 @@ NETWORKS = [
 NETWORKS += [
     NetworkConfig(hidden=6, update=update, edge_layers=2, silent_first=True) for update in ("general", "superposed")
 ]
+NETWORKS += [
+    NetworkConfig(hidden=6, history=3, update="superposed"),
+    NetworkConfig(hidden=6, history=2, update="general", inputs="absolute", skip=False, num_node_kinds=2),
+]
 NOISES = [
     NoiseConfig(scale, tails, hidden=5)
     for scale, tails in (("none", None), ("shared", None), ("shared", 4.0), ("learned", None), ("learned", 4.0))
@@ -63,7 +67,7 @@ def model_for(data: Scenes, network: NetworkConfig, noise: NoiseConfig) -> Model
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda n: f"{n.scale}-{n.degrees_of_freedom}")
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.update}-{n.inputs}-{n.num_node_kinds}")
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.update}-{n.inputs}-{n.num_node_kinds}-{n.history}")
 def test_tables_equal_the_plain_loss_of_every_structure(network: NetworkConfig, noise: NoiseConfig):
     data = scenes()
     model = model_for(data, network, noise)
@@ -79,7 +83,7 @@ def test_tables_equal_the_plain_loss_of_every_structure(network: NetworkConfig, 
 
 
 @pytest.mark.parametrize("noise", NOISES, ids=lambda n: f"{n.scale}-{n.degrees_of_freedom}")
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.update}-{n.inputs}-{n.num_node_kinds}")
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: f"{n.update}-{n.inputs}-{n.num_node_kinds}-{n.history}")
 def test_tables_of_rollouts_equal_the_plain_loss(network: NetworkConfig, noise: NoiseConfig, monkeypatch):
     """Of every combination of each receiver's slots: all receivers run through theirs side by side."""
     monkeypatch.setattr(energies, "CHUNK_CELLS", 500)  # several chunks of nodes and of combinations

@@ -38,7 +38,9 @@ def _residuals(
     if windows.rollout == "receiver" and windows.horizon > 1:
         predicted = model.network.rollout_receivers(windows.origins, batch.graph, structures)
     else:
-        predicted = model.network.rollout(windows.states, batch.graph, structures, windows.horizon)
+        predicted = model.network.rollout(
+            windows.states, batch.graph, structures, windows.horizon, heard=windows.heard, given=windows.given
+        )
     return (windows.targets - predicted) / model.network.unit
 
 
@@ -78,15 +80,17 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
     for rollouts of scenes, which know no true state but the first, at the start.
     """
     receiver = windows.rollout == "receiver"
-    each = model.log_scales(windows.origins if receiver else windows.states[:, :, None], graph)
+    states, heard = windows.origins if receiver else windows.states[:, :, None], windows.heard
+    each = model.log_scales(states, graph, None if heard is None else heard[:, :, None])
     each = each.expand(-1, -1, windows.horizon, -1)
     if model.scale is None or windows.horizon == 1:
         return each
-    carry = model.network.carry
+    carry, num_features = model.network.carry, each.shape[3]
     covariance, variances = torch.zeros_like(carry), []
     for log_scales in each.unbind(2):
-        covariance = carry.T @ covariance @ carry + torch.diag_embed(torch.exp(2 * log_scales))
-        variances.append(covariance.diagonal(dim1=-2, dim2=-1))
+        own = torch.nn.functional.pad(torch.exp(2 * log_scales), (len(carry) - num_features, 0))
+        covariance = carry.T @ covariance @ carry + torch.diag_embed(own)
+        variances.append(covariance.diagonal(dim1=-2, dim2=-1)[..., -num_features:])
     return 0.5 * torch.stack(variances, 2).log()
 
 

@@ -11,9 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from bouncegrad.compositions import silenced
 from bouncegrad.evaluate import energies as of
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.model import Batch, Model, Windows, part_of, windows
+from bouncegrad.model import Batch, Model, Windows, windows
 from bouncegrad.types import FactorTables
 
 
@@ -45,7 +46,7 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
             'take windows with rollout "receiver", or use loss_fn and a kernel that only needs losses'
         )
     layout = model.layout(batch.graph.present.shape[1])
-    messages = _incoming_messages(model, batch.graph, windows.states)
+    messages = _incoming_messages(model, batch.graph, windows)
     combinations = one_hot_combinations(layout.num_edge_kinds, layout.num_entities - 1).to(messages.device)
     quadratic = model.config.network.update == "superposed" and model.config.noise.degrees_of_freedom is None
     table = _rolled_tables if windows.horizon > 1 else _quadratic_tables if quadratic else _direct_tables
@@ -57,7 +58,7 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
 
 def tables_of(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> FactorTables:
     """The one-step tables of several batches as one, over some of their starts."""
-    parts = [receiver_tables(model, batch, part_of(windows(batch), starts)) for batch in batches]
+    parts = [receiver_tables(model, batch, windows(batch).of_starts(starts)) for batch in batches]
     return FactorTables(torch.cat([part.energies for part in parts]), parts[0].slots, parts[0].num_kinds)
 
 
@@ -72,11 +73,13 @@ def one_hot_combinations(num_kinds: int, width: int) -> Float[Tensor, "combinati
 
 
 def _incoming_messages(
-    model: Model, graph: SuperGraph, states: Float[Tensor, "node start feature"]
+    model: Model, graph: SuperGraph, windows: Windows
 ) -> Float[Tensor, "node neighbour_kind start message"]:
-    """Every message under every kind, arranged by receiver; zeros from absent senders."""
-    inputs = model.network.inputs_on(graph, states)
+    """Every message under every kind, arranged by receiver; zeros from senders that are absent or not heard."""
+    inputs = model.network.inputs_on(graph, windows.states)
     messages = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
+    heard = None if windows.heard is None else windows.heard[:, None]
+    messages = silenced(messages, graph, heard)
     return _by_receiver(graph, messages).flatten(1, 2)
 
 
@@ -97,7 +100,7 @@ def _direct_tables(
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
     """Run the node update on every summed message, some nodes at a time."""
-    log_scales = model.log_scales(windows.states, graph)
+    log_scales = model.log_scales(windows.states, graph, windows.heard)
     predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
     cells = len(combinations) * windows.states.shape[1] * model.config.network.hidden
     columns = []
@@ -120,8 +123,8 @@ def _every_sum(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
 
     def predict(states: Tensor, messages: Tensor, combinations: Tensor, kind: int) -> Tensor:
         weight, bias = network.node_modules.weights[0][kind], network.node_modules.biases[0][kind]
-        own = states @ weight[: network.num_features] + bias
-        said = messages @ weight[network.num_features :]
+        own = states @ weight[: network.num_inputs] + bias
+        said = messages @ weight[network.num_inputs :]
         hidden = torch.matmul(combinations, said.flatten(2)).view(len(states), -1, *own.shape[1:])
         changes = network.node_modules.finish(hidden.add_(own[:, None]), kind)
         return network.linear(states)[:, None] + network.unit * changes
@@ -134,8 +137,8 @@ def _every_superposition(model: Model) -> Callable[[Tensor, Tensor, Tensor, int]
 
     def predict(states: Tensor, messages: Tensor, combinations: Tensor, kind: int) -> Tensor:
         kinds = torch.full((len(states),), kind, device=states.device)
-        silent = model.network.update(states, torch.zeros_like(states), kinds)
-        sums = torch.matmul(combinations, messages.flatten(2)).view(len(states), -1, *states.shape[1:])
+        silent = model.network.update(states, torch.zeros_like(model.network.newest(states)), kinds)
+        sums = torch.matmul(combinations, messages.flatten(2)).view(len(states), -1, *silent.shape[1:])
         return silent[:, None] + model.network.unit * sums
 
     return predict
@@ -149,14 +152,14 @@ class _Alone:
         windows: their stretches.
         log_scales: ``[node, start, step, feature]``, of their errors.
         messages: ``[node, neighbour_kind, start, message]``, what the first step hears under every kind.
-        senders: ``[node, neighbour, start, step, feature]``, where the others are when each step begins.
+        senders: ``[node, neighbour, start, step, input]``, where the others are when each step begins.
         exist: ``[node, neighbour]``, 1 for those that are there, else 0.
     """
 
     windows: Windows
     log_scales: Float[Tensor, "node start step feature"]
     messages: Float[Tensor, "node neighbour_kind start message"]
-    senders: Float[Tensor, "node neighbour start step feature"]
+    senders: Float[Tensor, "node neighbour start step input"]
     exist: Float[Tensor, "node neighbour"]
 
     def at(self, nodes: slice) -> _Alone:
@@ -201,9 +204,11 @@ def _rolled_energies(
     edge_kinds = combinations.view(len(combinations), alone.exist.shape[1], -1).argmax(2)
     stretches, energies = alone.windows, torch.zeros(())
     own = predict(stretches.states, alone.messages, combinations, kind).transpose(0, 1)
+    history = stretches.states.expand(len(own), -1, -1, -1)
     for step in range(stretches.horizon):
         if step:
-            own = _moved_on(model, own, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
+            history = model.network.followed_by(history, own)
+            own = _moved_on(model, history, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
         residuals = (stretches.targets[:, :, step] - own) / model.network.unit
         surprise = of.weighted_energies(model, residuals, alone.log_scales[:, :, step], stretches.weights[:, :, step])
         energies = energies + surprise.sum(2)
@@ -212,8 +217,8 @@ def _rolled_energies(
 
 def _moved_on(
     model: Model,
-    own: Float[Tensor, "combination node start feature"],
-    senders: Float[Tensor, "node neighbour start feature"],
+    own: Float[Tensor, "combination node start input"],
+    senders: Float[Tensor, "node neighbour start input"],
     exist: Float[Tensor, "node neighbour"],
     edge_kinds: Int[Tensor, "combination neighbour"],
     kind: int,
@@ -225,7 +230,7 @@ def _moved_on(
     messages = model.network.edge_modules(inputs, edge_kinds.flatten()).view(*shape[:-1], -1)
     incoming = (messages * exist.T[:, :, None, None]).sum(1).flatten(0, 1)
     kinds = torch.full((len(incoming),), kind, device=own.device)
-    return model.network.update(own.flatten(0, 1), incoming, kinds).view_as(own)
+    return model.network.update(own.flatten(0, 1), incoming, kinds).unflatten(0, own.shape[:2])
 
 
 def _quadratic_tables(
@@ -239,7 +244,7 @@ def _quadratic_tables(
 
     In double precision: a good model's energies are small differences of large squares.
     """
-    log_scales = model.log_scales(windows.states, graph)
+    log_scales = model.log_scales(windows.states, graph, windows.heard)
     precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit
     weights = windows.weights.sqrt() * precision
     scaled = (messages * weights[:, None]).flatten(2).double()

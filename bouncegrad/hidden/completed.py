@@ -77,11 +77,7 @@ def with_room(scenes: Scenes, num_hidden: int) -> Scenes:
     shape = (scenes.num_scenes, scenes.num_times, num_hidden)
     states = torch.cat([scenes.states, scenes.states.new_zeros(*shape, scenes.num_features)], 2)
     mask = torch.cat([scenes.mask, scenes.mask.new_ones(shape)], 2)
-    exogenous = scenes.exogenous
-    if exogenous is not None:
-        exogenous = torch.cat([exogenous, exogenous.new_zeros(scenes.num_scenes, num_hidden)], 1)
-    every = (*scenes.entity_names, *names)
-    return Scenes(states, mask, scenes.time_step, scenes.feature_names, every, exogenous=exogenous)
+    return Scenes(states, mask, scenes.time_step, scenes.feature_names, (*scenes.entity_names, *names))
 
 
 @torch.no_grad()
@@ -89,9 +85,15 @@ def completed(model: Model, scenes: Scenes, num_hidden: int) -> Completed:
     """Scenes with room for hidden entities; each of them is a task.
 
     Raises:
-        DataError: an entity that is not seen at all times in a scene that it is part of.
+        DataError: an entity that is not seen at all times in a scene that it is part of, or that is exogenous.
+        ValueError: a model with a history.
     """
     check_complete(scenes)
+    if model.config.network.history > 1:
+        raise ValueError(
+            f"hidden entities are sought state by state, but this model sees {model.config.network.history} samples at "
+            "once: fit one with history 1"
+        )
     batch = pack(model, with_room(scenes, num_hidden))
     graph, num_seen = batch.graph, scenes.num_entities
     numbers = graph.unpack_nodes(torch.arange(graph.num_nodes))
@@ -116,7 +118,9 @@ def _edges_of(graph: SuperGraph, chosen: Bool[Tensor, "edge"]) -> SuperGraph:
 
 
 def check_complete(scenes: Scenes) -> None:
-    """Refuse scenes with gaps."""
+    """Refuse scenes with gaps, or with entities of which nobody asks who acts on them."""
+    if scenes.exogenous is not None and scenes.exogenous.any():
+        raise DataError("hidden entities are sought by what they do to seen ones: no seen one may be exogenous")
     gaps = scenes.present[:, None] & ~scenes.mask
     if gaps.any():
         scene, time, entity = gaps.nonzero()[0].tolist()

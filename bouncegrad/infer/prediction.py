@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -19,8 +20,9 @@ def predict(
 ) -> Float[Tensor, "scene step entity feature"]:
     """Roll on from the true states at ``start``: the next ``num_steps`` samples, in the units of the scenes.
 
-    Only the states at ``start`` are read: what lies behind them cannot leak into the prediction. Entities that were
-    not measured then neither act nor move: their prediction means nothing.
+    Only the states at ``start`` are read, and as much before them as the model has history: what lies behind them
+    cannot leak into the prediction. Entities that were not measured all the time neither act nor move: their prediction
+    means nothing. Exogenous entities go where the scenes say that they went, where they say it.
 
     Args:
         model: the trained model.
@@ -32,9 +34,11 @@ def predict(
     Raises:
         DataError: ``start`` outside the scenes, no step to predict, or structures of other scenes.
     """
-    if not -scenes.num_times <= start < scenes.num_times or num_steps < 1:
+    before = model.config.network.history - 1
+    last = start + scenes.num_times if start < 0 else start
+    if not before <= last < scenes.num_times or num_steps < 1:
         raise DataError(
-            f"expected a start from 0 to {scenes.num_times - 1} and at least one step, "
+            f"expected a start from {before} to {scenes.num_times - 1} and at least one step, "
             f"got start {start} and {num_steps} steps"
         )
     layout = model.layout(scenes.num_entities)
@@ -43,10 +47,24 @@ def predict(
             f"expected structures [scene, slot] = {(scenes.num_scenes, layout.num_slots)}, "
             f"got {tuple(structures.shape)}: infer them from these scenes"
         )
-    at_start = [start, start]  # one time is no recording
-    batch = pack(model, replace(scenes, states=scenes.states[:, at_start], mask=scenes.mask[:, at_start]))
-    predicted = model.network.rollout(batch.states[:, 0], batch.graph, structures, num_steps)
+    seen = [last] * 2 if not before else list(range(last - before, last + 1))  # one time is no recording
+    known = scenes.mask[:, seen].all(1, keepdim=True).expand(-1, len(seen), -1)
+    batch = pack(model, replace(scenes, states=scenes.states[:, seen], mask=known))
+    given = _given(model, scenes, last, num_steps)
+    given = None if given is None else batch.graph.pack_nodes(given)
+    predicted = model.network.rollout(batch.inputs[:, 0], batch.graph, structures, num_steps, given=given)
     return model.normalization.undo(batch.graph.unpack_nodes(predicted).transpose(1, 2))
+
+
+def _given(
+    model: Model, scenes: Scenes, last: int, num_steps: int
+) -> Float[Tensor, "scene entity step feature"] | None:
+    """Normalised states of exogenous entities after ``last``, NaN where nothing is given."""
+    if scenes.exogenous is None:
+        return None
+    states = scenes.states.masked_fill(~(scenes.mask & scenes.exogenous[:, None])[..., None], math.nan)
+    later = model.normalization.apply(states[:, last + 1 : last + 1 + num_steps].transpose(1, 2))
+    return torch.nn.functional.pad(later, (0, 0, 0, num_steps - later.shape[2]), value=math.nan)
 
 
 @torch.no_grad()
@@ -57,7 +75,7 @@ def weakest_kind(model: Model, scenes: Scenes) -> int | None:
     strongest kind do. A constant message is no action: the state term can take it over.
     """
     batch = pack(model, scenes.at(range(min(50, scenes.num_scenes))))
-    inputs = model.network.inputs_on(batch.graph, batch.states)
+    inputs = model.network.inputs_on(batch.graph, batch.inputs)
     spread = model.network.edge_modules.every_kind(inputs).flatten(1, -2).std(1).square().sum(1).sqrt()
     weakest = int(spread.argmin())
     return weakest if spread[weakest] < 0.1 * spread.max() else None

@@ -59,7 +59,7 @@ class HeldOut:
     def of(cls, scenes: Scenes, model: Model, batch_size: int, search: str) -> HeldOut:
         """Pack scenes, ``batch_size`` at a time, for a training with a ``search``."""
         batches = [pack(model, scenes.at(part)) for part in torch.arange(scenes.num_scenes).split(batch_size)]
-        return cls(batches, search == "exact" and scenes.num_times >= 3)
+        return cls(batches, search == "exact" and batches[0].num_starts >= 2)
 
     def check_size(self, layout: Layout, prior: str) -> None:
         """Refuse to choose between priors over graphs of another size.

@@ -32,7 +32,6 @@ from bouncegrad.model import (
     Windows,
     only_kinds,
     pack,
-    part_of,
     some_starts,
     split_tasks,
 )
@@ -197,7 +196,7 @@ class BounceGrad(Trainer[Model, _Part]):
         """Gradient steps on all starts, a few at a time; returns the loss of each."""
         order = torch.randperm(stretches.states.shape[1], generator=self.generator)
         parts = order.chunk(max(1, round(len(order) / self.config.starts_per_step)))
-        return [self._step(batch, part_of(stretches, part), structures, progress) for part in parts]
+        return [self._step(batch, stretches.of_starts(part), structures, progress) for part in parts]
 
     def _step(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
         if self.model.proposer:
@@ -259,7 +258,7 @@ class BounceGrad(Trainer[Model, _Part]):
         best.load_state_dict(self.best_weights)
         best.kinds = self.kinds if self.config.merge_kinds else None
         best.proposer = self.learner.kept() if self.learner else best.proposer
-        best.network.fix_gauge(self.held_out.batches[0].states, self.held_out.batches[0].graph)
+        best.network.fix_gauge(self.held_out.batches[0].inputs, self.held_out.batches[0].graph)
         factors = self.held_out.factors(best)
         best.reading = self.held_out.reading(factors, best, self.bounce.state())
         if should_have_begun(1.0, self.descent.num_steps):

@@ -1,0 +1,231 @@
+"""Models that see several samples, among entities that are given, late or not always seen."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bouncegrad import infer, predict
+from bouncegrad.compositions import NetworkConfig
+from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
+from bouncegrad.hidden import find_hidden
+from bouncegrad.model import Model, Windows, pack, side_by_side, windows
+from bouncegrad.noise import NoiseConfig
+from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.score import score
+from bouncegrad.sums import message_sums
+from small import untrained
+from worlds import generator
+
+NOISES = (NoiseConfig(hidden=4), NoiseConfig("shared"), NoiseConfig("none"))
+
+
+def recordings(num_times: int = 9, num_entities: int = 4, num_scenes: int = 3) -> Scenes:
+    """Random walks of two features without gaps."""
+    steps = 0.2 * torch.randn(num_scenes, num_times, num_entities, 2, generator=generator(1), dtype=torch.float64)
+    mask = torch.ones(num_scenes, num_times, num_entities, dtype=torch.bool)
+    return Scenes(steps.cumsum(1), mask, 0.1, ("x", "vx"), tuple("abcdefgh"[:num_entities]))
+
+
+def led_by_the_first(scenes: Scenes) -> Scenes:
+    exogenous = torch.zeros(scenes.num_scenes, scenes.num_entities, dtype=torch.bool)
+    exogenous[:, 0] = True
+    return replace(scenes, exogenous=exogenous)
+
+
+def without(scenes: Scenes, entity: int, times: slice) -> Scenes:
+    mask = scenes.mask.clone()
+    mask[:, times, entity] = False
+    return replace(scenes, mask=mask)
+
+
+def with_history(scenes: Scenes, history: int = 3, **changes: object) -> Model:
+    return untrained(scenes, NetworkConfig(hidden=6, history=history, **changes))  # type: ignore[arg-type]
+
+
+def test_inputs_are_the_samples_up_to_now_the_newest_last():
+    scenes = recordings()
+    batch = pack(with_history(scenes), scenes)
+    assert batch.inputs.shape == (12, 7, 6)
+    for time in range(7):
+        torch.testing.assert_close(batch.inputs[:, time], batch.states[:, time : time + 3].flatten(1))
+    stretches = windows(batch)
+    assert stretches.states.shape == (12, 6, 6)
+    assert torch.equal(stretches.targets[:, :, 0], batch.states[:, 3:])
+    assert torch.equal(side_by_side(batch.states, 1), batch.states)
+
+
+def test_a_history_of_one_sample_is_the_state():
+    scenes = recordings()
+    batch = pack(with_history(scenes, 1), scenes)
+    stretches = windows(batch, 2)
+    assert torch.equal(stretches.states, batch.states[:, :7])
+    assert torch.equal(stretches.origins[:, :, 1], batch.states[:, 1:8])
+
+
+def test_every_step_sees_its_own_history():
+    scenes = recordings()
+    model = with_history(scenes)
+    batch = pack(model, scenes)
+    stretches, structures = windows(batch, 3), model.layout(4).random(3, generator(3))
+    for step in range(3):
+        torch.testing.assert_close(
+            stretches.origins[:, :, step], batch.inputs[:, step : step + stretches.states.shape[1]]
+        )
+    predicted = model.network.rollout(stretches.states, batch.graph, structures, 3)
+    shown = stretches.states
+    for step in range(3):
+        newest = model.network.rollout(shown, batch.graph, structures, 1)[:, :, 0]
+        torch.testing.assert_close(predicted[:, :, step], newest)
+        shown = torch.cat([shown[..., 2:], newest], 2)
+
+
+def test_what_lies_before_the_history_does_not_matter():
+    scenes = recordings()
+    model = with_history(scenes)
+    structures = model.layout(4).random(3, generator(3))
+    long = predict(model, scenes, structures, start=8, num_steps=4)
+    short = predict(model, scenes.between(6, 9), structures, start=-1, num_steps=4)
+    torch.testing.assert_close(long, short)
+    changed = replace(scenes, states=scenes.states.clone())
+    changed.states[:, 6] += 1
+    assert not torch.allclose(predict(model, changed, structures, start=8, num_steps=4), long)
+    with pytest.raises(DataError, match="expected a start from 2 to 8"):
+        predict(model, scenes, structures, start=1, num_steps=4)
+
+
+def test_a_gap_costs_every_prediction_that_would_have_to_see_it():
+    scenes = without(recordings(), 1, slice(4, 5))
+    batch = pack(with_history(scenes), scenes)
+    weights = batch.graph.unpack_nodes(windows(batch).weights[:, :, 0])
+    assert weights[0, 0].tolist() == [1, 1, 0, 0, 0, 1]  # starts 2 to 7: somebody's samples 4 to 6 hang on the gap
+    assert weights[0, 1].tolist() == [1, 0, 0, 0, 0, 1]  # its own target as well
+
+
+def test_senders_that_were_not_seen_are_silent():
+    whole = recordings()
+    scenes = without(whole, 1, slice(0, 6))
+    model = with_history(scenes, unseen="silent")
+    batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
+    stretches = windows(batch)
+    assert stretches.heard is not None
+    assert batch.graph.unpack_nodes(stretches.weights[:, :, 0])[0].sum(1).tolist() == [6, 0, 6, 6]
+    alone = Scenes(
+        whole.states[:, :, [0, 2, 3]],
+        whole.mask[:, :, [0, 2, 3]],
+        whole.time_step,
+        whole.feature_names,
+        ("a", "c", "d"),
+    )
+    fewer = pack(model, alone)
+    kept = structures.view(3, 4, 3)[:, [0, 2, 3]][:, torch.arange(3)[:, None], torch.tensor([[1, 2], [0, 2], [0, 2]])]
+    with_it = model.network.rollout(stretches.states, batch.graph, structures, 1, heard=stretches.heard)
+    without_it = model.network.rollout(windows(fewer).states, fewer.graph, kept.flatten(1), 1)
+    rows = batch.graph.unpack_nodes(with_it)[:, [0, 2, 3]].flatten(0, 1)
+    torch.testing.assert_close(rows[:, :-1], without_it[:, :-1])  # at the last start it has been seen long enough
+
+
+@pytest.mark.parametrize("noise", NOISES, ids=lambda noise: noise.scale)
+@pytest.mark.parametrize("update", ["superposed", "general"])
+@pytest.mark.parametrize("unseen", ["skip", "silent"])
+def test_tables_sums_and_plain_losses_agree(update, unseen, noise):
+    scenes = led_by_the_first(without(without(recordings(), 2, slice(0, 4)), 3, slice(8, 9)))
+    model = untrained(scenes, NetworkConfig(hidden=6, history=2, update=update, unseen=unseen), noise)
+    batch = pack(model, scenes)
+    stretches = windows(batch)
+    plain, structures = loss_fn(model, batch, stretches), model.layout(4).random(3, generator(5))
+    torch.testing.assert_close(receiver_tables(model, batch, stretches)(structures), plain(structures))
+    torch.testing.assert_close(message_sums(model, batch, stretches)(structures), plain(structures))
+
+
+def test_silence_over_several_steps_is_refused():
+    scenes = recordings()
+    batch = pack(with_history(scenes, unseen="silent"), scenes)
+    with pytest.raises(ValueError, match="over one step only, got a horizon of 2"):
+        windows(batch, 2)
+
+
+def test_nobody_asks_who_acts_on_exogenous_entities():
+    scenes = led_by_the_first(recordings())
+    model = with_history(scenes)
+    batch = pack(model, scenes)
+    tables = receiver_tables(model, batch, windows(batch))
+    assert not tables.energies[:, 0].any()
+    assert tables.energies[:, 1:].std(2).min() > 0
+    posterior = infer(model, scenes)
+    assert posterior.probabilities[:, 0, 1:].sub(0.5).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("rollout", ["scene", "receiver"])
+def test_exogenous_entities_go_where_they_really_went(rollout):
+    scenes = led_by_the_first(recordings())
+    model = with_history(scenes)
+    batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
+    stretches = windows(batch, 3, rollout=rollout)
+    assert not batch.graph.unpack_nodes(stretches.weights)[:, 0].any()
+    if rollout == "scene":
+        found = model.network.rollout(stretches.states, batch.graph, structures, 3, given=stretches.given)
+        leaders = batch.exogenous
+        assert leaders is not None
+        assert torch.equal(found[leaders], stretches.targets[leaders])
+        assert not torch.equal(found[~leaders], stretches.targets[~leaders])
+    assert training_loss(model, batch, stretches, structures).isfinite()
+
+
+def test_a_prediction_follows_the_recording_of_the_exogenous_as_far_as_it_goes():
+    scenes = led_by_the_first(without(recordings(12), 0, slice(9, 10)))
+    model = with_history(scenes)
+    structures = model.layout(4).random(3, generator(3))
+    found = predict(model, scenes, structures, start=6, num_steps=7)
+    torch.testing.assert_close(found[:, :2, 0], scenes.states[:, 7:9, 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[:, 3:5, 0], scenes.states[:, 10:12, 0], rtol=1e-5, atol=1e-5)
+    assert found.isfinite().all()
+    free = predict(model, replace(scenes, exogenous=None), structures, start=6, num_steps=7)
+    assert not torch.allclose(free[:, 1:, 1:], found[:, 1:, 1:])
+
+
+def test_a_lost_guide_ends_what_can_be_judged():
+    scenes = led_by_the_first(without(recordings(), 0, slice(5, 6)))
+    batch = pack(with_history(scenes, 1), scenes)
+    weights = batch.graph.unpack_nodes(windows(batch, 3).weights)[0, 1]
+    assert weights[3].tolist() == [1, 1, 0]  # from sample 3: the guide is lost at 5, and sample 6 hangs on it
+    assert weights[5].tolist() == [0, 0, 0]
+
+
+def test_figures_leave_the_exogenous_out():
+    scenes = led_by_the_first(recordings(30))
+    relations = torch.ones(3, 4, 4, dtype=torch.float64)
+    model = with_history(scenes)
+    found = score(model, replace(scenes, relations=relations))
+    assert found.match is not None
+    assert int(found.match.confusion.sum()) == 3 * 3 * 3
+    ignored = replace(scenes, states=scenes.states.clone(), relations=relations)
+    assert all(math.isfinite(error) for error in score(model, ignored).mse.values())
+
+
+def test_too_short_for_a_history():
+    scenes = recordings(4)
+    batch = pack(with_history(scenes, 4), scenes)
+    with pytest.raises(ValueError, match="at least 5 samples, these have 4.*or the history of 4"):
+        windows(batch)
+    with pytest.raises(DataError, match=r"at least 26 samples \(5 to infer from"):
+        score(with_history(recordings(25), 4), recordings(25))
+
+
+def test_hidden_entities_are_not_sought_with_histories():
+    scenes = recordings()
+    with pytest.raises(ValueError, match="sees 3 samples at once: fit one with history 1"):
+        find_hidden(with_history(scenes), scenes)
+    with pytest.raises(DataError, match="no seen one may be exogenous"):
+        find_hidden(with_history(scenes, 1), led_by_the_first(scenes))
+
+
+def test_parts_keep_who_is_given_and_who_is_heard():
+    scenes = led_by_the_first(without(recordings(), 2, slice(0, 4)))
+    batch = pack(with_history(scenes, unseen="silent"), scenes)
+    part: Windows = windows(batch).at(torch.arange(4)).of_starts(slice(1, 3))
+    assert part.heard is not None
+    assert part.given is not None
+    assert part.heard.shape == (4, 2)
+    assert part.given.shape == (4, 2, 1, 2)
