@@ -131,6 +131,14 @@ class SuperGraph:
         """The number of present entities of all scenes."""
         return int(self.present.sum())
 
+    @property
+    def exist(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
+        """Which edges there are, by their places in structures; None: all of them."""
+        if self.present.all():
+            return None
+        senders = senders_of(self.present.shape[1]).to(self.present.device)
+        return self.present[:, :, None] & self.present[:, senders]
+
     def pack_nodes(self, values: Tensor) -> Tensor:
         """``[scene, entity, ...]`` to ``[node, ...]``."""
         return values[self.present]

@@ -196,7 +196,7 @@ def _only(tables: FactorTables, kinds: Sequence[int], layout: Layout) -> FactorT
     edges = combination_kinds(tables)[:, : layout.num_entities - 1]
     kept = torch.isin(edges, torch.tensor(kinds, device=edges.device)).all(1)
     num_kinds = replace(layout, num_edge_kinds=len(kinds)).receiver_kinds
-    return FactorTables(tables.energies[:, :, kept], tables.slots, num_kinds)
+    return FactorTables(tables.energies[:, :, kept], tables.slots, num_kinds, tables.exist)
 
 
 def _learned_on(prior: GraphPrior, tables: Factors, temperature: float, pseudo_count: float = 10.0) -> GraphPrior:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bouncegrad.compositions import GraphNetwork
@@ -116,12 +116,14 @@ class MessageSums:
         messages: ``[task, receiver, neighbour, kind, sum]``, zeros from absent senders.
         update: what errors follow from the sums.
         surprise: what the errors cost.
+        exist: ``[task, receiver, neighbour]``, which edges there are; None: all of them.
     """
 
     layout: Layout
     messages: Float[Tensor, "task receiver neighbour kind sum"]
     update: Superposition | NodeUpdate
     surprise: Surprise
+    exist: Bool[Tensor, "task receiver neighbour"] | None = None
 
     @property
     def slots(self) -> Int[Tensor, "receiver width"]:
@@ -236,7 +238,7 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
         nodes = (stretches.states, stretches.targets[:, :, 0], precision)
         update = NodeUpdate(model.network, *(graph.unpack_nodes(values) for values in nodes))
     layout = model.layout(graph.present.shape[1])
-    return MessageSums(layout, messages, update, _surprise(model, graph, stretches, log_scales))
+    return MessageSums(layout, messages, update, _surprise(model, graph, stretches, log_scales), graph.exist)
 
 
 def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:

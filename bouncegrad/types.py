@@ -104,6 +104,11 @@ class Factors(Protocol):
         """How many tasks there are."""
         ...
 
+    @property
+    def exist(self) -> Bool[Tensor, "task factor width"] | None:
+        """Which slots have somebody at both ends; None: all of them."""
+        ...
+
     def __call__(self, structures: Structures) -> Losses:
         """The losses of structures."""
         ...
@@ -145,11 +150,13 @@ class FactorTables:
         energies: ``[task, factor, combination]``, in the unit of the loss.
         slots: ``[factor, width]``, the slots that each factor sees; every slot of a task is in exactly one.
         num_kinds: ``[width]``, how many kinds the slots of a factor take (the same for every factor).
+        exist: ``[task, factor, width]``, which slots have somebody at both ends; None: all of them.
     """
 
     energies: Float[Tensor, "task factor combination"]
     slots: Int[Tensor, "factor width"]
     num_kinds: tuple[int, ...]
+    exist: Bool[Tensor, "task factor width"] | None = None
 
     @property
     def num_tasks(self) -> int:
@@ -235,6 +242,11 @@ class Added:
     def num_tasks(self) -> int:
         """How many tasks there are."""
         return self.one.num_tasks
+
+    @property
+    def exist(self) -> Bool[Tensor, "task factor width"] | None:
+        """Which slots have somebody at both ends."""
+        return self.one.exist
 
     def __call__(self, structures: Structures) -> Losses:
         """The losses of structures."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,13 +53,23 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     energies = table(model, batch.graph, windows, messages, combinations)
     energies = energies / of.normalizer(model, batch.graph, windows)[:, None]
     slots = layout.receiver_slots.to(messages.device)
-    return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds)
+    exist = batch.graph.exist
+    if exist is not None and layout.num_node_kinds > 1:
+        exist = torch.cat([exist, batch.graph.present[:, :, None]], 2)
+    return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds, exist)
 
 
 def tables_of(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> FactorTables:
     """The one-step tables of several batches as one, over some of their starts."""
     parts = [receiver_tables(model, batch, windows(batch).of_starts(starts)) for batch in batches]
-    return FactorTables(torch.cat([part.energies for part in parts]), parts[0].slots, parts[0].num_kinds)
+    exist = None
+    if any(part.exist is not None for part in parts):
+        exist = torch.cat([_all_exist(part) if part.exist is None else part.exist for part in parts])
+    return FactorTables(torch.cat([part.energies for part in parts]), parts[0].slots, parts[0].num_kinds, exist)
+
+
+def _all_exist(tables: FactorTables) -> Bool[Tensor, "task factor width"]:
+    return torch.ones(tables.num_tasks, *tables.slots.shape, dtype=torch.bool)
 
 
 def one_hot_combinations(num_kinds: int, width: int) -> Float[Tensor, "combination neighbour_kind"]:

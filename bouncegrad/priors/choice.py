@@ -10,6 +10,7 @@ from bouncegrad.graphs import Layout
 from bouncegrad.priors.dyads import Dyads
 from bouncegrad.priors.families import Independent, NodeClasses
 from bouncegrad.priors.few import Few
+from bouncegrad.priors.leader import Leader
 from bouncegrad.priors.posterior import GraphPrior
 from bouncegrad.priors.symmetric import Symmetric, fits_chain
 from bouncegrad.priors.tree import Tree
@@ -20,6 +21,7 @@ PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
     "symmetric": Symmetric.of,
     "classes": NodeClasses.of,
     "few": Few.of,
+    "leader": Leader.of,
     "tree": Tree.of,
     "dyads": Dyads.of,
     "triads": Triads.of,

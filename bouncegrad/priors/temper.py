@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -142,7 +142,7 @@ def evidence_at(
 def together(early: Factors, late: Factors) -> Factors:
     """The factors of two stretches of the same scenes as one."""
     if isinstance(early, FactorTables) and isinstance(late, FactorTables):
-        return FactorTables(early.energies + late.energies, early.slots, early.num_kinds)
+        return replace(early, energies=early.energies + late.energies)
     return Added(early, late)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -108,7 +108,7 @@ class HeldOut:
             return None
         count = layout.num_entities * model.network.num_features * self.batches[0].states.shape[1] / 2
         nats = 0.5 * count / max(0.5 * self.least_loss(factors, model), 1e-12)
-        early, late = (FactorTables(nats * half.energies, half.slots, half.num_kinds) for half in (early, late))
+        early, late = (replace(half, energies=nats * half.energies) for half in (early, late))
         return early, late
 
     def meaning(
