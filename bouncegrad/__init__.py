@@ -3,7 +3,7 @@
 The public interface is this screen; everything else is reached through its module.
 """
 
-from bouncegrad.checkpoint import load_model, save_model
+from bouncegrad.checkpoint import load_model, pretrained_names, save_model
 from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.infer import Posterior, infer, predict
 from bouncegrad.metrics import match_relations
@@ -37,6 +37,7 @@ __all__ = [
     "load_model",
     "match_relations",
     "predict",
+    "pretrained_names",
     "read_scenes",
     "save_model",
     "score",

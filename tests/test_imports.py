@@ -35,6 +35,7 @@ ORDER = [
     "hidden",
     "recipes",
     "report",
+    "sharing",
     "run",
     "baselines",
     "progress",
