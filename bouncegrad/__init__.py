@@ -4,6 +4,7 @@ The public interface is this screen; everything else is reached through its modu
 """
 
 from bouncegrad.checkpoint import load_model, pretrained_names, save_model
+from bouncegrad.estimator import RelationalModel
 from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.infer import Posterior, infer, predict
 from bouncegrad.metrics import match_relations
@@ -24,6 +25,7 @@ __all__ = [
     "Normalization",
     "Posterior",
     "Recipe",
+    "RelationalModel",
     "Scenes",
     "Score",
     "Springs",

@@ -36,6 +36,7 @@ ORDER = [
     "recipes",
     "report",
     "sharing",
+    "estimator",
     "run",
     "baselines",
     "progress",
