@@ -3,6 +3,7 @@
 The public interface is this screen; everything else is reached through its module.
 """
 
+from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray
 from bouncegrad.checkpoint import load_model, pretrained_names, save_model
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.hidden import count_hidden, find_hidden
@@ -30,6 +31,7 @@ __all__ = [
     "Score",
     "Springs",
     "__version__",
+    "adjacency",
     "count_hidden",
     "draw_scenes",
     "find_hidden",
@@ -41,9 +43,13 @@ __all__ = [
     "predict",
     "pretrained_names",
     "read_scenes",
+    "relation_table",
     "save_model",
     "score",
     "simulate",
     "simulate_canonical",
     "stack_scenes",
+    "to_networkx",
+    "to_torch_geometric",
+    "to_xarray",
 ]

@@ -34,6 +34,7 @@ ORDER = [
     "score",
     "hidden",
     "recipes",
+    "answers",
     "report",
     "sharing",
     "estimator",

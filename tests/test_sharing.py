@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import polars
 import pytest
 import torch
 import yaml
@@ -20,11 +21,12 @@ from bouncegrad.checkpoint import (
     read_about,
     save_model,
 )
+from bouncegrad.cli import main
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import KindsReport, Merge, Model
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.scenes import Normalization, Scenes, from_arrays
+from bouncegrad.scenes import Normalization, Scenes, from_arrays, write_npz
 from bouncegrad.sharing import Origin, card, name_of, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.simulate import Charged, Springs, simulate
 from small import springs, tiny
@@ -219,3 +221,17 @@ def test_ready_models_are_right(system, least):
     scenes = simulated(system, 20)
     found = infer(load_model("springs5" if isinstance(system, Springs) else "charged5"), scenes)
     assert match_relations(found.relations, scenes.relations).accuracy >= least
+
+
+def test_the_command_takes_a_name_and_draws_graphs(tmp_path, capsys):
+    write_npz(tmp_path / "scenes.npz", simulated(Springs(5), 4))
+    given = ["--model", "springs5", "--data", str(tmp_path / "scenes.npz")]
+    for name in ("found.csv", "found.parquet"):
+        assert main(["infer", *given, "--out", str(tmp_path / name), "--picture", str(tmp_path / "graph.png")]) == 0
+    assert "kind 0 does next to nothing" in capsys.readouterr().out
+    assert len((tmp_path / "found.csv").read_text().splitlines()) == 1 + 4 * 20
+    assert polars.read_parquet(tmp_path / "found.parquet").height == 80
+    assert (tmp_path / "graph.png").read_bytes()[:4] == b"\x89PNG"
+    assert main(["infer", *given, "--out", str(tmp_path / "a.csv"), "--picture", "graph.txt"]) == 2
+    assert "expected a picture file" in capsys.readouterr().err
+    assert not (tmp_path / "a.csv").exists()
