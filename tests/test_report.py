@@ -210,3 +210,16 @@ def test_nobody_acts_on_who_is_exogenous():
     edges = edges_of(scenes, 0, Answer(torch.ones(3, 4, 4, dtype=torch.long), none_kind=0), None)
     assert len(edges) == 9
     assert all(edge.receiver != 0 for edge in edges)
+
+
+def test_labels_of_who_is_exogenous_are_left_out(tmp_path):
+    """Also one that nobody else has."""
+    scenes = replace(toy(), exogenous=torch.tensor([[True, False, False, False]] * 3))
+    assert scenes.relations is not None
+    relations = scenes.relations.clone()
+    relations[:, 0] = 7.0
+    odd = replace(scenes, relations=relations)
+    answer = Answer(truth_of(scenes), none_kind=0)
+    assert "9 of 9" in _graph_title(odd, 0, answer, match_relations(answer.kinds, odd.known_relations))
+    draw_scenes(odd, [0], answer, tmp_path / "odd.png")
+    assert not has_colour(drawn(tmp_path / "odd.png"), "#d62839")

@@ -48,8 +48,9 @@ def edges_of(scenes: Scenes, index: int, answer: Answer, match: RelationMatch | 
     """What there is to draw of scene ``index``: the inferred relations, and those that should have been."""
     kinds = answer.kinds[index].tolist()
     truth = [[-1] * len(kinds)] * len(kinds)
-    if match is not None and scenes.relations is not None:
-        truth = match.true_kinds(scenes.relations[index : index + 1])[0].tolist()
+    labels = scenes.known_relations
+    if match is not None and labels is not None:
+        truth = match.true_kinds(labels[index : index + 1])[0].tolist()
     pairs = scenes.pairs[index].nonzero().tolist()
     edges = (Edge(i, j, kinds[i][j], _verdict(kinds[i][j], truth[i][j], answer.none_kind)) for i, j in pairs)
     return [edge for edge in edges if edge.kind != answer.none_kind or edge.verdict]

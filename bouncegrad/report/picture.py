@@ -56,9 +56,7 @@ def draw_scenes(scenes: Scenes, indices: Sequence[int], answer: Answer, path: st
     """
     place = Path(path)
     _check(scenes, indices, answer, place)
-    match = None
-    if scenes.labelled:
-        match = match_relations(answer.kinds, scenes.relations, scenes.present)
+    match = match_relations(answer.kinds, scenes.known_relations, scenes.present) if scenes.labelled else None
     figure = Figure((ROW_SIZE[0], ROW_SIZE[1] * len(indices) + 0.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(indices), 2, squeeze=False)
@@ -112,17 +110,19 @@ def _draw_row(axes: np.ndarray, scenes: Scenes, index: int, answer: Answer, matc
     edges = edges_of(scenes, index, answer, match)
     draw_paths(axes[0], scenes, index, answer)
     draw_graph(axes[1], scenes, index, edges, answer)
-    for panel, title in zip(axes, (f"Scene {index}", _graph_title(scenes, index, answer, match)), strict=True):
+    for panel, title in zip(
+        axes, (f"Scene {scenes.scene_name(index)}", _graph_title(scenes, index, answer, match)), strict=True
+    ):
         panel.set_title(title, fontsize=13, fontweight="bold", color=INK)
     return edges
 
 
 def _graph_title(scenes: Scenes, index: int, answer: Answer, match: RelationMatch | None) -> str:
-    if match is None or scenes.relations is None:
+    labels = scenes.known_relations
+    if match is None or labels is None:
         return "Who acts on whom"
-    truth = match.true_kinds(scenes.relations[index : index + 1])[0]
-    present = scenes.present[index]
-    known = (truth >= 0) & present[:, None] & present[None, :]
+    truth = match.true_kinds(labels[index : index + 1])[0]
+    known = truth >= 0
     right = known & (truth == answer.kinds[index])
     return f"{int(right.sum())} of {int(known.sum())} relations right" if known.any() else "Who acts on whom"
 
