@@ -3,7 +3,9 @@
 The public interface is this screen; everything else is reached through its module.
 """
 
-from bouncegrad.checkpoint import load_model, save_model
+from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray
+from bouncegrad.checkpoint import load_model, pretrained_names, save_model
+from bouncegrad.estimator import RelationalModel
 from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.infer import Posterior, infer, predict
 from bouncegrad.metrics import match_relations
@@ -24,10 +26,12 @@ __all__ = [
     "Normalization",
     "Posterior",
     "Recipe",
+    "RelationalModel",
     "Scenes",
     "Score",
     "Springs",
     "__version__",
+    "adjacency",
     "count_hidden",
     "draw_scenes",
     "find_hidden",
@@ -37,10 +41,15 @@ __all__ = [
     "load_model",
     "match_relations",
     "predict",
+    "pretrained_names",
     "read_scenes",
+    "relation_table",
     "save_model",
     "score",
     "simulate",
     "simulate_canonical",
     "stack_scenes",
+    "to_networkx",
+    "to_torch_geometric",
+    "to_xarray",
 ]

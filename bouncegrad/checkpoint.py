@@ -25,6 +25,8 @@ from bouncegrad.version import __version__
 
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""Models that ship with the package, each in a folder of its name."""
 
 
 class CheckpointError(ValueError):
@@ -59,8 +61,36 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         ) from error
 
 
-def save_model(folder: str | os.PathLike[str], model: Model) -> None:
-    """Write ``model.safetensors`` and ``config.json`` (with the checksum of both) into ``folder``."""
+def pretrained_names() -> tuple[str, ...]:
+    """The names of the models that ship with the package; :func:`load_model` takes them.
+
+    Example:
+        >>> pretrained_names()
+        ('charged5', 'springs5')
+    """
+    return tuple(sorted(place.parent.name for place in PRETRAINED.glob(f"*/{CONFIG}")))
+
+
+def model_folder(place: str | os.PathLike[str]) -> Path:
+    """Where a model lies: in this folder, in ``model/`` inside it, or, by its name, in the package.
+
+    A folder that holds a model goes before a name; where there is neither, the folder as it was given.
+    """
+    folder = Path(place)
+    for candidate in (folder / "model", folder):
+        if (candidate / CONFIG).exists():
+            return candidate
+    return PRETRAINED / folder if str(place) in pretrained_names() else folder
+
+
+def save_model(folder: str | os.PathLike[str], model: Model, about: Mapping[str, Any] | None = None) -> None:
+    """Write ``model.safetensors`` and ``config.json`` (with the checksum of both) into ``folder``.
+
+    Args:
+        folder: made where it does not exist.
+        model: any.
+        about: what else to say of it, as plain JSON; :func:`read_about` reads it back.
+    """
     with whole_files(folder) as temporary:
         weights = _serialized(model.state_dict())
         (temporary / WEIGHTS).write_bytes(weights)
@@ -73,19 +103,33 @@ def save_model(folder: str | os.PathLike[str], model: Model) -> None:
             "reading": asdict(model.reading),
             "kinds": None if model.kinds is None else model.kinds.to_dict(),
             "proposer": None if model.proposer is None else _proposer_description(model.proposer),
-        }
+        } | ({} if about is None else {"about": dict(about)})
         checked = {**description, "sha256": _checksum(weights, description)}
         (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
 
 
+def read_about(place: str | os.PathLike[str]) -> dict[str, Any]:
+    """What :func:`save_model` was told of a model beside itself; empty where it was told nothing.
+
+    Raises:
+        CheckpointError: as :func:`load_model`.
+    """
+    folder = model_folder(place)
+    description = _read_description(folder)
+    _check_weights(folder / WEIGHTS, description)
+    about = description.get("about", {})
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{folder / CONFIG} does not say what its model is about: restore it or fit again")
+    return about
+
+
 def load_model(folder: str | os.PathLike[str]) -> Model:
-    """Read a model from its own folder or from the run folder around it.
+    """Read a model from its own folder, from the run folder around it, or by one of :func:`pretrained_names`.
 
     Raises:
         CheckpointError: there is no model, it was written by a newer version, or its files were changed.
     """
-    place = Path(folder)
-    place = place / "model" if (place / "model" / CONFIG).exists() else place
+    place = model_folder(folder)
     description = _read_description(place)
     _check_weights(place / WEIGHTS, description)
     try:
@@ -124,12 +168,12 @@ def _read_description(place: Path) -> dict[str, Any]:
     if not (place / CONFIG).exists() or not (place / WEIGHTS).exists():
         raise CheckpointError(
             f"{place} holds no model: expected {CONFIG} and {WEIGHTS}, or a run folder with model/ inside, "
-            f"as `bouncegrad fit --out` leaves it"
+            f"as `bouncegrad fit --out` leaves it; ready models are called {', '.join(pretrained_names())}"
         )
     try:
         description = json.loads((place / CONFIG).read_text())
         known = isinstance(description, dict) and int(description["format"]) <= FORMAT
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{place / CONFIG} cannot be read ({error}): restore it or fit again") from error
     if not known:
         raise CheckpointError(f"{place / CONFIG} has a format newer than {FORMAT}: update bouncegrad")
@@ -138,7 +182,11 @@ def _read_description(place: Path) -> dict[str, Any]:
 
 def _check_weights(path: Path, description: Mapping[str, Any]) -> None:
     rest = {name: value for name, value in description.items() if name != "sha256"}
-    if _checksum(path.read_bytes(), rest) != description.get("sha256"):
+    try:
+        weights = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): restore it or fit again") from error
+    if _checksum(weights, rest) != description.get("sha256"):
         raise CheckpointError(
             f"{path} and {CONFIG} beside it are not as they were written (checksums differ): "
             "one was changed or only half copied; restore both files or fit again"

@@ -15,7 +15,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from bouncegrad import run, seek, stages
-from bouncegrad.checkpoint import load_model
+from bouncegrad.checkpoint import load_model, pretrained_names
 from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
 from bouncegrad.progress import fit_progress
@@ -141,7 +141,10 @@ def _infer_parser() -> ArgumentParser:
         "Example:\n"
         "  bouncegrad infer --model runs/springs5 --data data/springs5 --out relations.csv"
     )
-    parser.add_argument("--out", type=str, required=True, help="relations to write: .csv (a row a pair) or .npz")
+    parser.add_argument(
+        "--out", type=str, required=True, help="relations to write: .csv or .parquet (a row a pair), or .npz"
+    )
+    parser.add_argument("--picture", type=str, help="also draw the graphs of the first scenes (.png, .pdf, .svg)")
     _add_mode(parser)
     return parser
 
@@ -241,7 +244,12 @@ def _add_mode(parser: ArgumentParser) -> None:
 
 def _reading_parser(description: str) -> ArgumentParser:
     parser = _new_parser(description)
-    parser.add_argument("--model", type=str, required=True, help="a run folder or the model folder in it")
+    parser.add_argument(
+        "--model",
+        type=str,
+        required=True,
+        help=f"a run folder, the model folder in it, or a ready model: {', '.join(pretrained_names())}",
+    )
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
     parser.add_argument("--split", type=str, default="test", help="which set of a folder")
     return parser
@@ -273,7 +281,8 @@ def _fit(options: Namespace) -> None:
 
 
 def _infer(options: Namespace) -> None:
-    print(stages.infer_file(load_model(options.model), options.data, options.split, options.out, options.mode))
+    given = options.data, options.split, options.out, options.mode, options.picture
+    print(stages.infer_file(load_model(options.model), *given))
 
 
 def _predict(options: Namespace) -> None:

@@ -170,7 +170,19 @@ def with_kinds(recipe: Recipe, kinds: int | Literal["auto"] | None, num_entities
     fitting = (number for number in range(MOST_KINDS, 3, -1) if number ** (num_entities - 1) <= TABLE_ROWS)
     number = next(fitting, 3) if kinds == "auto" else kinds
     network = replace(recipe.model.network, num_edge_kinds=number)
-    return Recipe(replace(recipe.model, network=network), replace(recipe.training, merge_kinds=True))
+    training = replace(recipe.training, merge_kinds=True)
+    return replace(recipe, model=replace(recipe.model, network=network), training=training)
+
+
+def with_prior(recipe: Recipe, prior: str) -> Recipe:
+    """The recipe with a belief about graphs: a name in :data:`bouncegrad.priors.PRIORS`; "auto": as it is.
+
+    Only an exact search believes anything while it learns; with the others the recipe stays as it is.
+    """
+    if prior == "auto" or recipe.training.bounce.search != "exact":
+        return recipe
+    bounce = replace(recipe.training.bounce, prior=prior)
+    return replace(recipe, training=replace(recipe.training, bounce=bounce))
 
 
 def fit(

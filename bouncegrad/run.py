@@ -28,17 +28,13 @@ from bouncegrad.polish import polish
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_meta, read_scenes
 from bouncegrad.scenes.writing import PREFIX, whole_files
-from bouncegrad.score import STEPS, Score, score
+from bouncegrad.score import SHORTEST, Score, score
 from bouncegrad.settings import is_positive
 from bouncegrad.train import BounceGrad, PassReport
 from bouncegrad.train.loop import Trainer
 from bouncegrad.version import __version__
 
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
-
-SHORTEST = max(STEPS) + 2
-"""Samples that a scene needs beside a model's history to be scored: one more to infer from, then a start and the
-longest prediction."""
 
 
 @dataclass(frozen=True, slots=True)

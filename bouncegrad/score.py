@@ -20,6 +20,10 @@ from bouncegrad.scenes import DataError, Normalization, Scenes
 STEPS = (1, 10, 20)
 """The horizons at which the field reports prediction errors (Kipf et al. 2018, table 2)."""
 
+SHORTEST = max(STEPS) + 2
+"""Samples that a scene needs beside a model's history to be scored: one more to infer from, then a start and the
+longest prediction."""
+
 OBSERVED = 49
 """Samples from which structure is inferred; the rest of a test scene is there to be predicted."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 from collections.abc import Mapping
@@ -13,10 +11,12 @@ from typing import Literal
 
 import numpy
 
+from bouncegrad.answers import relation_table, write_table
 from bouncegrad.graphs import to_matrix
-from bouncegrad.infer import Mode, Posterior, infer, predict, weakest_kind
+from bouncegrad.infer import Mode, infer, predict, weakest_kind
 from bouncegrad.model import Model
-from bouncegrad.report import Answer, draw_reliability, draw_scenes
+from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
+from bouncegrad.report.picture import check_format
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes
 from bouncegrad.scenes import write_folder as write_scenes
@@ -176,29 +176,42 @@ def evaluate(
     return score(model, scenes, error_unit(data), prior=prior, mode=mode)
 
 
+RELATION_FILES = (".csv", ".parquet", ".npz")
+
+
 def infer_file(
-    model: Model, data: str | os.PathLike[str], part: str, out: str | os.PathLike[str], mode: Mode = "search"
+    model: Model,
+    data: str | os.PathLike[str],
+    part: str,
+    out: str | os.PathLike[str],
+    mode: Mode = "search",
+    picture: str | os.PathLike[str] | None = None,
 ) -> str:
     """Infer the relations of all scenes in a mode and write them; returns a line that says so.
 
-    ``.csv``: a row for each ordered pair with the most probable kind and the probability of every kind.
-    ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and beside absent
-    entities), ``probabilities``
-    ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]`` (NaN in mode "proposal", which computes none).
+    ``.csv``, ``.parquet``: a row for each ordered pair with the most probable kind and the probability of every kind.
+    ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and beside absent entities),
+    ``probabilities`` ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]`` (NaN in mode "proposal", which
+    computes none).
+    The picture, if there is to be one, shows the graphs of the first scenes.
 
     Raises:
         DataError: another file type, or a place that cannot be written.
         ValueError: a mode for which the model has no network.
     """
     place = Path(out)
-    if place.suffix not in (".csv", ".npz"):
-        raise DataError(f"relations are written as .csv or .npz, got {place.name!r}: choose one of these endings")
+    if place.suffix not in RELATION_FILES:
+        raise DataError(
+            f"relations are written as .csv, .parquet or .npz, got {place.name!r}: choose one of these endings"
+        )
     check_folder(place.parent)
+    if picture is not None:
+        check_format(Path(picture))
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
     posterior = infer(model, scenes, mode=mode)
     with whole_files(place.parent) as folder:
-        if place.suffix == ".csv":
-            (folder / place.name).write_text(_relation_rows(scenes, posterior))
+        if place.suffix != ".npz":
+            write_table(relation_table(posterior, scenes), folder / place.name)
         else:
             numpy.savez(
                 folder / place.name,
@@ -207,21 +220,10 @@ def infer_file(
                 losses=posterior.losses.numpy(),
             )
     weakest = weakest_kind(model, scenes)
+    if picture is not None:
+        draw_graphs(scenes, range(min(DRAWN, scenes.num_scenes)), Answer(posterior.relations, weakest), picture)
     remark = "every kind acts" if weakest is None else f"kind {weakest} does next to nothing"
     return f"{place}: relations of {scenes.num_scenes} scenes; {remark}"
-
-
-def _relation_rows(scenes: Scenes, posterior: Posterior) -> str:
-    num_kinds = posterior.probabilities.shape[-1]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["scene", "receiver", "sender", "kind", *(f"probability_{kind}" for kind in range(num_kinds))])
-    for scene, receiver, sender in scenes.pairs.nonzero().tolist():
-        kind = int(posterior.relations[scene, receiver, sender])
-        numbers = (f"{p:.6f}" for p in posterior.probabilities[scene, receiver, sender].tolist())
-        names = scenes.names_in(scene)
-        table.writerow([scenes.scene_name(scene), names[receiver], names[sender], kind, *numbers])
-    return text.getvalue()
 
 
 @dataclass(frozen=True, slots=True)

@@ -312,7 +312,7 @@ BAD_WORDS = [
     (["fit", "--data", "DATA", "--out", "OUT", "--seed", "1" + "0" * 30], "seed from 0"),
     (["fit", "--data", "DATA", "--out", "OUT", "--config", "nowhere.yaml"], "--config.*not exist.*nowhere.yaml"),
     (["fit", "--data", "DATA", "--out", "OUT", "--settings", "nowhere.yaml"], "--settings.*nowhere.yaml"),
-    (["infer", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.txt"], ".csv or .npz, got 'a.txt'"),
+    (["infer", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.txt"], ".csv, .parquet or .npz, got 'a.txt'"),
     (
         ["infer", "--model", "RUN", "--data", "DATA", "--out", "OUT/a.csv", "--mode", "both"],
         "no proposal network: fit with .*proposer.sees",

@@ -15,6 +15,7 @@ from bouncegrad.kinds import judged, merge_kinds
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import KindsReport, Merge, Model, ModelConfig, Reading, only_kinds, pack, windows
 from bouncegrad.noise import NoiseConfig
+from bouncegrad.polish import PolishConfig
 from bouncegrad.recipes import RECIPES, Recipe, fit, with_kinds
 from bouncegrad.train import BounceGrad
 from bouncegrad.types import FactorTables
@@ -130,6 +131,8 @@ def test_how_many_to_begin_with():
     assert [with_kinds(recipe, "auto", size).model.network.num_edge_kinds for size in (3, 5, 6, 9)] == [4, 4, 3, 3]
     assert with_kinds(recipe, None, 5) is recipe
     assert with_kinds(recipe, 7, 5).model.network.num_edge_kinds == 7
+    polished = replace(recipe, polish=PolishConfig(num_passes=3))
+    assert with_kinds(polished, "auto", 5).polish == polished.polish
     for wrong in (0, 2.5, "many"):
         with pytest.raises(ValueError, match='whole number, 1 or more, or "auto"'):
             with_kinds(recipe, wrong, 5)  # pyright: ignore[reportArgumentType]

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from bouncegrad.cli import main
+from bouncegrad.scenes import write_npz
+from small import springs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -31,7 +33,7 @@ def smaller(code: str) -> str:
 
 
 def test_a_whole_run_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    [code] = code_of("python")
+    code = code_of("python")[0]
     assert len(code.splitlines()) <= LONGEST
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -39,6 +41,21 @@ def test_a_whole_run_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert (tmp_path / "runs/python/scenes.png").exists()
     assert names["posterior"].relations.shape == (3, 5, 5)
     assert names["future"].shape == (3, 20, 5, 4)
+
+
+def test_ready_models_and_answers_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """The second block of code, on the scenes that it names."""
+    code = code_of("python")[1]
+    assert len(code.splitlines()) <= LONGEST
+    monkeypatch.chdir(tmp_path)
+    write_npz("scenes.npz", springs(12, num_entities=5, seed=1))
+    names: dict = {}
+    exec(compile(code.replace("minutes=10", "minutes=0.01"), "README.md", "exec"), names)
+    assert names["table"].height == 12 * 20
+    assert names["graph"].number_of_nodes() == 5
+    assert names["future"].shape == (12, 20, 5, 4)
+    assert "receiver" in capsys.readouterr().out
+    assert (tmp_path / "runs/mine/README.md").exists()
 
 
 def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,7 +12,7 @@ import torch
 from matplotlib.image import imread
 
 from bouncegrad.metrics import match_relations, reliability_curve
-from bouncegrad.report import Answer, confusion_table, draw_reliability, draw_scene, draw_scenes
+from bouncegrad.report import Answer, confusion_table, draw_graphs, draw_reliability, draw_scene, draw_scenes
 from bouncegrad.report.graph import Edge, _strokes, edges_of
 from bouncegrad.report.picture import _graph_title
 from bouncegrad.scenes import Scenes, from_arrays
@@ -186,3 +186,40 @@ def test_a_curve_of_reliability_is_drawn(tmp_path):
     assert has_colour(image, "#3b6fb6")
     with pytest.raises(ValueError, match="expected a picture file"):
         draw_reliability(curve, tmp_path / "reliability.txt")
+
+
+def test_graphs_are_drawn_of_any_features(tmp_path):
+    scenes = toy(relations=False)
+    speeds = replace(scenes, states=scenes.states[..., 2:3], feature_names=("speed",))
+    for name, kinds in (("none.png", 0), ("all.png", 1)):
+        draw_graphs(speeds, [0, 2], Answer(torch.full((3, 4, 4), kinds), none_kind=0), tmp_path / name)
+    assert len(np.unique(drawn(tmp_path / "none.png"))) > 10
+    assert (drawn(tmp_path / "all.png") != drawn(tmp_path / "none.png")).any()
+
+
+def test_graphs_show_wrong_edges_red(tmp_path):
+    scenes = toy()
+    draw_graphs(scenes, [0], Answer(truth_of(scenes), none_kind=0), tmp_path / "right.png")
+    draw_graphs(scenes, [0], Answer(1 - truth_of(scenes).triu(2) * 1, none_kind=0), tmp_path / "wrong.png")
+    assert not has_colour(imread(tmp_path / "right.png"), "#d62839")
+    assert has_colour(imread(tmp_path / "wrong.png"), "#d62839")
+
+
+def test_nobody_acts_on_who_is_exogenous():
+    scenes = replace(toy(relations=False), exogenous=torch.tensor([[True, False, False, False]] * 3))
+    edges = edges_of(scenes, 0, Answer(torch.ones(3, 4, 4, dtype=torch.long), none_kind=0), None)
+    assert len(edges) == 9
+    assert all(edge.receiver != 0 for edge in edges)
+
+
+def test_labels_of_who_is_exogenous_are_left_out(tmp_path):
+    """Also one that nobody else has."""
+    scenes = replace(toy(), exogenous=torch.tensor([[True, False, False, False]] * 3))
+    assert scenes.relations is not None
+    relations = scenes.relations.clone()
+    relations[:, 0] = 7.0
+    odd = replace(scenes, relations=relations)
+    answer = Answer(truth_of(scenes), none_kind=0)
+    assert "9 of 9" in _graph_title(odd, 0, answer, match_relations(answer.kinds, odd.known_relations))
+    draw_scenes(odd, [0], answer, tmp_path / "odd.png")
+    assert not has_colour(drawn(tmp_path / "odd.png"), "#d62839")

@@ -48,10 +48,10 @@ def edges_of(scenes: Scenes, index: int, answer: Answer, match: RelationMatch | 
     """What there is to draw of scene ``index``: the inferred relations, and those that should have been."""
     kinds = answer.kinds[index].tolist()
     truth = [[-1] * len(kinds)] * len(kinds)
-    if match is not None and scenes.relations is not None:
-        truth = match.true_kinds(scenes.relations[index : index + 1])[0].tolist()
-    present = scenes.present[index].nonzero().flatten().tolist()
-    pairs = ((i, j) for i in present for j in present if i != j)
+    labels = scenes.known_relations
+    if match is not None and labels is not None:
+        truth = match.true_kinds(labels[index : index + 1])[0].tolist()
+    pairs = scenes.pairs[index].nonzero().tolist()
     edges = (Edge(i, j, kinds[i][j], _verdict(kinds[i][j], truth[i][j], answer.none_kind)) for i, j in pairs)
     return [edge for edge in edges if edge.kind != answer.none_kind or edge.verdict]
 
@@ -64,7 +64,7 @@ def draw_graph(axes: Axes, scenes: Scenes, index: int, edges: list[Edge], answer
     size = min(1.0, 12 / max(len(present), 1))
     for edge, heads, bend in _strokes(edges):
         _draw_stroke(axes, (places[edge.sender], places[edge.receiver]), (heads, bend), _look(edge, answer), size)
-    _draw_nodes(axes, scenes, places, size)
+    _draw_nodes(axes, scenes.names_in(index), places, size)
     if not edges:
         axes.text(0, 0, "nobody acts on anybody", ha="center", va="center", color=MISSED, fontsize=10)
     axes.set_xlim(-ROOM, ROOM)
@@ -133,9 +133,9 @@ def _draw_stroke(
         axes.add_patch(FancyArrowPatch(start, stop, arrowstyle=style, linewidth=0, **shared))
 
 
-def _draw_nodes(axes: Axes, scenes: Scenes, places: dict[int, np.ndarray], size: float) -> None:
-    colours = entity_colours(scenes.num_entities)
-    is_inside = all(len(scenes.entity_names[entity]) <= 2 for entity in places)
+def _draw_nodes(axes: Axes, names: tuple[str, ...], places: dict[int, np.ndarray], size: float) -> None:
+    colours = entity_colours(len(names))
+    is_inside = all(len(names[entity]) <= 2 for entity in places)
     for entity, place in places.items():
         axes.plot(
             *place, "o", color=colours[entity], markersize=28 * size,
@@ -143,7 +143,7 @@ def _draw_nodes(axes: Axes, scenes: Scenes, places: dict[int, np.ndarray], size:
         )  # fmt: skip
         x, y = (float(value) for value in place * (1.0 if is_inside else 1 + 0.17 * size))
         axes.annotate(
-            scenes.entity_names[entity], (x, y), ha="center" if is_inside else side_of(x),
+            names[entity], (x, y), ha="center" if is_inside else side_of(x),
             va="center" if is_inside or abs(y) < 0.5 else "bottom" if y > 0 else "top", zorder=5,
             fontsize=max(12 * size, 4), fontweight="bold",
             color=on_top_of(colours[entity]) if is_inside else INK,

@@ -30,7 +30,7 @@ def draw_paths(axes: Axes, scenes: Scenes, index: int, answer: Answer) -> None:
         _draw_past(axes, points[:observed, entity], colours[entity])
         if len(future):
             _draw_future(axes, points[observed - 1 :, entity], future[:, entity], colours[entity])
-    _draw_ends(axes, points[:observed], scenes.entity_names, colours)
+    _draw_ends(axes, points[:observed], scenes.names_in(index), colours)
 
 
 def path_handles(scenes: Scenes, answer: Answer) -> list[Line2D]:

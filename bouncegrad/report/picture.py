@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from bouncegrad.metrics import RelationMatch, match_relations
@@ -23,6 +24,8 @@ from bouncegrad.scenes.writing import whole_files
 FORMATS = (".png", ".pdf", ".svg")
 ROW_SIZE = (10.0, 4.7)
 """Inches: two square panels side by side."""
+PANEL_SIZE = 5.2
+"""Inches: a graph with the names around it."""
 
 
 def draw_scene(scenes: Scenes, index: int, answer: Answer, path: str | os.PathLike[str]) -> None:
@@ -53,15 +56,39 @@ def draw_scenes(scenes: Scenes, indices: Sequence[int], answer: Answer, path: st
     """
     place = Path(path)
     _check(scenes, indices, answer, place)
-    match = None
-    if scenes.labelled:
-        match = match_relations(answer.kinds, scenes.relations, scenes.present)
+    match = match_relations(answer.kinds, scenes.known_relations, scenes.present) if scenes.labelled else None
     figure = Figure((ROW_SIZE[0], ROW_SIZE[1] * len(indices) + 0.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(indices), 2, squeeze=False)
     rows = [_draw_row(row, scenes, index, answer, match) for row, index in zip(axes, indices, strict=True)]
     _legend(axes[-1, 0], path_handles(scenes, answer))
     _legend(axes[-1, 1], edge_handles([edge for edges in rows for edge in edges], answer))
+    with whole_files(place.parent) as temporary:
+        figure.savefig(temporary / place.name, dpi=150)
+
+
+def draw_graphs(scenes: Scenes, indices: Sequence[int], answer: Answer, path: str | os.PathLike[str]) -> None:
+    """Who acts on whom in some scenes, as one picture, a graph beside the other.
+
+    Entities stand on circles, so features may be anything. All else as in :func:`draw_scenes`.
+    """
+    place = Path(path)
+    _check(scenes, indices, answer, place)
+    match = match_relations(answer.kinds, scenes.known_relations, scenes.present) if scenes.labelled else None
+    layout = ConstrainedLayoutEngine(w_pad=0.3)
+    figure = Figure((PANEL_SIZE * len(indices), PANEL_SIZE + 0.8), layout=layout, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(indices), squeeze=False)[0]
+    shown: list[Edge] = []
+    for panel, index in zip(axes, indices, strict=True):
+        edges = edges_of(scenes, index, answer, match)
+        draw_graph(panel, scenes, index, edges, answer)
+        title = f"Scene {scenes.scene_name(index)}: {_graph_title(scenes, index, answer, match)}"
+        panel.set_title(title, fontsize=13, fontweight="bold", color=INK)
+        shown += edges
+    figure.legend(
+        handles=edge_handles(shown, answer), loc="outside lower center", ncols=3, frameon=False, labelcolor=INK
+    )
     with whole_files(place.parent) as temporary:
         figure.savefig(temporary / place.name, dpi=150)
 
@@ -83,17 +110,19 @@ def _draw_row(axes: np.ndarray, scenes: Scenes, index: int, answer: Answer, matc
     edges = edges_of(scenes, index, answer, match)
     draw_paths(axes[0], scenes, index, answer)
     draw_graph(axes[1], scenes, index, edges, answer)
-    for panel, title in zip(axes, (f"Scene {index}", _graph_title(scenes, index, answer, match)), strict=True):
+    for panel, title in zip(
+        axes, (f"Scene {scenes.scene_name(index)}", _graph_title(scenes, index, answer, match)), strict=True
+    ):
         panel.set_title(title, fontsize=13, fontweight="bold", color=INK)
     return edges
 
 
 def _graph_title(scenes: Scenes, index: int, answer: Answer, match: RelationMatch | None) -> str:
-    if match is None or scenes.relations is None:
+    labels = scenes.known_relations
+    if match is None or labels is None:
         return "Who acts on whom"
-    truth = match.true_kinds(scenes.relations[index : index + 1])[0]
-    present = scenes.present[index]
-    known = (truth >= 0) & present[:, None] & present[None, :]
+    truth = match.true_kinds(labels[index : index + 1])[0]
+    known = truth >= 0
     right = known & (truth == answer.kinds[index])
     return f"{int(right.sum())} of {int(known.sum())} relations right" if known.any() else "Who acts on whom"
 

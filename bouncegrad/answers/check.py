@@ -1,0 +1,25 @@
+"""What can be asked of a posterior and the scenes that it is about."""
+
+from __future__ import annotations
+
+from bouncegrad.infer import Posterior
+from bouncegrad.scenes import DataError, Scenes
+
+
+def check_answer(posterior: Posterior, scenes: Scenes, *, scene: int | None = None, kind: int | None = None) -> None:
+    """Refuse scenes that a posterior is not about, and a scene or a kind that there is not.
+
+    Raises:
+        DataError: any of these.
+    """
+    about = (len(posterior.structures), posterior.layout.num_entities)
+    if about != (scenes.num_scenes, scenes.num_entities):
+        raise DataError(
+            f"the posterior is about {about[0]} scenes of {about[1]} entities, but {scenes.num_scenes} of "
+            f"{scenes.num_entities} came with it: bring the scenes that it was inferred from"
+        )
+    if scene is not None and not 0 <= scene < scenes.num_scenes:
+        raise DataError(f"expected a scene from 0 to {scenes.num_scenes - 1}, got {scene}")
+    num_kinds = posterior.layout.num_edge_kinds
+    if kind is not None and not 0 <= kind < num_kinds:
+        raise DataError(f"expected a kind from 0 to {num_kinds - 1}, got {kind}")
