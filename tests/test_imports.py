@@ -34,6 +34,7 @@ ORDER = [
     "score",
     "hidden",
     "recipes",
+    "trust",
     "report",
     "run",
     "baselines",

@@ -1,0 +1,12 @@
+"""Whether the answer can be believed: are there relations, does the model fit, what do kinds do, is it stable."""
+
+from __future__ import annotations
+
+from bouncegrad.trust.null import NullTest, null_test
+from bouncegrad.trust.strangers import Shuffle
+
+__all__ = [
+    "NullTest",
+    "Shuffle",
+    "null_test",
+]
