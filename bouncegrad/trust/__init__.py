@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from bouncegrad.trust.misfit import Misfit, misfit
 from bouncegrad.trust.null import NullTest, null_test
+from bouncegrad.trust.signs import FeatureMisfit
 from bouncegrad.trust.strangers import Shuffle
 
 __all__ = [
+    "FeatureMisfit",
+    "Misfit",
     "NullTest",
     "Shuffle",
+    "misfit",
     "null_test",
 ]
