@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit
 from bouncegrad.trust.null import NullTest, null_test
+from bouncegrad.trust.push import Curve, Response
 from bouncegrad.trust.signs import FeatureMisfit
 from bouncegrad.trust.strangers import Shuffle
 
 __all__ = [
+    "Curve",
     "FeatureMisfit",
+    "KindMeaning",
     "Misfit",
     "NullTest",
+    "Response",
     "Shuffle",
+    "describe_kinds",
     "misfit",
     "null_test",
 ]
