@@ -7,9 +7,11 @@ from bouncegrad.trust.misfit import Misfit, misfit
 from bouncegrad.trust.null import NullTest, null_test
 from bouncegrad.trust.push import Curve, Response
 from bouncegrad.trust.signs import FeatureMisfit
+from bouncegrad.trust.stability import Agreement, Stability, agreement, stability
 from bouncegrad.trust.strangers import Shuffle
 
 __all__ = [
+    "Agreement",
     "Curve",
     "FeatureMisfit",
     "KindMeaning",
@@ -17,7 +19,10 @@ __all__ = [
     "NullTest",
     "Response",
     "Shuffle",
+    "Stability",
+    "agreement",
     "describe_kinds",
     "misfit",
     "null_test",
+    "stability",
 ]
