@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bouncegrad.trust.examination import Examination, examine, examine_file
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit
 from bouncegrad.trust.null import NullTest, null_test
@@ -13,6 +14,7 @@ from bouncegrad.trust.strangers import Shuffle
 __all__ = [
     "Agreement",
     "Curve",
+    "Examination",
     "FeatureMisfit",
     "KindMeaning",
     "Misfit",
@@ -22,6 +24,8 @@ __all__ = [
     "Stability",
     "agreement",
     "describe_kinds",
+    "examine",
+    "examine_file",
     "misfit",
     "null_test",
     "stability",
