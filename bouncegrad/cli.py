@@ -20,9 +20,10 @@ from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
 from bouncegrad.progress import fit_progress
 from bouncegrad.recipes import RECIPES, Recipe, recipe_named
-from bouncegrad.report import hidden_table, posterior_table, score_table
+from bouncegrad.report import draw_meanings, hidden_table, posterior_table, score_table
 from bouncegrad.reproduce import TARGETS, Places, Request, reproduce, rewrite_results
 from bouncegrad.reproduce.rows import SYSTEMS
+from bouncegrad.trust import examine_file
 from bouncegrad.version import __version__
 
 DESCRIPTION = """\
@@ -64,6 +65,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
     verbs.add_subcommand("evaluate", _evaluate_parser(), help="score a model on scenes it has not seen")
     verbs.add_subcommand("reproduce", _reproduce_parser(), help="do the rows of the tables of the literature")
     verbs.add_subcommand("hidden", _hidden_parser(), help="find entities that nobody saw")
+    verbs.add_subcommand("trust", _trust_parser(), help="say whether a model can be believed on scenes")
     return parser
 
 
@@ -232,6 +234,23 @@ def _hidden_parser() -> ArgumentParser:
     return parser
 
 
+def _trust_parser() -> ArgumentParser:
+    parser = _reading_parser(
+        "Say whether a model can be believed on scenes, without labels: whether there are relations at all (beside\n"
+        "scenes of strangers, whose tracks come from different scenes), whether the model fits, and what each kind of\n"
+        "relation does.\n\n"
+        "Example:\n"
+        "  bouncegrad trust --model runs/springs5 --data data/springs5 --picture kinds.png"
+    )
+    parser.add_argument("--scenes", type=int, default=200, help="look at so many scenes, the first ones")
+    parser.add_argument(
+        "--shuffles", type=int, default=19, help="sets of scenes of strangers; p is 1 / (N + 1) or more"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--picture", type=str, help="also draw what each kind does against distance (.png, .pdf, .svg)")
+    return parser
+
+
 def _add_mode(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
@@ -324,6 +343,14 @@ def _hidden(options: Namespace) -> None:
         seek.draw_hidden(model, request, found, options.picture)
 
 
+def _trust(options: Namespace) -> None:
+    model = load_model(options.model)
+    found = examine_file(model, options.data, options.split, options.scenes, options.shuffles)
+    print(json.dumps(found.to_dict()) if options.json else found)
+    if options.picture:
+        draw_meanings(found.meanings, options.picture)
+
+
 VERBS: dict[str, Callable[[Namespace], None]] = {
     "simulate": _simulate,
     "fit": _fit,
@@ -332,6 +359,7 @@ VERBS: dict[str, Callable[[Namespace], None]] = {
     "evaluate": _evaluate,
     "reproduce": _reproduce,
     "hidden": _hidden,
+    "trust": _trust,
 }
 
 ERROR_STATUS, INTERRUPTED_STATUS = 2, 130

@@ -35,6 +35,7 @@ ORDER = [
     "hidden",
     "recipes",
     "answers",
+    "trust",
     "report",
     "sharing",
     "estimator",

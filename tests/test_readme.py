@@ -60,7 +60,7 @@ def test_ready_models_and_answers_in_python(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session = [shlex.split(line)[1:] for code in code_of("sh") for line in code.splitlines() if "bouncegrad " in line]
-    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict", "hidden"]
+    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict", "hidden", "trust"]
     monkeypatch.chdir(tmp_path)
     for words in session:
         reduced = [SMALL_COUNTS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
@@ -71,6 +71,7 @@ def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("relations.csv").exists()
     assert Path("future.npz").exists()
     assert Path("hidden.png").exists()
+    assert Path("kinds.png").exists()
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

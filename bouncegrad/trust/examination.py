@@ -1,0 +1,73 @@
+"""All that a model and scenes say about whether the model can be believed on them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bouncegrad.infer import infer
+from bouncegrad.model import Model
+from bouncegrad.scenes import DataError, Scenes, read_scenes
+from bouncegrad.trust.meaning import KindMeaning, describe_kinds
+from bouncegrad.trust.misfit import Misfit, misfit
+from bouncegrad.trust.null import NullTest, null_test
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Three answers about one model and some scenes.
+
+    Attributes:
+        null: whether there are relations at all.
+        misfit: whether the model fits these scenes.
+        meanings: what each kind does.
+    """
+
+    null: NullTest
+    misfit: Misfit
+    meanings: tuple[KindMeaning, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "null": self.null.to_dict(),
+            "misfit": self.misfit.to_dict(),
+            "kinds": [meaning.to_dict() for meaning in self.meanings],
+        }
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.null), str(self.misfit), *map(str, self.meanings)])
+
+
+def examine(model: Model, scenes: Scenes, num_shuffles: int = 19, seed: int = 0) -> Examination:
+    """Test for relations, for misfit, and describe the kinds; labels are not looked at.
+
+    Args:
+        model: with one round of messages.
+        scenes: best ones that it was not trained on.
+        num_shuffles: sets of scenes of strangers (:func:`bouncegrad.trust.null_test`).
+        seed: of the shuffles.
+    """
+    posterior = infer(model, scenes)
+    return Examination(
+        null_test(model, scenes, num_shuffles, seed),
+        misfit(model, scenes, posterior),
+        describe_kinds(model, scenes, posterior),
+    )
+
+
+def examine_file(
+    model: Model, data: str | os.PathLike[str], part: str, num_scenes: int | None = None, num_shuffles: int = 19
+) -> Examination:
+    """Examine a model on the first scenes of one split of a folder, or of a ``.npz``; all of them if None.
+
+    Raises:
+        DataError: no scene asked for.
+    """
+    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    if num_scenes is not None and num_scenes < 1:
+        raise DataError(f"expected one scene or more, got {num_scenes}")
+    first = scenes.num_scenes if num_scenes is None else min(num_scenes, scenes.num_scenes)
+    return examine(model, scenes.at(range(first)), num_shuffles)

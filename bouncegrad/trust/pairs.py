@@ -1,0 +1,126 @@
+"""What every pair does to its receiver in one step, in the units of the recording, and where both of them are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bouncegrad.compositions import silenced
+from bouncegrad.graphs import SuperGraph
+from bouncegrad.infer import Posterior, chunks
+from bouncegrad.model import Model, Windows, pack, windows
+from bouncegrad.scenes import Scenes
+
+
+@dataclass(frozen=True, slots=True)
+class Axes:
+    """Which features say where an entity is and how fast.
+
+    Attributes:
+        places: features that are positions, named ``x``, ``y``, ``z`` or ``x0``, ``x1``, ...
+        speeds: for each of them the feature of its velocity, the same name behind a ``v``; empty if any has none.
+    """
+
+    places: tuple[int, ...]
+    speeds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Axes:
+        """Read them off the names of features.
+
+        >>> Axes.of(("x", "y", "vx", "vy", "size"))
+        Axes(places=(0, 1), speeds=(2, 3))
+        """
+        places = tuple(number for number, name in enumerate(names) if re.fullmatch(r"[xyz]\d*", name))
+        speeds = tuple(names.index(f"v{names[place]}") for place in places if f"v{names[place]}" in names)
+        return cls(places, speeds if len(speeds) == len(places) else ())
+
+    @property
+    def moved(self) -> tuple[int, ...]:
+        """The features by which a push is seen: velocities, or else positions."""
+        return self.speeds or self.places
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairEffects:
+    """What senders did to receivers, one item for each pair and time.
+
+    Attributes:
+        kinds: ``[item]``, the kind of the pair.
+        effects: ``[item, feature]``, by how much the receiver's next state is another than if the sender were silent.
+        differences: ``[item, feature]``, the sender's state less the receiver's.
+        shares: ``[kind]``, share of all pairs that have each kind.
+        unit: ``[feature]``, the spread of what the linear skip leaves over, to measure effects by.
+    """
+
+    kinds: Int[Tensor, "item"]
+    effects: Float[Tensor, "item feature"]
+    differences: Float[Tensor, "item feature"]
+    shares: Float[Tensor, "kind"]
+    unit: Float[Tensor, "feature"]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: Model, scenes: Scenes, posterior: Posterior) -> PairEffects:
+        """The effect of each message under the most probable structures.
+
+        ``effect of e = update(x_i, sum of messages) - update(x_i, sum without m_e, and with silence in its place)``;
+        where messages are superposed, this is ``unit (m_e - silence)``, whatever the others say. Silence is 0 where the
+        model has a silent kind; else a constant can hide in all messages and be undone by the state term, and silence
+        is the mean of what the kind says that varies least.
+
+        After several rounds of messages: what the first does.
+        """
+        silence, parts, done = _silence(model, scenes), [], 0
+        for chunk in chunks(model, scenes, 1):
+            structures = posterior.structures[done : done + chunk.num_scenes]
+            parts.append(_chunk_effects(model, chunk, structures, silence))
+            done += chunk.num_scenes
+        kinds, effects, differences = (torch.cat(each) for each in zip(*parts, strict=True))
+        low, high = torch.tensor([model.normalization.minimum, model.normalization.maximum], dtype=torch.float64)
+        scale = 0.5 * (high - low)
+        related = posterior.relations[scenes.pairs]
+        counts = torch.bincount(related, minlength=model.config.network.num_edge_kinds)
+        shares, unit = counts / counts.sum().clamp_min(1), model.network.unit.double() * scale
+        return cls(kinds, effects * scale, differences * scale, shares, unit.clamp_min(1e-12))
+
+
+def _silence(model: Model, scenes: Scenes) -> Float[Tensor, "message"]:
+    batch = pack(model, next(chunks(model, scenes, 1)))
+    said = model.network.edge_modules.every_kind(model.network.inputs_on(batch.graph, windows(batch).states))
+    flat = said.flatten(1, -2)
+    if model.config.network.silent_first:
+        return torch.zeros_like(flat[0, 0])
+    return flat[flat.std(1).square().sum(1).argmin()].mean(0)
+
+
+def _chunk_effects(model: Model, scenes: Scenes, structures: Tensor, silence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    batch = pack(model, scenes)
+    stretches, graph, network = windows(batch), batch.graph, model.network
+    edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
+    messages = network.edge_modules(network.inputs_on(graph, stretches.states), edge_kinds)
+    incoming = graph.incoming(silenced(messages, graph, stretches.heard))
+    if model.config.network.update == "superposed":
+        effects = network.unit * (messages - silence)
+    else:
+        receivers = graph.receivers
+        states, kinds, heard = stretches.states[receivers], node_kinds[receivers], incoming[receivers]
+        effects = network.update(states, heard, kinds) - network.update(states, heard - messages + silence, kinds)
+    newest = stretches.states[..., -network.num_features :]
+    differences = newest[graph.senders] - newest[graph.receivers]
+    seen = _seen(batch.valid, stretches, graph, scenes)
+    kinds = edge_kinds[:, None].expand_as(seen)[seen]
+    return kinds, effects[seen].double(), differences[seen].double()
+
+
+def _seen(valid: Tensor, stretches: Windows, graph: SuperGraph, scenes: Scenes) -> Tensor:
+    """``[edge, start]``, where a receiver is predicted and both ends were measured."""
+    num_starts = stretches.states.shape[1]
+    there = valid[:, -num_starts - 1 : -1]
+    asked = (stretches.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None] & there
+    return asked[graph.receivers] & there[graph.senders]

@@ -1,0 +1,92 @@
+"""What one-step predictions leave over, in units of the scale that the model claims for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from scipy import stats
+from torch import Tensor
+
+from bouncegrad.evaluate import log_scales_of
+from bouncegrad.infer import Posterior, chunks
+from bouncegrad.model import Model, pack, windows
+from bouncegrad.scenes import Scenes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residuals:
+    """Standardised residuals of one-step predictions, ``(x_(t+1) - prediction) / sigma``.
+
+    Attributes:
+        values: ``[scene, start, entity, feature]``, 0 where nothing was predicted.
+        moved: likewise, how far the linear skip was off, in the unit of its spread; what modules have to explain.
+        left: likewise, how far the prediction was off, in the same unit.
+        valid: ``[scene, start, entity]``, where there was something to predict from and to compare with.
+        degrees_of_freedom: of the tails; None: normal.
+        claimed: whether the model has a scale; if not, that of these residuals stands in for it.
+    """
+
+    values: Float[Tensor, "scene start entity feature"]
+    moved: Float[Tensor, "scene start entity feature"]
+    left: Float[Tensor, "scene start entity feature"]
+    valid: Bool[Tensor, "scene start entity"]
+    degrees_of_freedom: float | None
+    claimed: bool
+
+    @classmethod
+    def of(cls, model: Model, scenes: Scenes, posterior: Posterior) -> Residuals:
+        """Predict every sample of scenes from the one before, under the most probable structures."""
+        parts, done = [], 0
+        for chunk in chunks(model, scenes, 1):
+            structures = posterior.structures[done : done + chunk.num_scenes]
+            parts.append(_residuals(model, chunk, structures))
+            done += chunk.num_scenes
+        values, moved, left, valid = (torch.cat(each) for each in zip(*parts, strict=True))
+        claimed = model.scale is not None
+        if not claimed:
+            values = left / left[valid].square().mean(0).sqrt().clamp_min(1e-12)
+        degrees = model.config.noise.degrees_of_freedom if claimed else None
+        return cls(values, moved, left, valid, degrees, claimed)
+
+    def of_feature(self, feature: int) -> Float[Tensor, "item"]:
+        """All valid ones of a feature."""
+        return self.values[..., feature][self.valid]
+
+    def uniform(self, feature: int) -> Float[Tensor, "item"]:
+        """Their probability integral transform: uniform on [0, 1] where the noise model is right."""
+        values = self.of_feature(feature).double().numpy()
+        degrees = self.degrees_of_freedom
+        return torch.from_numpy(stats.norm.cdf(values) if degrees is None else stats.t.cdf(values, degrees))
+
+    def bound(self, level: float) -> float:
+        """How far from 0 the central interval of a level reaches."""
+        half, degrees = 0.5 + 0.5 * level, self.degrees_of_freedom
+        return float(stats.norm.ppf(half) if degrees is None else stats.t.ppf(half, degrees))
+
+    def autocorrelation(self, feature: int) -> float:
+        """Correlation of the residuals of an entity with those of its next start; 0 where there are no two in a row.
+
+        Of their ranks about the middle (the probability integral transform less a half), so that tails do not decide.
+        """
+        degrees, values = self.degrees_of_freedom, self.values[..., feature].double().numpy()
+        ranks = torch.from_numpy(stats.norm.cdf(values) if degrees is None else stats.t.cdf(values, degrees)) - 0.5
+        both = self.valid[:, 1:] & self.valid[:, :-1]
+        before, after = ranks[:, :-1][both], ranks[:, 1:][both]
+        return float((before * after).sum() / (before.norm() * after.norm()).clamp_min(1e-12))
+
+
+@torch.no_grad()
+def _residuals(model: Model, scenes: Scenes, structures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch = pack(model, scenes)
+    stretches, graph, network = windows(batch), batch.graph, model.network
+    targets = stretches.targets[:, :, 0]
+    predicted = network.rollout(stretches.states, graph, structures, 1, heard=stretches.heard)
+    left = (targets - predicted[:, :, 0]) / network.unit
+    moved = (targets - network.linear(stretches.states)) / network.unit
+    values = left * torch.exp(-log_scales_of(model, graph, stretches)[:, :, 0])
+    valid = (stretches.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None]
+    seen = valid[..., None].to(left.dtype)
+    values, moved, left = (graph.unpack_nodes(each * seen).transpose(1, 2) for each in (values, moved, left))
+    return values, moved, left, graph.unpack_nodes(valid.float()).transpose(1, 2) > 0
