@@ -39,6 +39,7 @@ ORDER = [
     "baselines",
     "progress",
     "stages",
+    "tabulate",
     "reproduce",
     "seek",
     "cli",
