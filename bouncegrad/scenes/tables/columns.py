@@ -86,7 +86,8 @@ def found_columns(columns: TableColumns, there: Sequence[str], place: str) -> Ta
     for name in columns.used:
         if name not in there:
             raise DataError(f"{place} has no column {name!r}: there are {_list(there)}")
-    open_names = [name for name in there if name not in columns.used]
+    taken = {columns.scene, columns.time, columns.entity, *columns.features, columns.entity_type, columns.role}
+    open_names = [name for name in there if name not in taken]
     guessed: dict[str, Any] = {
         word: _guess(word, open_names, place) for word in GUESSES if getattr(columns, word) is None
     }

@@ -95,7 +95,8 @@ class TableReader:
             raw = on_grid(rows.samples, sizes, self.survey.reading.resample, own_step)
             filled = fill_gaps(raw, self.survey.reading.interpolate) if self.survey.reading.interpolate else raw
             track = _with_velocities(filled, self.survey)
-        _check_left(self.survey, chosen, track)
+        for left in (filled, track):
+            _check_left(self.survey, chosen, left)
         scenes = self._scenes(chosen, rows, track)
         counts = Counts(
             rows=int(chosen["rows"].sum()),
