@@ -42,8 +42,8 @@ The tables of the literature, on small data:
 """
 
 DATA_HELP = """where the scenes lie: a folder in the NRI layout (loc_train_*.npy, vel_train_*.npy, edges optional;
-likewise valid and test) or one .npz with the arrays loc and vel [scene, time, dimension, entity] and, optionally,
-edges"""
+likewise valid and test), one .npz with the arrays loc and vel [scene, time, dimension, entity] and, optionally,
+edges, or what bouncegrad table writes"""
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):

@@ -43,8 +43,9 @@ def test_a_whole_run_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session = [shlex.split(line)[1:] for code in code_of("sh") for line in code.splitlines() if "bouncegrad " in line]
-    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict", "hidden"]
+    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict", "table", "hidden"]
     monkeypatch.chdir(tmp_path)
+    Path("tracks.csv").write_text("time,agent,x\n0,a,0\n1,a,1\n0,b,5\n1,b,5\n")
     for words in session:
         reduced = [SMALL_COUNTS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
         extra = ["--settings.training.num_passes", "2"] if words[0] == "fit" else []
@@ -53,6 +54,7 @@ def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("runs/springs5/scenes.png").exists()
     assert Path("relations.csv").exists()
     assert Path("future.npz").exists()
+    assert Path("data/tracks.npz").exists()
     assert Path("hidden.png").exists()
 
 

@@ -67,7 +67,7 @@ def read_scenes(path: str | os.PathLike[str], split: str | None = None) -> Scene
     _check_file(place)
     if split is not None:
         raise DataError(f"{place} holds one set of scenes: leave out split={split!r}, or name a folder of splits")
-    return read_table(place) if place.suffix in ENDINGS else _read_npz(place)
+    return read_table(place) if place.suffix.lower() in ENDINGS else _read_npz(place)
 
 
 def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
         file = place / META_FILE
         return _parse_meta(file, _read_text(file)) if file.exists() else {}
     _check_file(place)
-    if place.suffix in ENDINGS:
+    if place.suffix.lower() in ENDINGS:
         return {}
     return _npz_meta(place, _read_archive(place, ("time_step", "meta")))
 
@@ -216,7 +216,7 @@ def _name_list(word: str, value: Any) -> tuple[Any, ...]:
 def _check_file(path: Path) -> None:
     if not path.exists():
         raise DataError(f"{path} does not exist: expected a folder of .npy files, one .npz file or a table")
-    if path.suffix not in (".npz", *ENDINGS) or not path.is_file():
+    if path.suffix.lower() not in (".npz", *ENDINGS) or not path.is_file():
         raise DataError(f"{path} is neither a folder of .npy files nor a .npz file nor a table ({', '.join(ENDINGS)})")
 
 
