@@ -347,7 +347,8 @@ REFUSED = {
     "uneven": (table(time=[0, 1, 2, 3.4] * 2), {}, "entity 'a' in scene 's' was measured at time 3.4, .*resample="),
     "wrong step": (table(), {"time_step": 0.7}, "was measured at time .*expected a whole number"),
     "mistyped time": (table(time=[0, 1, 2, 3e9] * 2), {}, "places .*the longest scene is 's', from 0.0 to 3000000000"),
-    "too long a step": (table(), {"time_step": 9, "resample": "mean"}, "not 2 measured times at a time step of 9"),
+    "too long a step": (table(), {"time_step": 9, "resample": "mean"}, "not 2 measured times, at a time step of 9"),
+    "no neighbours": (table(x=[1.0, None] * 4), {}, "not 2 measured entities that have a neighbour in time"),
     "once each": (table()[::5], {}, "no entity of the table was measured twice"),
     "role changes": (
         table(role=[1, 0] * 4), {"columns": TableColumns(role="role")}, "the role of entity 'a' in scene 's'.* changes",
@@ -369,6 +370,8 @@ REFUSED = {
     "nothing": (None, {}, "got NoneType"),
     "no paths": ([], {}, "expected a list of paths"),
     "mixed names": (pd.DataFrame({"t": [0, 1], "id": ["a", 1], "x": [0, 0]}), {}, "'id' mixes cells .* and numbers"),
+    "numbers as columns": (pd.DataFrame([[0, 1]]), {}, "the name of a column must be text, got 0"),
+    "levels of columns": (pd.DataFrame({("a", "x"): [1]}), {}, "the name of a column must be text"),
     "two of a name": (pd.DataFrame([[0, 1, 2]], columns=["t", "x", "x"]), {}, "expected a path .* got DataFrame"),
 }  # fmt: skip
 

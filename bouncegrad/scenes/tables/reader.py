@@ -95,8 +95,8 @@ class TableReader:
             raw = on_grid(rows.samples, sizes, self.survey.reading.resample, own_step)
             filled = fill_gaps(raw, self.survey.reading.interpolate) if self.survey.reading.interpolate else raw
             track = _with_velocities(filled, self.survey)
-        for left in (filled, track):
-            _check_left(self.survey, chosen, left)
+        _check_left(self.survey, chosen, filled, "")
+        _check_left(self.survey, chosen, track, " that have a neighbour in time, so that there are velocities")
         scenes = self._scenes(chosen, rows, track)
         counts = Counts(
             rows=int(chosen["rows"].sum()),
@@ -194,12 +194,11 @@ def _with_types(track: Track, rows: Rows, types: tuple[str, ...]) -> np.ndarray:
     return np.concatenate((track.states, one_hot[:, None] * track.mask[..., None]), axis=-1)
 
 
-def _check_left(found: Survey, chosen: pl.DataFrame, track: Track) -> None:
+def _check_left(found: Survey, chosen: pl.DataFrame, track: Track, what: str) -> None:
     for axis, word in ((1, "entities"), (2, "times")):
         few = np.nonzero(track.mask.any(axis=axis).sum(axis=-1) < 2)[0]
         if len(few):
-            hint = "" if axis == 1 else f" at a time step of {found.time_step:.6g}"
             raise DataError(
-                f"scene {chosen['scene'][int(few[0])]!r} of {found.table.place} has not 2 measured {word}{hint}; "
-                f"expected more: leave it out, or look whether its numbers are there"
+                f"scene {chosen['scene'][int(few[0])]!r} of {found.table.place} has not 2 measured {word}{what}, at a "
+                f"time step of {found.time_step:.6g}: leave it out, or look at its numbers and at the time step"
             )

@@ -143,7 +143,10 @@ def _converted(source: Any) -> pl.DataFrame:
         frame = nw.from_native(source)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()
-        columns = {str(name): frame[name] for name in frame.columns}
+        strange = [name for name in frame.columns if not isinstance(name, str)]
+        if strange:
+            raise TypeError(f"the name of a column must be text, got {strange[0]!r}")
+        columns = {name: frame[name] for name in frame.columns}
     except (TypeError, ValueError, nw.exceptions.NarwhalsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
