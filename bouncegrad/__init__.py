@@ -12,7 +12,17 @@ from bouncegrad.metrics import match_relations
 from bouncegrad.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.report import Answer, draw_scenes
-from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes, stack_scenes
+from bouncegrad.scenes import (
+    DataError,
+    Normalization,
+    Scenes,
+    TableColumns,
+    from_arrays,
+    iter_tables,
+    read_scenes,
+    read_table,
+    stack_scenes,
+)
 from bouncegrad.score import Score, score
 from bouncegrad.simulate import Charged, Springs, simulate, simulate_canonical
 from bouncegrad.version import __version__
@@ -30,6 +40,7 @@ __all__ = [
     "Scenes",
     "Score",
     "Springs",
+    "TableColumns",
     "__version__",
     "adjacency",
     "count_hidden",
@@ -38,11 +49,13 @@ __all__ = [
     "fit",
     "from_arrays",
     "infer",
+    "iter_tables",
     "load_model",
     "match_relations",
     "predict",
     "pretrained_names",
     "read_scenes",
+    "read_table",
     "relation_table",
     "save_model",
     "score",

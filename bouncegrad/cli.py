@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from bouncegrad import run, seek, stages
+from bouncegrad import run, seek, stages, tabulate
 from bouncegrad.checkpoint import load_model, pretrained_names
 from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
@@ -23,6 +23,8 @@ from bouncegrad.recipes import RECIPES, Recipe, recipe_named
 from bouncegrad.report import draw_meanings, hidden_table, posterior_table, score_table
 from bouncegrad.reproduce import TARGETS, Places, Request, reproduce, rewrite_results
 from bouncegrad.reproduce.rows import SYSTEMS
+from bouncegrad.scenes import TableColumns
+from bouncegrad.scenes.tables import Reading
 from bouncegrad.trust import examine_file
 from bouncegrad.version import __version__
 
@@ -41,8 +43,8 @@ The tables of the literature, on small data:
 """
 
 DATA_HELP = """where the scenes lie: a folder in the NRI layout (loc_train_*.npy, vel_train_*.npy, edges optional;
-likewise valid and test) or one .npz with the arrays loc and vel [scene, time, dimension, entity] and, optionally,
-edges"""
+likewise valid and test), one .npz with the arrays loc and vel [scene, time, dimension, entity] and, optionally,
+edges, or what bouncegrad table writes"""
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -59,6 +61,7 @@ def _parser(words: Sequence[str]) -> ArgumentParser:
     parser = _new_parser(DESCRIPTION, prog="bouncegrad", version=__version__)
     verbs = parser.add_subcommands(required=True, dest="verb")
     verbs.add_subcommand("simulate", _simulate_parser(), help="make scenes whose relations are known")
+    verbs.add_subcommand("table", _table_parser(), help="make scenes of tables of trajectories")
     verbs.add_subcommand("fit", _fit_parser(words), help="learn modules and relations from scenes")
     verbs.add_subcommand("infer", _infer_parser(), help="say who acts on whom in scenes")
     verbs.add_subcommand("predict", _predict_parser(), help="say what happens next in scenes")
@@ -91,6 +94,37 @@ def _simulate_parser() -> ArgumentParser:
     parser.add_argument("--density", type=float, help="springs: share of pairs that act (default: all strengths alike)")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the observation noise")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness (canonical scenes have their own)")
+    return parser
+
+
+def _table_parser() -> ArgumentParser:
+    parser = _new_parser(
+        "Make scenes of tables in which a row is one entity of one scene at one time. Columns that are not named are\n"
+        "guessed; what is guessed, derived and dropped is said.\n\n"
+        "Examples:\n"
+        "  bouncegrad table walks.csv --out walks.npz\n"
+        "  bouncegrad table cars.parquet --out cars.npz --features speed --exogenous position=1 --time-step 1 "
+        "--resample mean"
+    )
+    parser.add_argument("sources", type=str, nargs="+", help="files or patterns of files: .csv, .tsv or .parquet")
+    parser.add_argument("--out", type=str, required=True, help="scenes to write, as .npz")
+    parser.add_argument("--scene", type=str, help="column of the recording (default: guessed; none: a file is one)")
+    parser.add_argument("--time", type=str, help="column of the time, numbers or dates (default: guessed)")
+    parser.add_argument("--entity", type=str, help="column of who was measured (default: guessed)")
+    parser.add_argument("--features", type=str, nargs="+", help="columns of what was measured (default: guessed)")
+    parser.add_argument("--type", type=str, help="column of what sort of entity it is")
+    parser.add_argument("--role", type=str, help="column that is exogenous, true or 1 for those who follow nobody")
+    parser.add_argument("--exogenous", type=str, help="COLUMN=VALUE of those who follow nobody: position=1")
+    parser.add_argument("--relations", type=str, help="a table with the columns scene, receiver, sender, relation")
+    parser.add_argument("--time-step", type=float, help="from one time to the next (default: that of the table)")
+    parser.add_argument("--resample", choices=["mean", "linear", "nearest"], help="how samples come to these times")
+    parser.add_argument("--interpolate", type=int, default=0, help="fill gaps of at most so many samples")
+    parser.add_argument(
+        "--velocities",
+        choices=["auto", "derive", "none"],
+        default="auto",
+        help="auto: derive those that the positions lack; derive: derive all; none: only what the table has",
+    )
     return parser
 
 
@@ -289,6 +323,21 @@ def _simulate(options: Namespace) -> None:
     print(stages.simulate_folder(request, options.out, progress=sys.stderr.isatty()))
 
 
+def _table(options: Namespace) -> None:
+    columns = TableColumns(
+        scene=options.scene,
+        time=options.time,
+        entity=options.entity,
+        features=tuple(options.features or ()),
+        entity_type=options.type,
+        role=options.role,
+        exogenous=tabulate.exogenous_rule(options.exogenous),
+    )
+    reading = Reading(options.time_step, options.resample, options.interpolate, options.velocities)
+    request = tabulate.TableRequest(tuple(options.sources), columns, reading, options.relations)
+    print(tabulate.tabulate_file(request, options.out))
+
+
 def _fit(options: Namespace) -> None:
     recipe_named(options.recipe)
     config = run.RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed, options.kinds)
@@ -353,6 +402,7 @@ def _trust(options: Namespace) -> None:
 
 VERBS: dict[str, Callable[[Namespace], None]] = {
     "simulate": _simulate,
+    "table": _table,
     "fit": _fit,
     "infer": _infer,
     "predict": _predict,

@@ -248,7 +248,7 @@ def test_predict(data, run, tmp_path, start, steps):
     assert numpy.isfinite(arrays["loc"]).all()
 
 
-@pytest.mark.parametrize("verb", ["simulate", "fit", "infer", "predict", "evaluate", "reproduce"])
+@pytest.mark.parametrize("verb", ["simulate", "fit", "infer", "predict", "evaluate", "reproduce", "table"])
 def test_every_verb_has_help_worth_reading(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

@@ -43,6 +43,7 @@ ORDER = [
     "baselines",
     "progress",
     "stages",
+    "tabulate",
     "reproduce",
     "seek",
     "cli",

@@ -60,8 +60,10 @@ def test_ready_models_and_answers_in_python(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     session = [shlex.split(line)[1:] for code in code_of("sh") for line in code.splitlines() if "bouncegrad " in line]
-    assert [words[0] for words in session] == ["simulate", "fit", "evaluate", "infer", "predict", "hidden", "trust"]
+    verbs = ["simulate", "fit", "evaluate", "infer", "predict", "table", "hidden", "trust"]
+    assert [words[0] for words in session] == verbs
     monkeypatch.chdir(tmp_path)
+    Path("tracks.csv").write_text("time,agent,x\n0,a,0\n1,a,1\n0,b,5\n1,b,5\n")
     for words in session:
         reduced = [SMALL_COUNTS.get(before, word) for before, word in zip(["", *words], words, strict=False)]
         extra = ["--settings.training.num_passes", "2"] if words[0] == "fit" else []
@@ -70,6 +72,7 @@ def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.Monk
     assert Path("runs/springs5/scenes.png").exists()
     assert Path("relations.csv").exists()
     assert Path("future.npz").exists()
+    assert Path("data/tracks.npz").exists()
     assert Path("hidden.png").exists()
     assert Path("kinds.png").exists()
 

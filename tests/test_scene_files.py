@@ -17,6 +17,7 @@ from bouncegrad.scenes import (
     NRI_TIME_STEP,
     DataError,
     Normalization,
+    Scenes,
     read_meta,
     read_scenes,
     write_folder,
@@ -46,6 +47,61 @@ def test_round_trips_are_exact(train, test):
         write_folder(f"{folder}/set", splits, "toy_5", {"system": "toy"})
         for name, scenes in splits.items():
             assert_same(read_scenes(f"{folder}/set", name), scenes)
+
+
+def named(scenes: Scenes, **changes) -> Scenes:
+    """The same with whatever a scene can have beside its states."""
+    return replace(
+        scenes,
+        exogenous=torch.tensor([[i == s % scenes.num_entities for i in range(scenes.num_entities)] for s in range(3)]),
+        scene_names=("monday", "tuesday", "wednesday é"),
+        names=tuple((*(f"car {s} {i}" for i in range(scenes.num_entities - 1)), "") for s in range(3)),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("features", [("x", "y", "vx", "vy"), ("speed", "x", "type=car", "b"), ("x", "vx", "y", "vy")])
+@pytest.mark.parametrize("holes", [True, False])
+def test_all_that_scenes_have_comes_back(tmp_path, features, holes):
+    scenes = named(scenes_like(holes=holes), feature_names=features)
+    write_npz(tmp_path / "one.npz", scenes, {"system": "cars"})
+    other = replace(named(scenes_like(1), feature_names=features), scene_names=("a", "b", "c"))
+    write_folder(tmp_path / "set", {"train": scenes}, "cars")
+    write_folder(tmp_path / "set", {"test": other}, "cars")
+    found = [read_scenes(tmp_path / "one.npz"), *(read_scenes(tmp_path / "set", split) for split in ("train", "test"))]
+    for same, before in zip(found, (scenes, scenes, other), strict=True):
+        assert_same(same, before)
+        assert same.exogenous is not None
+        assert torch.equal(same.exogenous, before.exogenous)
+        assert (same.scene_names, same.names) == (before.scene_names, before.names)
+
+
+def test_names_and_states_of_before_do_not_stay(tmp_path):
+    write_folder(tmp_path / "set", {"a": named(scenes_like(), feature_names=("a", "b", "c", "d"))}, "cars")
+    write_folder(tmp_path / "set", {"a": scenes_like(1)}, "cars")
+    found = read_scenes(tmp_path / "set", "a")
+    assert_same(found, scenes_like(1))
+    assert (found.exogenous, found.scene_names, found.names) == (None, None, None)
+    write_npz(tmp_path / "one.npz", named(scenes_like()))
+    write_npz(tmp_path / "two.npz", scenes_like(), read_meta(tmp_path / "one.npz"))
+    assert read_scenes(tmp_path / "two.npz").names is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"states": np.zeros((3, 4, 3))}, "states of shape"),
+        ({"states": np.full((3, 4, 3, 1), "a")}, "real numbers"),
+        ({"mask": np.zeros((3, 4, 3))}, "mask must be bool"),
+        ({"edges": np.full((3, 3, 3), "a")}, "real numbers"),
+        ({"edges": np.zeros((3, 2, 2))}, "edges must fit"),
+        ({"meta": np.array('{"feature_names": ["x", "y"]}')}, "expected 1 different feature names"),
+    ],
+)
+def test_states_with_wrong_content(tmp_path, changes, message):
+    np.savez(tmp_path / "one.npz", **({"states": np.zeros((3, 4, 3, 1))} | changes))
+    with pytest.raises(DataError, match=message):
+        read_scenes(tmp_path / "one.npz")
 
 
 def test_files_as_others_write_them(tmp_path):
@@ -259,6 +315,12 @@ def test_one_kind_of_file_under_the_name_of_another(tmp_path):
         ({"meta": np.array('{"entity_names": "abc"}')}, "entity_names must be a list"),
         ({"meta": np.array('{"feature_names": ["x"]}')}, "expected 4 different feature names"),
         ({"edges": np.zeros((3, 2, 2))}, "edges must fit loc"),
+        ({"states": np.zeros((3, 4, 3, 1))}, "states beside loc"),
+        ({"exogenous": np.zeros((3, 2), bool)}, "exogenous must be bool"),
+        ({"exogenous": np.full((3, 3), "yes")}, "exogenous must be bool"),
+        ({"meta": np.array('{"names": [["a", "b"]]}')}, "names must be 3 strings for each of the 3 scenes"),
+        ({"meta": np.array('{"scene_names": ["a", 1, "c"]}')}, "scene_names must be 3 strings"),
+        ({"meta": np.array('{"names": [1, 2, 3]}')}, "names must be"),
     ],
 )
 def test_an_archive_with_wrong_content(tmp_path, changes, message):
@@ -297,7 +359,12 @@ def test_a_wrong_description(tmp_path, text, message):
         ({"a": scenes_like()}, "toy", {"constants": float("nan")}, "that JSON can hold"),
         ({"a": scenes_like(), "b": replace(scenes_like(), time_step=1.0)}, "toy", {}, "the same time_step"),
         ({"a": scenes_like(), "b": scenes_like(num_dimensions=3)}, "toy", {}, "the same feature_names"),
-        ({"a": replace(scenes_like(), feature_names=tuple("abcd"))}, "toy", {}, "positions and then their velocities"),
+        (
+            {"a": scenes_like(), "b": replace(scenes_like(), feature_names=tuple("abcd"))},
+            "toy",
+            {},
+            "the same feature_names",
+        ),
     ],
 )
 def test_what_cannot_be_written_leaves_nothing(tmp_path, splits, suffix, meta, message):

@@ -6,15 +6,19 @@ from bouncegrad.scenes.normalization import Normalization
 from bouncegrad.scenes.parts import split, stack_scenes
 from bouncegrad.scenes.record import DataError, Scenes
 from bouncegrad.scenes.relations import relation_kinds
+from bouncegrad.scenes.tables import TableColumns, iter_tables, read_table
 
 __all__ = [
     "NRI_TIME_STEP",
     "DataError",
     "Normalization",
     "Scenes",
+    "TableColumns",
     "from_arrays",
+    "iter_tables",
     "read_meta",
     "read_scenes",
+    "read_table",
     "relation_kinds",
     "split",
     "stack_scenes",

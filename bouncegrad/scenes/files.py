@@ -7,11 +7,18 @@ A folder holds, for each split (``train``, ``valid``, ``test``) and one suffix (
 ``vel_{split}_{suffix}.npy``          velocities, the same shape
 ``edges_{split}_{suffix}.npy``        optional: relations, ``[scene, receiver, sender]``
 ``mask_{split}_{suffix}.npy``         optional: ``[scene, time, entity]``, True = measured
+``exogenous_{split}_{suffix}.npy``    optional: ``[scene, entity]``, True = acts, and is not acted on
 ``scenes.json``                       optional: time step, names, system, normalisation constants
 ====================================  ============================================================
 
-A .npz holds one set: the arrays ``loc`` and ``vel``, and optionally ``edges``, ``mask``, ``time_step`` and
-``meta`` (JSON text).
+Where the features are not positions and then their velocities, there are neither ``loc`` nor ``vel`` but
+``states_{split}_{suffix}.npy``, ``[scene, time, entity, feature]``, and ``scenes.json`` says what the features are.
+
+A .npz holds one set: the arrays ``loc`` and ``vel``, or ``states``, and optionally ``edges``, ``mask``, ``exogenous``,
+``time_step`` and ``meta`` (JSON text). ``meta`` may hold the lists ``feature_names``, ``entity_names``, ``scene_names``
+and ``names`` (of the entities, scene by scene); ``scenes.json`` holds the last three split by split.
+
+A table (.csv, .tsv, .parquet) is read as :func:`~bouncegrad.scenes.tables.read_table` reads it, columns guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,22 +34,26 @@ from typing import Any
 
 import numpy as np
 
-from bouncegrad.scenes.layout import NRI_TIME_STEP, from_arrays, to_arrays
+from bouncegrad.scenes.layout import NRI_TIME_STEP, from_arrays, from_states, has_motion, to_arrays, truth_values
 from bouncegrad.scenes.record import DataError, Scenes
+from bouncegrad.scenes.tables import ENDINGS, read_table
 from bouncegrad.scenes.writing import whole_files
 
 META_FILE = "scenes.json"
-REQUIRED_ARRAYS = ("loc", "vel")
-OPTIONAL_ARRAYS = ("edges", "mask")
-NAME_LISTS = ("feature_names", "entity_names")
+MOTION_ARRAYS = ("loc", "vel")
+OPTIONAL_ARRAYS = ("edges", "mask", "exogenous")
+ALL_ARRAYS = (*MOTION_ARRAYS, "states", *OPTIONAL_ARRAYS)
+NAME_LISTS = ("feature_names", "entity_names", "scene_names", "names")
+SPLIT_NAMES = NAME_LISTS[1:]
+"""Those that differ from split to split."""
 
 
 def read_scenes(path: str | os.PathLike[str], split: str | None = None) -> Scenes:
     """Read one set of scenes.
 
     Args:
-        path: a folder of .npy files, or one .npz file (see the top of this module).
-        split: which set of the folder; a .npz holds one set only.
+        path: a folder of .npy files, one .npz file, or a table (see the top of this module).
+        split: which set of the folder; a .npz or a table holds one set only.
 
     Where nothing states the time step it is :data:`~bouncegrad.scenes.layout.NRI_TIME_STEP`.
 
@@ -53,10 +64,10 @@ def read_scenes(path: str | os.PathLike[str], split: str | None = None) -> Scene
     place = Path(path)
     if place.is_dir():
         return _read_split(place, split)
-    _check_npz(place)
+    _check_file(place)
     if split is not None:
         raise DataError(f"{place} holds one set of scenes: leave out split={split!r}, or name a folder of splits")
-    return _read_npz(place)
+    return read_table(place) if place.suffix.lower() in ENDINGS else _read_npz(place)
 
 
 def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -69,7 +80,9 @@ def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
     if place.is_dir():
         file = place / META_FILE
         return _parse_meta(file, _read_text(file)) if file.exists() else {}
-    _check_npz(place)
+    _check_file(place)
+    if place.suffix.lower() in ENDINGS:
+        return {}
     return _npz_meta(place, _read_archive(place, ("time_step", "meta")))
 
 
@@ -100,7 +113,7 @@ def write_folder(
     with whole_files(folder) as temporary:
         written = {name for split, scenes in splits.items() for name in _write_split(temporary, scenes, split, suffix)}
         (temporary / META_FILE).write_text(text, encoding="utf-8")
-        for array in OPTIONAL_ARRAYS:
+        for array in ALL_ARRAYS:
             for split in splits:
                 stale = _file_name(array, split, suffix)
                 if stale not in written:
@@ -116,8 +129,9 @@ def write_npz(path: str | os.PathLike[str], scenes: Scenes, meta: Mapping[str, A
     place = Path(path)
     if place.suffix != ".npz":
         raise DataError(f"expected a file name that ends in .npz, got {place.name!r}")
-    names = {"feature_names": scenes.feature_names, "entity_names": scenes.entity_names}
-    text = _to_json({**(meta or {}), **names})
+    names = {word: getattr(scenes, word) for word in NAME_LISTS}
+    others = {word: value for word, value in (meta or {}).items() if word not in NAME_LISTS}
+    text = _to_json({**others, **{word: value for word, value in names.items() if value is not None}})
     arrays = {**_arrays_of(scenes), "time_step": np.float64(scenes.time_step), "meta": np.str_(text)}
     with whole_files(place.parent) as temporary:
         np.savez(temporary / place.name, **arrays)
@@ -141,10 +155,10 @@ def _read_split(folder: Path, split: str | None) -> Scenes:
 
 
 def _suffixes(folder: Path) -> dict[str, set[str]]:
-    """Suffix -> splits, from the names of the position files."""
+    """Suffix -> splits, from the names of the files of positions or states."""
     found: dict[str, set[str]] = {}
-    for path in folder.glob("loc_*.npy"):
-        match = re.fullmatch(r"loc_([^_]+)(?:_(.+))?\.npy", path.name)
+    for path in folder.glob("*.npy"):
+        match = re.fullmatch(r"(?:loc|states)_([^_]+)(?:_(.+))?\.npy", path.name)
         if match:
             found.setdefault(match[2] or "", set()).add(match[1])
     return found
@@ -155,28 +169,37 @@ def _file_name(array: str, split: str, suffix: str) -> str:
 
 
 def _read_files(folder: Path, split: str, suffix: str) -> Scenes:
-    paths = {name: folder / _file_name(name, split, suffix) for name in (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS)}
-    if not paths["vel"].exists():
+    paths = {name: folder / _file_name(name, split, suffix) for name in ALL_ARRAYS}
+    if paths["loc"].exists() and not paths["vel"].exists():
         raise DataError(f"{paths['vel']} does not exist: it belongs beside {paths['loc'].name}")
     arrays = {name: _read_array(file) for name, file in paths.items() if file.exists()}
     meta = read_meta(folder)
-    return _assembled(folder, arrays, {**meta, "entity_names": _section(meta, "entity_names").get(split)})
+    return _assembled(folder, arrays, {**meta, **{word: _section(meta, word).get(split) for word in SPLIT_NAMES}})
 
 
 def _read_npz(path: Path) -> Scenes:
-    arrays = _read_archive(path, (*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS, "time_step", "meta"))
-    missing = [name for name in REQUIRED_ARRAYS if name not in arrays]
-    if missing:
-        wanted = ", ".join((*REQUIRED_ARRAYS, *OPTIONAL_ARRAYS))
-        raise DataError(f"{path} has no array {missing[0]!r}: expected {wanted}, of which the first two are needed")
+    arrays = _read_archive(path, (*ALL_ARRAYS, "time_step", "meta"))
+    missing = [name for name in MOTION_ARRAYS if name not in arrays]
+    if missing and "states" not in arrays:
+        wanted = ", ".join(ALL_ARRAYS)
+        raise DataError(
+            f"{path} has no array {missing[0]!r}: expected {wanted}, of which the first two or the third are needed"
+        )
     meta = _npz_meta(path, arrays)
     return _assembled(path, {name: array for name, array in arrays.items() if name not in ("time_step", "meta")}, meta)
 
 
 def _assembled(place: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Scenes:
+    words = {word: meta[word] for word in NAME_LISTS if meta.get(word) is not None}
+    time_step = meta.get("time_step", NRI_TIME_STEP)
+    kept = {name: array for name, array in arrays.items() if name != "exogenous"}
     try:
-        scenes = from_arrays(**arrays, time_step=meta.get("time_step", NRI_TIME_STEP))
-        given = {word: _name_list(word, meta[word]) for word in NAME_LISTS if meta.get(word) is not None}
+        if "states" in arrays and not arrays.keys().isdisjoint(MOTION_ARRAYS):
+            raise DataError("there are states beside loc or vel: expected either, remove what is not meant")
+        given: dict[str, Any] = {word: _name_list(word, value) for word, value in words.items()}
+        scenes = (from_states if "states" in arrays else from_arrays)(**kept, time_step=time_step)
+        if "exogenous" in arrays:
+            given["exogenous"] = truth_values("exogenous", arrays["exogenous"])
         return replace(scenes, **given) if given else scenes
     except DataError as error:
         raise DataError(f"{place}: {error}") from error
@@ -185,14 +208,16 @@ def _assembled(place: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str,
 def _name_list(word: str, value: Any) -> tuple[Any, ...]:
     if not isinstance(value, list):
         raise DataError(f"{word} must be a list of strings, got {value!r}")
+    if word == "names" and not all(isinstance(some, list) for some in value):
+        raise DataError(f"names must be a list of strings for each scene, got {value!r}")
     return tuple(value)
 
 
-def _check_npz(path: Path) -> None:
+def _check_file(path: Path) -> None:
     if not path.exists():
-        raise DataError(f"{path} does not exist: expected a folder of .npy files or one .npz file")
-    if path.suffix != ".npz" or not path.is_file():
-        raise DataError(f"{path} is neither a folder of .npy files nor a .npz file")
+        raise DataError(f"{path} does not exist: expected a folder of .npy files, one .npz file or a table")
+    if path.suffix.lower() not in (".npz", *ENDINGS) or not path.is_file():
+        raise DataError(f"{path} is neither a folder of .npy files nor a .npz file nor a table ({', '.join(ENDINGS)})")
 
 
 def _read_array(path: Path) -> np.ndarray:
@@ -281,9 +306,17 @@ def _folder_meta(folder: Path, splits: Mapping[str, Scenes], suffix: str, meta: 
     kept = sorted(found.get(suffix, set()) - set(splits))
     before = read_meta(folder) if kept else {}
     shared = _shared_meta(splits, before, kept)
-    entity_names = {name: names for name, names in _section(before, "entity_names").items() if name in kept}
-    entity_names |= {split: list(scenes.entity_names) for split, scenes in splits.items()}
-    return _to_json({**before, **meta, **shared, "entity_names": entity_names})
+    names = {word: _split_names(word, splits, before, kept) for word in SPLIT_NAMES}
+    others = {word: value for word, value in {**before, **meta}.items() if word not in SPLIT_NAMES}
+    return _to_json({**others, **shared, **{word: section for word, section in names.items() if section}})
+
+
+def _split_names(
+    word: str, splits: Mapping[str, Scenes], before: Mapping[str, Any], kept: list[str]
+) -> dict[str, Sequence[Any]]:
+    """What the scenes of each split call something, where they have names for it."""
+    section = {split: names for split, names in _section(before, word).items() if split in kept}
+    return section | {split: names for split, scenes in splits.items() if (names := getattr(scenes, word)) is not None}
 
 
 def _shared_meta(splits: Mapping[str, Scenes], before: Mapping[str, Any], kept: list[str]) -> dict[str, Any]:
@@ -308,12 +341,17 @@ def _write_split(folder: Path, scenes: Scenes, split: str, suffix: str) -> list[
 
 
 def _arrays_of(scenes: Scenes) -> dict[str, np.ndarray]:
-    loc, vel = to_arrays(scenes)
-    arrays = {"loc": loc, "vel": vel}
+    if has_motion(scenes.feature_names):
+        loc, vel = to_arrays(scenes)
+        arrays = {"loc": loc, "vel": vel}
+    else:
+        arrays = {"states": scenes.states.cpu().numpy()}
     if scenes.relations is not None:
         arrays["edges"] = scenes.relations.cpu().numpy()
     if not scenes.mask.all():
         arrays["mask"] = scenes.mask.cpu().numpy()
+    if scenes.exogenous is not None:
+        arrays["exogenous"] = scenes.exogenous.cpu().numpy()
     return arrays
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,33 @@ def from_arrays(loc: Any, vel: Any, edges: Any = None, time_step: float = NRI_TI
     states[..., num_dimensions:] = velocities.swapaxes(2, 3)
     return Scenes(
         states=torch.from_numpy(states),
-        mask=torch.ones(states.shape[:3], dtype=torch.bool) if mask is None else _mask(mask),
+        mask=torch.ones(states.shape[:3], dtype=torch.bool) if mask is None else truth_values("mask", mask),
         time_step=time_step,
         feature_names=motion_names(num_dimensions),
+        entity_names=tuple(str(i) for i in range(num_entities)),
+        relations=None if edges is None else _relations(edges, num_scenes, num_entities),
+    )
+
+
+def from_states(states: Any, edges: Any = None, time_step: float = NRI_TIME_STEP, mask: Any = None) -> Scenes:
+    """Scenes of any features, which are called "0", "1", ... until somebody names them.
+
+    Args:
+        states: ``[scene, time, entity, feature]``; note that the feature is the last axis.
+        edges, time_step, mask: as for :func:`from_arrays`.
+
+    Raises:
+        DataError: no numbers, shapes that do not fit, NaN or infinity where mask is True.
+    """
+    values = _numbers("states", states)
+    if values.ndim != 4:
+        raise DataError(f"expected states of shape [scene, time, entity, feature], got {values.shape}")
+    num_scenes, _, num_entities, num_features = values.shape
+    return Scenes(
+        states=torch.from_numpy(np.array(values, dtype=np.float64)),
+        mask=torch.ones(values.shape[:3], dtype=torch.bool) if mask is None else truth_values("mask", mask),
+        time_step=time_step,
+        feature_names=tuple(str(i) for i in range(num_features)),
         entity_names=tuple(str(i) for i in range(num_entities)),
         relations=None if edges is None else _relations(edges, num_scenes, num_entities),
     )
@@ -61,14 +86,19 @@ def to_arrays(
         DataError: the features are not as many velocities as positions, positions first.
     """
     num_dimensions = scenes.num_features // 2
-    first, last = scenes.feature_names[:num_dimensions], scenes.feature_names[num_dimensions:]
-    if tuple(f"v{name}" for name in first) != last:
+    if not has_motion(scenes.feature_names):
         raise DataError(
             f"expected positions and then their velocities as features, such as {motion_names(2)}, "
             f"got {scenes.feature_names}: this layout stores nothing else"
         )
     arrays = np.ascontiguousarray(scenes.states.detach().cpu().swapaxes(2, 3).numpy())
     return arrays[:, :, :num_dimensions], arrays[:, :, num_dimensions:]
+
+
+def has_motion(feature_names: Sequence[str]) -> bool:
+    """Whether the features are positions and then their velocities, so that this layout can store them."""
+    half = len(feature_names) // 2
+    return tuple(f"v{name}" for name in feature_names[:half]) == tuple(feature_names[half:])
 
 
 def motion_names(num_dimensions: int) -> tuple[str, ...]:
@@ -102,10 +132,11 @@ def _check_motion(loc: np.ndarray, vel: np.ndarray) -> None:
         raise DataError(f"loc and vel must have the same shape, got {loc.shape} and {vel.shape}")
 
 
-def _mask(mask: Any) -> Tensor:
-    array = _array("mask", mask)
+def truth_values(name: str, values: Any) -> Tensor:
+    """A tensor of truth values, from anything that holds True and False or 1 and 0."""
+    array = _array(name, values)
     if array.dtype.kind not in "biu" or not ((array == 0) | (array == 1)).all():
-        raise DataError(f"mask must be bool (True = measured), got dtype {array.dtype} with values other than 0 and 1")
+        raise DataError(f"{name} must be bool, got dtype {array.dtype} with values other than 0 and 1")
     return torch.from_numpy(array.astype(bool))
 
 
