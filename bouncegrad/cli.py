@@ -44,7 +44,7 @@ The tables of the literature, on small data:
 
 DATA_HELP = """where the scenes lie: a folder in the NRI layout (loc_train_*.npy, vel_train_*.npy, edges optional;
 likewise valid and test), one .npz with the arrays loc and vel [scene, time, dimension, entity] and, optionally,
-edges, or what bouncegrad table writes"""
+edges, or what bouncegrad table writes; or a tidy table (.csv, .parquet) whose columns bouncegrad table would guess"""
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -103,7 +103,7 @@ def _table_parser() -> ArgumentParser:
         "guessed; what is guessed, derived and dropped is said.\n\n"
         "Examples:\n"
         "  bouncegrad table walks.csv --out walks.npz\n"
-        "  bouncegrad table cars.parquet --out cars.npz --features speed --exogenous position=1 --time-step 1 "
+        "  bouncegrad table cars.parquet --out cars.npz --features speed --exogenous position=min --time-step 1 "
         "--resample mean"
     )
     parser.add_argument("sources", type=str, nargs="+", help="files or patterns of files: .csv, .tsv or .parquet")
@@ -114,7 +114,11 @@ def _table_parser() -> ArgumentParser:
     parser.add_argument("--features", type=str, nargs="+", help="columns of what was measured (default: guessed)")
     parser.add_argument("--type", type=str, help="column of what sort of entity it is")
     parser.add_argument("--role", type=str, help="column that is exogenous, true or 1 for those who follow nobody")
-    parser.add_argument("--exogenous", type=str, help="COLUMN=VALUE of those who follow nobody: position=1")
+    parser.add_argument(
+        "--exogenous",
+        type=str,
+        help="COLUMN=VALUE of those who follow nobody: position=1, or position=min for the least of each scene",
+    )
     parser.add_argument("--relations", type=str, help="a table with the columns scene, receiver, sender, relation")
     parser.add_argument("--time-step", type=float, help="from one time to the next (default: that of the table)")
     parser.add_argument("--resample", choices=["mean", "linear", "nearest"], help="how samples come to these times")

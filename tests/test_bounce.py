@@ -8,7 +8,7 @@ import torch
 from bouncegrad.bounce import BounceConfig, TableBounce
 from bouncegrad.bounce import tables as tables_module
 from bouncegrad.graphs import Layout, to_matrix, to_slots
-from bouncegrad.priors.temper import mean_entropy
+from bouncegrad.priors.temper import entropy_left, mean_entropy
 from bouncegrad.types import FactorTables
 
 LAYOUT = Layout(5, 2)
@@ -57,7 +57,8 @@ def search(
 def test_the_entropy_falls_whatever_the_unit(monkeypatch, unit: float, progress: float):
     tables = tables_of(symmetric_graphs(40), 30 * unit, 10 * unit)
     made, found = search(monkeypatch, tables, BounceConfig(prior="symmetric"), progress)
-    left = mean_entropy(made.priors["symmetric"].posterior(tables, found.temperature))
+    prior = made.priors["symmetric"]
+    left = mean_entropy(prior.posterior(tables, found.temperature), tables) / entropy_left(prior, tables)
     assert left == pytest.approx(0.9 * (1 - progress / 0.7), abs=0.03)
 
 

@@ -456,7 +456,7 @@ def test_splits_of_different_features(data, tmp_path, refuses):
     refuses(["fit", "--data", place, "--out", tmp_path / "out", *TINY], "features x, y, vx, vy, but", tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", ["table.csv", "notes.txt", "loc_train.npy"])
+@pytest.mark.parametrize("name", ["table.xls", "notes.txt", "loc_train.npy"])
 def test_other_files_as_data(run, tmp_path, refuses, name):
     (tmp_path / name).write_text("1,2,3\n")
     out = tmp_path / "out"

@@ -1,6 +1,7 @@
 """Posteriors over whole graphs against enumeration of every structure."""
 
 import math
+from dataclasses import replace
 from itertools import product
 from typing import get_args, get_type_hints
 
@@ -15,6 +16,7 @@ from bouncegrad.priors import (
     Dyads,
     Few,
     Independent,
+    Leader,
     NodeClasses,
     Symmetric,
     Tree,
@@ -80,6 +82,8 @@ def log_prior_by_hand(name: str) -> torch.Tensor:
     if name == "few":
         allowed = torch.stack([(acts_of(empty).sum(2) <= 1).all(1).float() for empty in range(2)])
         return log_shares(allowed.sum(0))
+    if name == "leader":
+        return log_shares(((matrix == 1).sum(2) <= 1).all(1).float())
     if name == "tree":
         allowed = torch.stack([torch.tensor([float(is_tree(acts)) for acts in acts_of(empty)]) for empty in range(2)])
         assert allowed.sum(1).tolist() == [9.0, 9.0]
@@ -334,7 +338,7 @@ def test_entropy_sets_the_temperature():
     for name in NAMES:
         prior = PRIORS[name](LAYOUT)
         temperature = temperature_of_entropy(prior, data, 0.8)
-        assert mean_entropy(prior.posterior(data, temperature)) == pytest.approx(0.8, abs=0.025)
+        assert mean_entropy(prior.posterior(data, temperature), data) == pytest.approx(0.8, abs=0.025)
         assert temperature_of_entropy(prior, data, 0.0) == 1.0
 
 
@@ -377,3 +381,26 @@ def test_priors_that_cannot_be():
     for prior in (Symmetric, NodeClasses):
         with pytest.raises(ValueError, match="speaks of edges only"):
             prior.of(Layout(3, 2, 2))
+
+
+def test_nobody_follows_who_is_not_there():
+    """Entity 3 of the second task is absent: as if that task had three entities."""
+    layout, smaller = Layout(4, 3), Layout(3, 3)
+    energies = torch.randn(2, 4, 27, generator=generator(4))
+    exist = torch.ones(2, 4, 3, dtype=torch.bool)
+    exist[1, :3, 2] = exist[1, 3] = False
+    rows = energies.view(2, 4, 3, 3, 3)
+    rows[1, :3] = rows[1, :3, :, :, :1]
+    rows[1, 3] = 0
+    data = FactorTables(energies, layout.receiver_slots, layout.receiver_kinds, exist)
+    prior = Leader(layout, torch.tensor([0.3, 0.5, 0.2]).log())
+    posterior = prior.posterior(data, 0.7)
+    alone = FactorTables(rows[1:, :3, :, :, 0].flatten(2), smaller.receiver_slots, smaller.receiver_kinds)
+    same = Leader(smaller, prior.log_weights).posterior(alone, 0.7)
+    torch.testing.assert_close(posterior.log_evidence[1], same.log_evidence[0])
+    there = layout.receiver_slots[:3, :2].flatten()
+    torch.testing.assert_close(posterior.marginals()[1, there], same.marginals()[0])
+    assert posterior.marginals()[1, :, 1:].sum() == pytest.approx(float(same.marginals()[0, :, 1:].sum()))
+    drawn = torch.stack([posterior.draw(generator(seed)) for seed in range(50)])
+    assert not drawn[:, 1, layout.receiver_slots[3]].any()
+    assert mean_entropy(posterior, data) > mean_entropy(posterior, replace(data, exist=None))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bouncegrad.graphs import Layout, to_matrix, to_slots
-from bouncegrad.priors import PRIORS, Few, Independent, Symmetric
+from bouncegrad.priors import PRIORS, Few, Independent, Leader, Symmetric
 from bouncegrad.priors.temper import evidence_at, temperature_of_entropy, together
 from bouncegrad.search.population import Ladder
 from bouncegrad.types import FactorTables
@@ -113,3 +113,12 @@ def test_graphs_of_ten_are_found_by_samples():
 def test_other_priors_say_that_they_need_tables():
     with pytest.raises(ValueError, match="this prior needs tables"):
         Few.of(LAYOUT).posterior(Untabulated(tables(2, 0, LAYOUT, 1.0)), 1.0)
+
+
+def test_leaders_need_no_tables():
+    layout = Layout(4, 3)
+    data = FactorTables(torch.randn(2, 4, 27, generator=generator(4)), layout.receiver_slots, layout.receiver_kinds)
+    one, other = (Leader.of(layout).posterior(factors, 1.0) for factors in (data, Untabulated(data)))
+    torch.testing.assert_close(one.log_probabilities, other.log_probabilities)
+    with pytest.raises(ValueError, match="needs a kind for nobody and one for somebody"):
+        Leader.of(Layout(4, 1))

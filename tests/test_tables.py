@@ -259,6 +259,18 @@ def test_a_rule_for_roles(value, values):
     assert scenes.exogenous.tolist() == [[True, False]]
 
 
+@pytest.mark.parametrize(
+    ("value", "leads"), [("min", [[False, True], [True, False]]), ("max", [[True, False], [False, True]])]
+)
+def test_the_least_or_the_greatest_of_each_scene(value, leads):
+    positions = [5] * 4 + [4] * 4 + [1] * 4 + [2] * 4
+    rows = table()
+    two = pl.concat([rows.with_columns(scene=pl.lit("one")), rows.with_columns(scene=pl.lit("two"))])
+    scenes = read_table(two.with_columns(pl.Series("position", positions)), TableColumns(exogenous=("position", value)))
+    assert scenes.exogenous is not None
+    assert scenes.exogenous.tolist() == leads
+
+
 def test_types_are_features():
     scenes = read_table(table(sort=["car"] * 4 + ["bus"] * 4), TableColumns(entity_type="sort"))
     assert scenes.feature_names == ("x", "vx", "type=bus", "type=car")

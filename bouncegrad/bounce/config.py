@@ -43,7 +43,8 @@ class BounceConfig:
             exp(-5 progress / cooling)``, by a moving average that cannot get stuck; "stepped": likewise, by the rule of
             the released code of Alet et al. 2019 (a tenth up or down at each pass); "automatic": that code's other
             schedule, from the size of the residuals and their autocorrelation.
-        entropy: share of the structures' entropy at the start, from where it falls linearly to 0.
+        entropy: share of the structures' entropy at the start, from where it falls linearly to 0; of all that a named
+            prior leaves undecided, or under "auto" of what is possible.
         hottest: the first temperature of all but "entropy" and "automatic".
         coolest: the least temperature of "entropy" and "scheduled", at the end of cooling; 1 means samples from the
             posterior.

@@ -12,7 +12,7 @@ from bouncegrad.bounce.config import BounceConfig, Bounced, scheduled_temperatur
 from bouncegrad.graphs import Layout
 from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.priors import PRIORS, GraphPrior, learned, quickly_compared
-from bouncegrad.priors.temper import READING_TEMPERATURES, predictive_evidence, temperature_of_entropy
+from bouncegrad.priors.temper import READING_TEMPERATURES, entropy_left, predictive_evidence, temperature_of_entropy
 from bouncegrad.search.population import QUICK
 from bouncegrad.sums import factors_of, has_tables
 from bouncegrad.types import Factors, Structures
@@ -78,10 +78,11 @@ class TableBounce:
     def _next_temperature(self, factors: Factors, progress: float) -> float:
         if self.config.heat != "entropy":
             return scheduled_temperature(self.config, progress)
+        prior = self.priors[self.chosen]
         share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
-        return temperature_of_entropy(
-            self.priors[self.chosen], factors, share, self.config.coolest, guess=self.temperature
-        )
+        if self.config.prior != "auto":  # several beliefs are held against each other by one measure
+            share *= entropy_left(prior, factors)
+        return temperature_of_entropy(prior, factors, share, self.config.coolest, guess=self.temperature)
 
     def _forget(self) -> None:
         self.usage = {name: torch.zeros_like(prior.log_weights) for name, prior in self.priors.items()}

@@ -28,10 +28,25 @@ HOTTEST = 1e6
 """Where energies of any sane model have lost their say."""
 
 
-def mean_entropy(posterior: GraphPosterior) -> float:
-    """Mean entropy of the marginals, as a share of its maximum: 1 = nothing known, 0 = all decided."""
+def mean_entropy(posterior: GraphPosterior, factors: Factors) -> float:
+    """Mean entropy of the marginals of existing slots, as a share of its maximum: 1 = nothing known, 0 = all decided.
+
+    Args:
+        posterior: of some tasks.
+        factors: of the same tasks; they say which slots exist.
+    """
     marginals = posterior.marginals().double()
-    return float(-torch.xlogy(marginals, marginals).sum(-1).mean()) / math.log(max(2, marginals.shape[-1]))
+    entropies = -torch.xlogy(marginals, marginals).sum(-1)
+    if factors.exist is not None:
+        entropies = entropies[:, factors.slots.flatten()][factors.exist.flatten(1)]
+    return float(entropies.mean()) / math.log(max(2, marginals.shape[-1]))
+
+
+def entropy_left(prior: GraphPrior, factors: Factors) -> float:
+    """The :func:`mean_entropy` of a prior before anything is seen: below 1 where it rules much out."""
+    if prior.cooling(factors, HOTTEST, QUICK) is not None:
+        return 1.0
+    return mean_entropy(prior.posterior(factors, HOTTEST), factors)
 
 
 def temperature_of_entropy(
@@ -45,13 +60,13 @@ def temperature_of_entropy(
     """
     cooling = prior.cooling(factors, coolest, QUICK)
     if cooling is not None:
-        return _met(cooling, share, coolest)
+        return _met(cooling, factors, share, coolest)
     low, high = math.log(coolest), math.log(HOTTEST)
     if share <= 0:
         return coolest
     middle, stride = (0.5 * (low + high), high) if guess is None else (min(max(math.log(guess), low), high), 0.1)
     while high - low > 0.02:
-        found = mean_entropy(prior.posterior(factors, math.exp(middle)))
+        found = mean_entropy(prior.posterior(factors, math.exp(middle)), factors)
         if abs(found - share) < ABOUT_SHARE * share:
             return math.exp(middle)
         low, high = (middle, high) if found < share else (low, middle)
@@ -61,11 +76,11 @@ def temperature_of_entropy(
     return math.exp(low)
 
 
-def _met(cooling: Iterable[SampledPosterior], share: float, coolest: float) -> float:
+def _met(cooling: Iterable[SampledPosterior], factors: Factors, share: float, coolest: float) -> float:
     """Where the entropy first falls below ``share``, between two rungs; ``coolest`` where it never does."""
     above = None
     for posterior in cooling:
-        below = (math.log(posterior.temperature), mean_entropy(posterior))
+        below = (math.log(posterior.temperature), mean_entropy(posterior, factors))
         if below[1] < share:
             if above is None:
                 return posterior.temperature

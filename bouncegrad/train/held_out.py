@@ -14,7 +14,7 @@ from bouncegrad.graphs import Layout
 from bouncegrad.kinds import halves
 from bouncegrad.model import Batch, Model, Reading, pack
 from bouncegrad.priors import learned, least_losses, priors_for, quickly_compared
-from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, reading_of, together
+from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, entropy_left, reading_of, together
 from bouncegrad.scenes import Scenes
 from bouncegrad.search.population import QUICK
 from bouncegrad.sums import has_tables
@@ -116,6 +116,8 @@ class HeldOut:
     ) -> float:
         """The share of a structure's nats that one half of the samples foretells of the other.
 
+        Under the one prior that the search was told to believe in, else under that which believes least.
+
         Args:
             factors: of both halves.
             model: whose factors they are.
@@ -125,18 +127,28 @@ class HeldOut:
         factors = self.in_nats(factors, model, layout)
         if factors is None or layout.num_edge_kinds == 1:
             return 1.0
-        weakest = priors_for(self.layout(model), searched["weights"])["none"]
-        for _ in range(0 if "none" in searched["weights"] else LEARNINGS):
+        told = searched["weights"]
+        weakest = priors_for(self.layout(model), told)[next(iter(told)) if len(told) == 1 else "none"]
+        for _ in range(0 if told else LEARNINGS):
             found = weakest.posterior(together(*factors), searched["temperature"] or 1.0, QUICK)
             weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
-        return float(nats) / (layout.num_edge_slots * math.log(layout.num_edge_kinds))
+        left = entropy_left(weakest, factors[0]) if len(told) == 1 else 1.0
+        return float(nats) / (left * _num_edges(factors[0], layout) * math.log(layout.num_edge_kinds))
 
     def reading(self, factors: tuple[Factors, Factors] | None, model: Model, searched: Mapping[str, Any]) -> Reading:
         """Prior and temperature: the first half of the samples against the second; ``searched`` as above."""
         if factors is None or model.scale is None:
             return Reading()
         return reading_of(priors_for(self.layout(model), searched["weights"]), *factors)
+
+
+def _num_edges(factors: Factors, layout: Layout) -> float:
+    """Of a scene with all of its entities, or on average where some are absent; at least 1."""
+    if factors.exist is None:
+        return layout.num_edge_slots
+    edges = factors.exist[..., : layout.num_entities - 1]
+    return max(1.0, float(edges.sum()) / len(edges))
 
 
 def should_have_begun(progress: float, num_steps: int) -> bool:

@@ -36,7 +36,8 @@ class TableColumns:
             ``type=...``, 1 for those of that type and 0 for the others; None: there are no types.
         role: "exogenous", "true", "yes" or 1 marks entities that follow their own will; None: nobody does.
         exogenous: a column and the value that marks exogenous entities: ``("position", 1)``. Numbers are compared
-            as numbers, all else as text.
+            as numbers, all else as text. Of a column of numbers "min" and "max" mean the least and the greatest in each
+            scene: ``("position", "min")``.
 
     Raises:
         DataError: no names, or one column for two things.

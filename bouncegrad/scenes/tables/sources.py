@@ -196,7 +196,7 @@ def _rows(part: Part, columns: TableColumns) -> pl.LazyFrame:
     if columns.entity_type is not None:
         cells.append(name_cells(columns.entity_type, schema).alias("type"))
     if columns.role is not None or columns.exogenous is not None:
-        cells.append(exogenous_cells(columns.role, columns.exogenous, schema).alias("exogenous"))
+        cells.append(exogenous_cells(columns.role, columns.exogenous, scene, schema).alias("exogenous"))
     return part.frame.select(cells)
 
 
