@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from bouncegrad.report.picture import check_format
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes
 from bouncegrad.scenes import write_folder as write_scenes
+from bouncegrad.scenes.layout import has_motion
 from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.score import STEPS, Score, score
 from bouncegrad.simulate import (
@@ -237,7 +239,8 @@ class Span:
 def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Span, out: str | os.PathLike[str]) -> str:
     """Infer relations from the samples up to the start, roll on, and write a ``.npz`` of scenes; returns a line.
 
-    ``edges`` are the inferred kinds; ``mask`` is False for entities that were not measured at the start.
+    ``loc`` and ``vel``, or ``states`` of other features, are what is predicted; ``edges`` are the inferred kinds;
+    ``mask`` is False for entities that were not measured at the start.
 
     Raises:
         DataError: another file type, a start outside the scenes, or too few samples up to it.
@@ -249,21 +252,27 @@ def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Sp
         raise DataError(f"expected at least one step to predict, got {span.num_steps}")
     check_folder(place.parent)
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
-    start = span.start + scenes.num_times if span.start < 0 else span.start
-    if not 1 <= start < scenes.num_times:
+    scenes = scenes.ending_together() if span.start < 0 else scenes
+    start, first = span.start + scenes.num_times if span.start < 0 else span.start, model.config.network.history
+    if not first <= start < scenes.num_times:
         raise DataError(
-            f"expected a start from 1 to {scenes.num_times - 1} (relations are inferred from the samples up to it), "
-            f"got {span.start}"
+            f"expected a start from {first} to {scenes.num_times - 1} (relations are inferred from the samples up to "
+            f"it), got {span.start}"
         )
     seen = scenes.mask[:, start]
     posterior = infer(model, scenes.between(0, start + 1))
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)
-    loc, vel = predicted.masked_fill(~seen[:, None, :, None], 0).swapaxes(2, 3).chunk(2, 2)
-    mask = seen[:, None].expand(-1, span.num_steps, -1)
+    clean = predicted.masked_fill(~seen[:, None, :, None], 0)
+    loc, vel = clean.swapaxes(2, 3).chunk(2, 2) if scenes.num_features > 1 else (clean, clean)
+    arrays = {"loc": loc, "vel": vel} if has_motion(scenes.feature_names) else {"states": clean}
+    arrays |= {
+        "edges": posterior.relations.double().masked_fill(~scenes.pairs, math.nan),
+        "mask": seen[:, None].expand(-1, span.num_steps, -1),
+    }
+    names = {word: getattr(scenes, word) for word in ("feature_names", "entity_names", "scene_names", "names")}
+    meta = {"time_step": scenes.time_step, "meta": json.dumps({key: value for key, value in names.items() if value})}
     with whole_files(place.parent) as folder:
-        relations = posterior.relations.double().masked_fill(~scenes.pairs, math.nan)
-        target = folder / place.name
-        numpy.savez(target, loc=loc.numpy(), vel=vel.numpy(), edges=relations.numpy(), mask=mask.numpy())
+        numpy.savez(folder / place.name, **{name: array.numpy() for name, array in arrays.items()}, **meta)
     return f"{place}: {span.num_steps} samples after sample {start} of {scenes.num_scenes} scenes"
 
 

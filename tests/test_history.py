@@ -229,3 +229,22 @@ def test_parts_keep_who_is_given_and_who_is_heard():
     assert part.given is not None
     assert part.heard.shape == (4, 2)
     assert part.given.shape == (4, 2, 1, 2)
+
+
+def test_the_last_sample_of_each_scene():
+    whole = recordings()
+    short = without(without(without(without(whole, 0, slice(6, 9)), 1, slice(6, 9)), 2, slice(6, 9)), 3, slice(6, 9))
+    mixed = Scenes(
+        torch.cat([whole.states, short.states]),
+        torch.cat([whole.mask, short.mask]),
+        0.1,
+        whole.feature_names,
+        whole.entity_names,
+    )
+    model = with_history(whole)
+    structures = model.layout(4).random(6, generator(3))
+    found = predict(model, mixed, structures, start=-1, num_steps=2)
+    torch.testing.assert_close(found[:3], predict(model, whole, structures[:3], start=8, num_steps=2))
+    torch.testing.assert_close(found[3:], predict(model, whole, structures[3:], start=5, num_steps=2))
+    assert whole.ending_together() is whole
+    assert mixed.ending_together().mask[3:, :3].sum() == 0

@@ -28,12 +28,14 @@ def predict(
         model: the trained model.
         scenes: where to start from.
         structures: ``[scene, slot]``, as :func:`infer` found them.
-        start: index of the sample to start at, from 0; -1 is the last one.
+        start: index of the sample to start at, from 0; -1 is the last one, -2 the one before, of each scene.
         num_steps: how far to predict.
 
     Raises:
         DataError: ``start`` outside the scenes, no step to predict, or structures of other scenes.
     """
+    if start < 0:
+        scenes = scenes.ending_together()
     before = model.config.network.history - 1
     last = start + scenes.num_times if start < 0 else start
     if not before <= last < scenes.num_times or num_steps < 1:

@@ -164,6 +164,19 @@ class Scenes:
             raise DataError(f"expected 0 <= start < stop <= {self.num_times} (times), got start={start}, stop={stop}")
         return replace(self, states=self.states[:, start:stop], mask=self.mask[:, start:stop])
 
+    def ending_together(self) -> Scenes:
+        """Scenes of different lengths, moved in time so that the last sample of each is the last of all.
+
+        What was padding behind a scene (no entity measured) is then before it.
+        """
+        times = torch.arange(1, self.num_times + 1, device=self.mask.device)
+        padding = self.num_times - (self.mask.any(2) * times).amax(1)
+        if not padding.any():
+            return self
+        shown = (times - 1 - padding[:, None]) % self.num_times
+        scene = torch.arange(self.num_scenes, device=shown.device)[:, None]
+        return replace(self, states=self.states[scene, shown], mask=self.mask[scene, shown])
+
 
 def _tensor(name: str, value: object, rank: int) -> Tensor:
     axes = "[scene, time, entity, feature]"
