@@ -122,10 +122,8 @@ def _one_kind(recipe: Recipe) -> Recipe:
 
 
 LEADER = Recipe(
-    ModelConfig(NetworkConfig(history=5, silent_first=True, unseen="silent")),
-    TrainingConfig(
-        num_passes=40, batch_size=4, starts_per_step=25, averaging=0.98, bounce=BounceConfig(prior="leader")
-    ),
+    ModelConfig(NetworkConfig(num_edge_kinds=3, history=5, silent_first=True, unseen="silent")),
+    TrainingConfig(num_passes=40, batch_size=2, starts_per_step=25, averaging=0.98, bounce=BounceConfig(prior="file")),
 )
 """For recordings that are few and long: small batches, and modules that see five samples."""
 
@@ -142,8 +140,9 @@ RECIPES = {
 """``fast``: superposed messages, a learned scale with Student-t tails, whole graphs drawn from exact tables under the
 prior with the most evidence, as hot as a falling entropy asks; the default.
 
-``leader``: the same where each entity follows one other at most (kind 0: nobody), in its own time: modules see the last
-five samples, and entities that are not seen for a while say nothing. For cars, walkers, animals in single file.
+``leader``: the same where entities go in single file and each follows one other at most (kind 0: nobody), in one of two
+ways and in its own time: modules see the last five samples, and entities that are not seen for a while say nothing. For
+cars, walkers, animals. Where several may follow the same one, with the prior "leader".
 
 ``alet2019``: the network, loss, search and proposal network of Alet et al. 2019 at their size. Learning rate as the
 default of the released code; its scripts have 0.01 for springs and 1e-4 for charged particles.

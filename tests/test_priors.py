@@ -84,6 +84,10 @@ def log_prior_by_hand(name: str) -> torch.Tensor:
         return log_shares(allowed.sum(0))
     if name == "leader":
         return log_shares(((matrix == 1).sum(2) <= 1).all(1).float())
+    if name == "file":
+        acts = matrix == 1
+        weights = (acts.sum(2) <= 1).all(1) & (acts.sum(1) <= 1).all(1)
+        return log_shares(weights.float())
     if name == "tree":
         allowed = torch.stack([torch.tensor([float(is_tree(acts)) for acts in acts_of(empty)]) for empty in range(2)])
         assert allowed.sum(1).tolist() == [9.0, 9.0]

@@ -56,7 +56,7 @@ class BounceConfig:
     """
 
     search: Literal["exact", "metropolis", "gibbs", "relaxed", "frozen"] = "exact"
-    prior: Literal["auto", "none", "symmetric", "classes", "few", "leader", "tree", "dyads", "triads"] = "auto"
+    prior: Literal["auto", "none", "symmetric", "classes", "few", "leader", "file", "tree", "dyads", "triads"] = "auto"
     proposals: Literal["uniform", "learned", "none"] = "uniform"
     block: Literal["node", "edge"] = "node"
     flip: bool = False

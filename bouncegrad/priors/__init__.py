@@ -7,6 +7,7 @@ from bouncegrad.priors.choice import COMPARED, PRIORS, priors_for, quickly_compa
 from bouncegrad.priors.dyads import Dyads
 from bouncegrad.priors.families import Independent, NodeClasses, least_losses
 from bouncegrad.priors.few import Few
+from bouncegrad.priors.file import File
 from bouncegrad.priors.leader import Leader
 from bouncegrad.priors.posterior import GraphPosterior, GraphPrior, learned
 from bouncegrad.priors.symmetric import Symmetric
@@ -18,6 +19,7 @@ __all__ = [
     "PRIORS",
     "Dyads",
     "Few",
+    "File",
     "GraphPosterior",
     "GraphPrior",
     "Independent",

@@ -10,6 +10,7 @@ from bouncegrad.graphs import Layout
 from bouncegrad.priors.dyads import Dyads
 from bouncegrad.priors.families import Independent, NodeClasses
 from bouncegrad.priors.few import Few
+from bouncegrad.priors.file import File
 from bouncegrad.priors.leader import Leader
 from bouncegrad.priors.posterior import GraphPrior
 from bouncegrad.priors.symmetric import Symmetric, fits_chain
@@ -22,6 +23,7 @@ PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
     "classes": NodeClasses.of,
     "few": Few.of,
     "leader": Leader.of,
+    "file": File.of,
     "tree": Tree.of,
     "dyads": Dyads.of,
     "triads": Triads.of,

@@ -38,9 +38,7 @@ class Leader:
         Raises:
             ValueError: node kinds, or no kind beside kind 0.
         """
-        check_edges_only("leader", layout)
-        if layout.num_edge_kinds < 2:
-            raise ValueError("the prior 'leader' needs a kind for nobody and one for somebody, got 1 edge kind")
+        check_kinds("leader", layout)
         counts = torch.full((layout.num_edge_kinds,), float(layout.num_entities - 1))
         counts[0] = 1
         return cls(layout, (counts / counts.sum()).log())
@@ -55,7 +53,7 @@ class Leader:
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> LeaderPosterior:
         """Every receiver on its own, and every sender that is there."""
         del ladder
-        scores = self._log_rows(factors).double() - self._energies(factors).double() / temperature
+        scores = self._log_rows(factors).double() - energies_of_rows(factors).double() / temperature
         evidence = scores.logsumexp(2)
         return LeaderPosterior(factors.slots, scores - evidence[:, :, None], evidence.sum(1).float())
 
@@ -66,16 +64,6 @@ class Leader:
         """The same belief with other weights."""
         return replace(self, log_weights=log_weights)
 
-    def _energies(self, factors: Factors) -> Float[Tensor, "task factor row"]:
-        """What it costs to follow nobody, then each sender in the way of each kind."""
-        num_factors, width = factors.slots.shape
-        nobody = factors.standing(torch.zeros(factors.num_tasks, 1, num_factors, width, dtype=torch.long))
-        columns = [nobody.energies[:, 0, :, None]]
-        for place in range(width):
-            positions = torch.full((num_factors, 1), place)
-            columns.append(factors.alternatives(nobody, positions)[:, 0, :, 1:])
-        return torch.cat(columns, 2)
-
     def _log_rows(self, factors: Factors) -> Float[Tensor, "task factor row"]:
         """Log probabilities of all rows."""
         shape = (factors.num_tasks, *factors.slots.shape)
@@ -85,6 +73,24 @@ class Leader:
         each = each.expand(*shape, -1).masked_fill(~exist[..., None], -math.inf)
         nobody = weights[0].expand(*shape[:2], 1).where(exist.any(2, keepdim=True), torch.zeros(()))
         return torch.cat([nobody, each.flatten(2)], 2)
+
+
+def energies_of_rows(factors: Factors) -> Float[Tensor, "task factor row"]:
+    """What it costs to follow nobody, then each sender in the way of each kind."""
+    num_factors, width = factors.slots.shape
+    nobody = factors.standing(torch.zeros(factors.num_tasks, 1, num_factors, width, dtype=torch.long))
+    columns = [nobody.energies[:, 0, :, None]]
+    for place in range(width):
+        positions = torch.full((num_factors, 1), place)
+        columns.append(factors.alternatives(nobody, positions)[:, 0, :, 1:])
+    return torch.cat(columns, 2)
+
+
+def check_kinds(name: str, layout: Layout) -> None:
+    """Refuse node kinds, and layouts in which nobody can be followed."""
+    check_edges_only(name, layout)
+    if layout.num_edge_kinds < 2:
+        raise ValueError(f"the prior {name!r} needs a kind for nobody and one for somebody, got 1 edge kind")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
