@@ -15,6 +15,7 @@ from bouncegrad.priors import (
     PRIORS,
     Dyads,
     Few,
+    File,
     Independent,
     Leader,
     NodeClasses,
@@ -408,3 +409,19 @@ def test_nobody_follows_who_is_not_there():
     drawn = torch.stack([posterior.draw(generator(seed)) for seed in range(50)])
     assert not drawn[:, 1, layout.receiver_slots[3]].any()
     assert mean_entropy(posterior, data) > mean_entropy(posterior, replace(data, exist=None))
+
+
+def test_a_file_of_those_who_are_there():
+    layout = Layout(4, 2)
+    exist = torch.ones(1, 4, 3, dtype=torch.bool)
+    exist[0, :3, 2] = exist[0, 3] = False
+    energies = 4 * torch.randn(1, 4, 8, generator=generator(4))
+    posterior = File.of(layout).posterior(FactorTables(energies, layout.receiver_slots, (2, 2, 2), exist), 1.0)
+    acting = to_matrix(posterior.marginals()[..., 1], 4, diagonal=0)[0]
+    assert not acting[3].any()
+    assert not acting[:, 3].any()
+    assert acting.isfinite().all()
+    assert acting.sum(0).max() <= 1 + 1e-6
+    assert acting.sum(1).max() <= 1 + 1e-6
+    with pytest.raises(ValueError, match="at most 13 entities, got 14: use 'leader'"):
+        File.of(Layout(14, 2))
