@@ -17,6 +17,7 @@ from bouncegrad.polish import PolishConfig, polish
 from bouncegrad.proposer import ProposerConfig
 from bouncegrad.scenes import Scenes, split
 from bouncegrad.settings import is_count
+from bouncegrad.sums import TABLE_LIMIT
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
 
 HELD_OUT = 200
@@ -169,7 +170,8 @@ def with_kinds(recipe: Recipe, kinds: int | Literal["auto"] | None, num_entities
     Args:
         recipe: any.
         kinds: how many; "auto": :data:`MOST_KINDS`, or as many of them as give scenes of this size tables of up to
-            :data:`TABLE_ROWS` rows, but at least 3; None: the recipe as it is.
+            :data:`TABLE_ROWS` rows, but at least 3, and the recipe as it is where 3 are too many for any tables; None:
+            the recipe as it is.
         num_entities: of the scenes.
 
     Raises:
@@ -181,6 +183,8 @@ def with_kinds(recipe: Recipe, kinds: int | Literal["auto"] | None, num_entities
         raise ValueError(f'kinds must be a whole number, 1 or more, or "auto"; got {kinds!r}')
     fitting = (number for number in range(MOST_KINDS, 3, -1) if number ** (num_entities - 1) <= TABLE_ROWS)
     number = next(fitting, 3) if kinds == "auto" else kinds
+    if kinds == "auto" and number ** (num_entities - 1) > TABLE_LIMIT:
+        return recipe
     network = replace(recipe.model.network, num_edge_kinds=number)
     training = replace(recipe.training, merge_kinds=True)
     return replace(recipe, model=replace(recipe.model, network=network), training=training)

@@ -128,7 +128,8 @@ def test_numbers_of_the_kinds():
 
 def test_how_many_to_begin_with():
     recipe = RECIPES["fast"]
-    assert [with_kinds(recipe, "auto", size).model.network.num_edge_kinds for size in (3, 5, 6, 9)] == [4, 4, 3, 3]
+    assert [with_kinds(recipe, "auto", size).model.network.num_edge_kinds for size in (3, 5, 6, 8)] == [4, 4, 3, 3]
+    assert with_kinds(recipe, "auto", 9) is recipe
     assert with_kinds(recipe, None, 5) is recipe
     assert with_kinds(recipe, 7, 5).model.network.num_edge_kinds == 7
     polished = replace(recipe, polish=PolishConfig(num_passes=3))
