@@ -17,7 +17,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bouncegrad.graphs import Layout
-from bouncegrad.model import Batch, KindsReport, Merge, Model, Reading, only_kinds, pack
+from bouncegrad.model import (
+    Batch,
+    KindsReport,
+    Merge,
+    Model,
+    Reading,
+    early_half,
+    late_half,
+    only_kinds,
+    pack,
+)
 from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
 from bouncegrad.priors.posterior import combination_kinds
 from bouncegrad.priors.temper import Halves, reading_of, together
@@ -128,9 +138,8 @@ def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
 
 
 def halves(model: Model, batches: Sequence[Batch]) -> tuple[Factors, Factors]:
-    """Factors of the first and of the second half of all starts."""
-    middle = batches[0].num_starts // 2
-    return factors_of_some(model, batches, slice(middle)), factors_of_some(model, batches, slice(middle, None))
+    """Factors of the first and of the second half of each scene."""
+    return factors_of_some(model, batches, early_half), factors_of_some(model, batches, late_half)
 
 
 def _tables(model: Model, batches: Sequence[Batch]) -> tuple[FactorTables, FactorTables]:

@@ -410,3 +410,25 @@ def _others_known(
 def _none_of(graph: SuperGraph, which: Bool[Tensor, "node last"]) -> Bool[Tensor, "node last"]:
     """Where no sender of a node is one of those."""
     return graph.incoming(which.float()[graph.senders]) == 0
+
+
+def early_half(batch: Batch) -> Windows:
+    """One step from the starts of the first half of each scene; where lengths differ, from as many as can be judged."""
+    return _half(batch, late=False)
+
+
+def late_half(batch: Batch) -> Windows:
+    """The rest of :func:`early_half`."""
+    return _half(batch, late=True)
+
+
+def _half(batch: Batch, *, late: bool) -> Windows:
+    whole, middle = windows(batch), batch.num_starts // 2
+    if batch.graph.unpack_nodes(batch.valid[:, -1].float()).amax(1).min() > 0:
+        return whole.of_starts(slice(middle, None) if late else slice(middle))
+    judged = batch.graph.unpack_nodes(whole.weights[:, :, 0]).amax(1) > 0
+    rank = judged.cumsum(1)
+    is_late = 2 * rank > rank[:, -1:]
+    chosen = is_late if late else ~is_late
+    nodes = batch.graph.pack_nodes(chosen[:, None].expand(-1, batch.graph.present.shape[1], -1))
+    return replace(whole, weights=whole.weights * nodes[:, :, None])

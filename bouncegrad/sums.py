@@ -7,7 +7,7 @@ tables, ``kinds ** neighbours`` long, cannot be made.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -252,14 +252,14 @@ def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
     return (message_sums if one_step and large else receiver_tables)(model, batch, stretches)
 
 
-def factors_of_some(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> Factors:
-    """One step of several batches over some of their starts: tables of all, or sums of the first.
+def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = windows) -> Factors:
+    """One step of several batches over the stretches that ``cut`` makes of them: tables of all, or sums of the first.
 
     Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
     """
     if has_tables(model.layout(batches[0].graph.present.shape[1])):
-        return tables_of(model, batches, starts)
-    return factors_of(model, batches[0], windows(batches[0]).of_starts(starts))
+        return tables_of(model, batches, cut)
+    return factors_of(model, batches[0], cut(batches[0]))
 
 
 def _goals(

@@ -10,7 +10,7 @@ from bouncegrad import infer, predict
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
 from bouncegrad.hidden import find_hidden
-from bouncegrad.model import Model, Windows, pack, side_by_side, windows
+from bouncegrad.model import Model, Windows, early_half, late_half, pack, side_by_side, windows
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.score import score
@@ -248,3 +248,18 @@ def test_the_last_sample_of_each_scene():
     torch.testing.assert_close(found[3:], predict(model, whole, structures[3:], start=5, num_steps=2))
     assert whole.ending_together() is whole
     assert mixed.ending_together().mask[3:, :3].sum() == 0
+
+
+def test_halves_of_scenes_of_different_lengths():
+    whole = recordings(10)
+    mask = whole.mask.clone()
+    mask[1, 5:] = False
+    scenes = replace(whole, mask=mask)
+    batch = pack(with_history(scenes, 1), scenes)
+    early, late = (batch.graph.unpack_nodes(half(batch).weights[:, :, 0])[:, 0] for half in (early_half, late_half))
+    assert early.sum(1).tolist() == [4, 2, 4]
+    assert late.sum(1).tolist() == [5, 2, 5]
+    assert torch.equal(early + late, batch.graph.unpack_nodes(windows(batch).weights[:, :, 0])[:, 0])
+    same = pack(with_history(whole, 1), whole)
+    assert torch.equal(early_half(same).states, windows(same).states[:, :4])
+    assert torch.equal(late_half(same).states, windows(same).states[:, 4:])

@@ -59,9 +59,9 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds, exist)
 
 
-def tables_of(model: Model, batches: Sequence[Batch], starts: slice = slice(None)) -> FactorTables:
-    """The one-step tables of several batches as one, over some of their starts."""
-    parts = [receiver_tables(model, batch, windows(batch).of_starts(starts)) for batch in batches]
+def tables_of(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = windows) -> FactorTables:
+    """The one-step tables of several batches as one, over the stretches that ``cut`` makes of each."""
+    parts = [receiver_tables(model, batch, cut(batch)) for batch in batches]
     exist = None
     if any(part.exist is not None for part in parts):
         exist = torch.cat([_all_exist(part) if part.exist is None else part.exist for part in parts])
