@@ -29,6 +29,30 @@ def springs(
     return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
 
 
+def platoons(num_scenes: int, seed: int) -> Scenes:
+    """Three to five cars in random order; each closes the gap in speed to the one before, with a lag and with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    num_times, size = 120, 5
+    states = torch.zeros(num_scenes, num_times, size, 1, dtype=torch.float64)
+    mask = torch.zeros(num_scenes, num_times, size, dtype=torch.bool)
+    relations = torch.zeros(num_scenes, size, size, dtype=torch.float64)
+    exogenous = torch.zeros(num_scenes, size, dtype=torch.bool)
+    for scene in range(num_scenes):
+        order = torch.randperm(3 + scene % 3, generator=generator)
+        kicks = 0.3 * torch.randn(num_times, len(order), generator=generator, dtype=torch.float64)
+        speeds = torch.full((num_times, len(order)), 10.0, dtype=torch.float64)
+        for time in range(2, num_times):
+            pull = 0.35 * (speeds[time - 2, :-1] - speeds[time - 1, 1:])
+            speeds[time, 1:] = speeds[time - 1, 1:] + pull + 0.2 * kicks[time, 1:]
+            speeds[time, 0] = speeds[time - 1, 0] + 0.05 * (10 - speeds[time - 1, 0]) + kicks[time, 0]
+        states[scene, :, order, 0] = speeds
+        mask[scene, :, order] = True
+        relations[scene, order[1:], order[:-1]] = 1
+        exogenous[scene, order[0]] = True
+        mask[scene, 40:70, order[1]] = scene % 4 > 0
+    return Scenes(states, mask, 1.0, ("speed",), tuple("abcde"), relations, exogenous)
+
+
 def tiny(**changes: Any) -> Recipe:
     """Everything that the default recipe has, in small; ``changes`` are to how it is trained and searched."""
     model = ModelConfig(NetworkConfig(hidden=8), NoiseConfig(hidden=4))

@@ -3,13 +3,16 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import polars
 import pytest
 
 from bouncegrad.cli import main
+from bouncegrad.recipes import LEADER, RECIPES
 from bouncegrad.scenes import write_npz
-from small import springs
+from small import platoons, springs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -56,6 +59,26 @@ def test_ready_models_and_answers_in_python(tmp_path: Path, monkeypatch: pytest.
     assert names["future"].shape == (12, 20, 5, 4)
     assert "receiver" in capsys.readouterr().out
     assert (tmp_path / "runs/mine/README.md").exists()
+
+
+def test_followers_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The third block of code, on a made-up table in place of the cars, with few passes."""
+    code = code_of("python")[2]
+    assert len(code.splitlines()) <= LONGEST
+    monkeypatch.chdir(tmp_path)
+    cars = platoons(3, 0)
+    rows = [
+        (f"run{scene}", time / 10, f"car{car}", place, float(cars.states[scene, time // 10, car, 0]))
+        for scene in range(3)
+        for place, car in enumerate(cars.present[scene].nonzero().flatten().tolist())
+        for time in range(400)
+    ]
+    polars.DataFrame(rows, ["scene", "time", "agent", "position", "speed"], orient="row").write_parquet("cars.parquet")
+    monkeypatch.setitem(RECIPES, "leader", replace(LEADER, training=replace(LEADER.training, num_passes=1)))
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["cars"].num_times == 40
+    assert set(names["who_follows_whom"].columns) >= {"scene", "receiver", "sender", "kind"}
 
 
 def test_a_whole_session_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
