@@ -368,6 +368,12 @@ def test_settings_that_cannot_be(data, tmp_path, refuses, setting, value, messag
     refuses(["fit", "--data", data, "--out", out, f"--settings.{setting}", value], message, out)
 
 
+def test_kinds_are_not_merged_where_one_is_silent(data, tmp_path, refuses):
+    out = tmp_path / "out"
+    words = ["fit", "--data", data, "--out", out, "--recipe", "leader", "--kinds", "auto"]
+    refuses(words, "leave --kinds out, and ask for more kinds with --settings.model.network.num_edge_kinds", out)
+
+
 def test_a_configuration_file_that_is_none(data, run, tmp_path, refuses):
     out = tmp_path / "out"
     refuses(["fit", "--config", data / "loc_train_springs3.npy", "--out", out], "is no text: give a YAML file", out)
