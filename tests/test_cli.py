@@ -198,7 +198,7 @@ def test_a_recipe_brings_its_settings(data, tmp_path):
 
 def test_infer_writes_a_row_for_each_pair(data, run, tmp_path, capsys):
     assert main(["infer", "--model", str(run), "--data", str(data), "--out", str(tmp_path / "found.csv")]) == 0
-    assert "relations of 5 scenes" in capsys.readouterr().out
+    assert "relations of 5 scenes, read under the prior " in capsys.readouterr().out
     with (tmp_path / "found.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5 * 6
