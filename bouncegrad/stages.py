@@ -225,7 +225,8 @@ def infer_file(
     if picture is not None:
         draw_graphs(scenes, range(min(DRAWN, scenes.num_scenes)), Answer(posterior.relations, weakest), picture)
     remark = "every kind acts" if weakest is None else f"kind {weakest} does next to nothing"
-    return f"{place}: relations of {scenes.num_scenes} scenes; {remark}"
+    belief = f", read under the prior {posterior.prior}" if mode == "search" else ""
+    return f"{place}: relations of {scenes.num_scenes} scenes{belief}; {remark}"
 
 
 @dataclass(frozen=True, slots=True)

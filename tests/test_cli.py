@@ -198,7 +198,7 @@ def test_a_recipe_brings_its_settings(data, tmp_path):
 
 def test_infer_writes_a_row_for_each_pair(data, run, tmp_path, capsys):
     assert main(["infer", "--model", str(run), "--data", str(data), "--out", str(tmp_path / "found.csv")]) == 0
-    assert "relations of 5 scenes" in capsys.readouterr().out
+    assert "relations of 5 scenes, read under the prior " in capsys.readouterr().out
     with (tmp_path / "found.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5 * 6
@@ -366,6 +366,12 @@ def test_words_that_cannot_be(data, run, tmp_path, refuses, words, message):
 def test_settings_that_cannot_be(data, tmp_path, refuses, setting, value, message):
     out = tmp_path / "out"
     refuses(["fit", "--data", data, "--out", out, f"--settings.{setting}", value], message, out)
+
+
+def test_kinds_are_not_merged_where_one_is_silent(data, tmp_path, refuses):
+    out = tmp_path / "out"
+    words = ["fit", "--data", data, "--out", out, "--recipe", "leader", "--kinds", "auto"]
+    refuses(words, "leave --kinds out, and ask for more kinds with --settings.model.network.num_edge_kinds", out)
 
 
 def test_a_configuration_file_that_is_none(data, run, tmp_path, refuses):

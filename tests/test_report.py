@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from bouncegrad.metrics import match_relations, reliability_curve
 from bouncegrad.report import Answer, confusion_table, draw_graphs, draw_reliability, draw_scene, draw_scenes
+from bouncegrad.report.colours import entity_colours
 from bouncegrad.report.graph import Edge, _strokes, edges_of
 from bouncegrad.report.picture import _graph_title
 from bouncegrad.scenes import Scenes, from_arrays
@@ -195,6 +197,19 @@ def test_graphs_are_drawn_of_any_features(tmp_path):
         draw_graphs(speeds, [0, 2], Answer(torch.full((3, 4, 4), kinds), none_kind=0), tmp_path / name)
     assert len(np.unique(drawn(tmp_path / "none.png"))) > 10
     assert (drawn(tmp_path / "all.png") != drawn(tmp_path / "none.png")).any()
+
+
+def test_long_names_leave_the_circle_as_large_as_it_was(tmp_path):
+    """From the topmost node to the one at the bottom."""
+    scenes, colours = toy(relations=False), entity_colours(4)
+    heights = []
+    for name in "abcd", ["MERCEDES_GLE450", "JAGUAR_I_PACE", "SMART_TARGET", "AUDI_A4"]:
+        named = replace(scenes, entity_names=tuple(name))
+        draw_graphs(named, [0, 1, 2], Answer(torch.zeros(3, 4, 4, dtype=torch.long), 0), tmp_path / "graph.png")
+        image = imread(tmp_path / "graph.png")[..., :3]
+        rows = [np.nonzero((np.abs(image - to_rgb(colours[i])).max(-1) < 0.01).any(1))[0].mean() for i in (0, 2)]
+        heights.append(rows[1] - rows[0])
+    assert heights[1] == pytest.approx(heights[0], rel=0.05)
 
 
 def test_graphs_show_wrong_edges_red(tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
@@ -12,8 +13,9 @@ from bouncegrad.infer import Posterior, infer
 from bouncegrad.model import Model, ModelConfig, pack
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.report import draw_meanings
+from bouncegrad.report.meanings import _stretch
 from bouncegrad.scenes import Normalization, Scenes
-from bouncegrad.trust import describe_kinds
+from bouncegrad.trust import Curve, KindMeaning, Response, describe_kinds
 from bouncegrad.trust.pairs import Axes, PairEffects
 from small import springs, untrained
 from worlds import generator
@@ -137,6 +139,21 @@ def test_a_kind_that_is_not_used(springs_model):
     found = describe_kinds(springs_model, scenes, alone)
     assert found[0].word == "unused"
     assert "not used" in str(found[0])
+
+
+def curve_of(at: tuple[float, ...], push: tuple[float, ...]) -> Curve:
+    return Curve(at, push, tuple(0.1 for _ in at))
+
+
+@pytest.mark.parametrize(("has_positions", "scale"), [(True, "symlog"), (False, "linear")])
+def test_the_scale_is_logarithmic_against_distance_only(has_positions, scale):
+    """What answers to a difference goes through 0 with it, so its sizes always differ much."""
+    curve = curve_of((-1.0, 0.1, 2.0), (-0.1, 0.001, 0.2))
+    responses = (Response("speed", 0.1, 0.1, 0.4, curve),)
+    shown = KindMeaning(1, "mixed", 0.1, 0.1, 1.0, (), None, 0.0, 0.0, responses)
+    axes = Figure().subplots()
+    _stretch(axes, [replace(shown, features=("vx",), towards=curve) if has_positions else shown])
+    assert axes.get_yscale() == scale
 
 
 def test_picture(springs_model, tmp_path):

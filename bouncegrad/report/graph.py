@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,19 @@ from matplotlib.patches import FancyArrowPatch
 from bouncegrad.metrics import RelationMatch
 from bouncegrad.report.answer import Answer
 from bouncegrad.report.colours import INK, KIND_LINES, MISSED, MISSED_LINE, WRONG, entity_colours, on_top_of
-from bouncegrad.report.paths import side_of
 from bouncegrad.scenes import Scenes
 
 ROOM = 1.3
 """Half the side of the panel; the circle has radius 1 and names stand outside it."""
+
+INSIDE = 2
+"""Letters of a name that a node has room for."""
+
+OUTSIDE = 1.17
+"""Where a name beside a node begins."""
+
+LETTER = 0.05
+"""Width of a capital of a name beside a node, in a panel of 5 inches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,12 @@ def draw_graph(axes: Axes, scenes: Scenes, index: int, edges: list[Edge], answer
     axes.set_ylim(-ROOM, ROOM)
     axes.set_box_aspect(1)
     axes.set_axis_off()
+
+
+def half_width(names: Sequence[str]) -> float:
+    """Half the width of a panel in which names beside nodes find room; :data:`ROOM` where they stand in the nodes."""
+    longest = max(map(len, names), default=0)
+    return ROOM if longest <= INSIDE else max(ROOM, OUTSIDE + LETTER * longest)
 
 
 def edge_handles(edges: list[Edge], answer: Answer) -> list[Line2D]:
@@ -135,16 +149,16 @@ def _draw_stroke(
 
 def _draw_nodes(axes: Axes, names: tuple[str, ...], places: dict[int, np.ndarray], size: float) -> None:
     colours = entity_colours(len(names))
-    is_inside = all(len(names[entity]) <= 2 for entity in places)
+    is_inside = all(len(names[entity]) <= INSIDE for entity in places)
     for entity, place in places.items():
         axes.plot(
             *place, "o", color=colours[entity], markersize=28 * size,
             markeredgecolor="white", markeredgewidth=2 * size, zorder=4,
         )  # fmt: skip
-        x, y = (float(value) for value in place * (1.0 if is_inside else 1 + 0.17 * size))
+        x, y = (float(value) for value in place * (1.0 if is_inside else 1 + (OUTSIDE - 1) * size))
         axes.annotate(
-            names[entity], (x, y), ha="center" if is_inside else side_of(x),
+            names[entity], (x, y), ha="center" if is_inside or abs(x) < 0.1 else "left" if x > 0 else "right",
             va="center" if is_inside or abs(y) < 0.5 else "bottom" if y > 0 else "top", zorder=5,
-            fontsize=max(12 * size, 4), fontweight="bold",
+            fontsize=max((12 if is_inside else 10) * size, 4), fontweight="bold",
             color=on_top_of(colours[entity]) if is_inside else INK,
         )  # fmt: skip

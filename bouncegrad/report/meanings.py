@@ -61,7 +61,7 @@ def _draw_kind(axes: Axes, meaning: KindMeaning) -> None:
         axes.plot(at, push, "o-", color=colour, zorder=3)
     title = f"kind {meaning.kind}: {meaning.word} ({100 * meaning.share:.0f} % of pairs)"
     axes.set_title(title, fontsize=12, fontweight="bold", color=INK)
-    axes.set_xlabel("distance to the sender" if meaning.features else "difference from the sender", color=INK)
+    axes.set_xlabel("distance to the sender" if meaning.features else "how much more the sender has", color=INK)
     axes.grid(color=PALE)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, labelsize=9)
@@ -70,8 +70,11 @@ def _draw_kind(axes: Axes, meaning: KindMeaning) -> None:
 
 
 def _stretch(axes: Axes, meanings: Sequence[KindMeaning]) -> None:
-    """Show pushes of very different size on a logarithmic scale, straight around 0."""
-    acting = (_curve(meaning) for meaning in meanings if meaning.word != "nothing")
+    """Show pushes of very different size on a logarithmic scale, straight around 0.
+
+    Of pushes against distance only: what answers to a difference goes through 0, and there all sizes differ.
+    """
+    acting = (meaning.towards for meaning in meanings if meaning.word != "nothing")
     sizes = [abs(push) for curve in acting if curve is not None for push in curve.push if push]
     if sizes and max(sizes) > WIDE * min(sizes):
         axes.set_yscale("symlog", linthresh=min(sizes))

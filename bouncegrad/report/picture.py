@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from bouncegrad.metrics import RelationMatch, match_relations
 from bouncegrad.report.answer import Answer, check_answer
 from bouncegrad.report.colours import INK
-from bouncegrad.report.graph import Edge, draw_graph, edge_handles, edges_of
+from bouncegrad.report.graph import ROOM, Edge, draw_graph, edge_handles, edges_of, half_width
 from bouncegrad.report.paths import draw_paths, path_handles
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.writing import whole_files
@@ -76,13 +76,17 @@ def draw_graphs(scenes: Scenes, indices: Sequence[int], answer: Answer, path: st
     _check(scenes, indices, answer, place)
     match = match_relations(answer.kinds, scenes.known_relations, scenes.present) if scenes.labelled else None
     layout = ConstrainedLayoutEngine(w_pad=0.3)
-    figure = Figure((PANEL_SIZE * len(indices), PANEL_SIZE + 0.8), layout=layout, facecolor="white")
+    width = half_width([name for index in indices for name in scenes.names_in(index)])
+    size = PANEL_SIZE * width / ROOM * len(indices), PANEL_SIZE + 0.8
+    figure = Figure(size, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(indices), squeeze=False)[0]
     shown: list[Edge] = []
     for panel, index in zip(axes, indices, strict=True):
         edges = edges_of(scenes, index, answer, match)
         draw_graph(panel, scenes, index, edges, answer)
+        panel.set_xlim(-width, width)
+        panel.set_box_aspect(ROOM / width)
         title = f"Scene {scenes.scene_name(index)}: {_graph_title(scenes, index, answer, match)}"
         panel.set_title(title, fontsize=13, fontweight="bold", color=INK)
         shown += edges

@@ -58,7 +58,10 @@ def new_proposer(config: TrainingConfig, model: Model, scenes: Scenes, generator
 def check_search(config: TrainingConfig, model_config: ModelConfig) -> None:
     """Refuse what cannot be done before anything is written or waited for."""
     if config.merge_kinds and model_config.network.silent_first:
-        raise ValueError("kinds are merged where all of them can send: set merge_kinds or silent_first to false")
+        raise ValueError(
+            "kinds are merged only where every kind may act, and here kind 0 never does (silent_first): leave --kinds "
+            "out, and ask for more kinds with --settings.model.network.num_edge_kinds"
+        )
     if config.bounce.search == "relaxed" and model_config.noise.scale != "none":
         raise ValueError(
             f'search "relaxed" weighs errors by relaxation.variance: set noise.scale to "none", not '
