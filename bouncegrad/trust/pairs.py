@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from bouncegrad.graphs import SuperGraph
 from bouncegrad.infer import Posterior, chunks
 from bouncegrad.model import Model, Windows, pack, windows
 from bouncegrad.scenes import Scenes
+from bouncegrad.scenes.tables.columns import position_names, velocity_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,10 @@ class Axes:
         >>> Axes.of(("x", "y", "vx", "vy", "size"))
         Axes(places=(0, 1), speeds=(2, 3))
         """
-        places = tuple(number for number, name in enumerate(names) if re.fullmatch(r"[xyz]\d*", name))
-        speeds = tuple(names.index(f"v{names[place]}") for place in places if f"v{names[place]}" in names)
+        positions = position_names(names)
+        places = tuple(names.index(name) for name in positions)
+        velocities = (velocity_name(name, names) for name in positions)
+        speeds = tuple(names.index(name) for name in velocities if name in names)
         return cls(places, speeds if len(speeds) == len(places) else ())
 
     @property
