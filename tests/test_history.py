@@ -11,14 +11,17 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
 from bouncegrad.hidden import find_hidden
 from bouncegrad.infer import placed, weakest_kind
-from bouncegrad.model import Model, Windows, pack, side_by_side, windows
+from bouncegrad.model import Model, ModelConfig, Windows, pack, side_by_side, windows
 from bouncegrad.noise import NoiseConfig
+from bouncegrad.polish import PolishConfig
 from bouncegrad.priors import PRIORS
+from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, stack_scenes, write_npz
 from bouncegrad.score import num_observed, prediction_errors, score
 from bouncegrad.sharing import Origin
 from bouncegrad.stages import Span, predict_file
 from bouncegrad.sums import message_sums
+from bouncegrad.train import TrainingConfig
 from small import untrained
 from worlds import generator
 
@@ -148,6 +151,10 @@ def test_silence_over_several_steps_is_refused():
     batch = pack(with_history(scenes, unseen="silent"), scenes)
     with pytest.raises(ValueError, match="over one step only, got a horizon of 2"):
         windows(batch, 2)
+    model = ModelConfig(NetworkConfig(unseen="silent"))
+    for wrong in ({"polish": PolishConfig(num_passes=1)}, {"training": TrainingConfig(horizon=2)}):
+        with pytest.raises(ValueError, match="over one step only"):  # at once, not after the training
+            Recipe(model, **wrong)
 
 
 def test_nobody_asks_who_acts_on_exogenous_entities():

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bouncegrad.model import Model, pack
+from bouncegrad.model import Batch, Model, pack
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.types import Structures
 
@@ -102,8 +102,19 @@ def weakest_kind(model: Model, scenes: Scenes) -> int | None:
     were measured, as those of the strongest kind do. A constant message is no action: the state term can take it over.
     """
     batch = pack(model, scenes.at(range(min(50, scenes.num_scenes))))
-    said = model.network.edge_modules.every_kind(model.network.inputs_on(batch.graph, batch.inputs))
-    both = batch.complete[batch.graph.receivers] & batch.complete[batch.graph.senders]
-    spread = said[:, both].std(1).square().sum(1).sqrt()
+    spread = messages_said(model, batch).std(1).square().sum(1).sqrt()
     weakest = int(spread.argmin())
     return weakest if spread[weakest] < 0.1 * spread.max() else None
+
+
+def messages_said(model: Model, batch: Batch, num_times: int | None = None) -> Float[Tensor, "kind item message"]:
+    """What every kind says from sender to receiver, wherever both were measured.
+
+    Args:
+        model: any.
+        batch: some scenes.
+        num_times: so many of the times that have a whole history behind them, the first ones; None: all.
+    """
+    said = model.network.edge_modules.every_kind(model.network.inputs_on(batch.graph, batch.inputs[:, :num_times]))
+    known = batch.complete[:, :num_times]
+    return said[:, known[batch.graph.receivers] & known[batch.graph.senders]]
