@@ -72,12 +72,12 @@ def pretrained_names() -> tuple[str, ...]:
 
 
 def model_folder(place: str | os.PathLike[str]) -> Path:
-    """Where a model lies: in this folder, in ``model/`` inside it, or, by its name, in the package.
+    """Where a model lies: in this folder, or else in ``model/`` inside it, or, by its name, in the package.
 
     A folder that holds a model goes before a name; where there is neither, the folder as it was given.
     """
     folder = Path(place)
-    for candidate in (folder / "model", folder):
+    for candidate in (folder, folder / "model"):
         if (candidate / CONFIG).exists():
             return candidate
     return PRETRAINED / folder if str(place) in pretrained_names() else folder

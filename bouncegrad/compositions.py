@@ -132,10 +132,10 @@ class GraphNetwork(nn.Module):
         Under the superposed update a constant can hide in all messages and be undone by the state term. Nothing shows
         it while every node has the same number of senders, and nothing works at another number. Only superposed
         networks on graphs of one in-degree need this, and only they are changed; their predictions there are not. A
-        silent kind leaves nothing to hide in.
+        silent kind leaves nothing to hide in, nor do senders that are silent where they were not measured.
         """
-        superposed = self.config.update == "superposed" and not self.config.silent_first
-        if not superposed or not graph.in_degree or self.config.message_steps > 1:
+        silent = self.config.silent_first or self.config.unseen == "silent"
+        if self.config.update != "superposed" or silent or not graph.in_degree or self.config.message_steps > 1:
             return
         inputs = self.inputs_on(graph, states)
         shift = self.edge_modules.every_kind(inputs).flatten(0, -2).mean(0)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from bouncegrad.checkpoint import load_model
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
-from bouncegrad.infer import Mode, Posterior, infer, predict, weakest_kind
+from bouncegrad.infer import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.infer.search import check_prior
 from bouncegrad.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
-from bouncegrad.scenes import DataError, Scenes, read_scenes
+from bouncegrad.scenes import Scenes, read_scenes
 from bouncegrad.score import Score, score
 from bouncegrad.sharing import Origin, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.train import PassReport
@@ -134,17 +134,12 @@ class RelationalModel:
             structures: ``posterior.structures``; None: they are inferred from the samples up to ``start``.
 
         Raises:
-            DataError: a start outside the scenes, fewer than two samples to infer from, or no step to predict.
+            DataError: a start outside the scenes, too few samples up to it to infer from, or no step to predict.
         """
         data = self._asked(scenes)
         if structures is None:
-            first = start + data.num_times if start < 0 else start
-            if not 1 <= first < data.num_times:
-                raise DataError(
-                    f"expected a start from 1 to {data.num_times - 1} (relations are inferred from the samples up to "
-                    f"it), got {start}: start later, or give structures"
-                )
-            structures = self.infer(data.between(0, first + 1)).structures
+            data, start = placed(self.model, data, start)
+            structures = infer(self.model, data.between(0, start + 1), prior=self.prior, seed=self.seed).structures
         return predict(self.model, data, structures, start=start, num_steps=num_steps)
 
     def score(self, scenes: Source) -> Score:

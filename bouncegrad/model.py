@@ -215,6 +215,15 @@ class Batch:
         return side_by_side(self.states, self.history)
 
     @property
+    def asked(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
+        """Which edges are asked about: those that exist and whose receiver is not exogenous; None: all of them."""
+        if self.exogenous is None:
+            return self.graph.exist
+        followers = self.graph.unpack_nodes(~self.exogenous)
+        exist = self.graph.exist
+        return followers[:, :, None].expand(-1, -1, followers.shape[1] - 1) & (True if exist is None else exist)
+
+    @property
     def num_starts(self) -> int:
         """From how many times one step can be predicted."""
         return self.states.shape[1] - self.history

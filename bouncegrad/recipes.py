@@ -37,11 +37,21 @@ class Recipe:
         model: what the model is made of.
         training: how it is trained.
         polish: how the trained network is then taught to predict many steps; off by default.
+
+    Raises:
+        ValueError: many steps where senders that were not measured are to be silent.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     polish: PolishConfig = field(default_factory=lambda: PolishConfig(num_passes=0))
+
+    def __post_init__(self) -> None:
+        if self.model.network.unseen == "silent" and (self.polish.num_passes or self.training.horizon > 1):
+            raise ValueError(
+                f"senders can be silent over one step only, got a horizon of {self.training.horizon} and "
+                f'{self.polish.num_passes} passes of polish: set them to 1 and 0, or unseen to "skip"'
+            )
 
 
 ALET2019 = Recipe(

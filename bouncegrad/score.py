@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.infer import Mode, Posterior, infer, predict
+from bouncegrad.infer import Mode, Posterior, infer, measured_at, predict
 from bouncegrad.metrics import RelationMatch, ReliabilityCurve, match_relations, reliability_curve, rollout_mse
 from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
@@ -111,15 +111,17 @@ def score(
         ValueError: a prior or a mode that cannot be.
     """
     started = time.perf_counter()
-    start = num_observed(scenes, model.config.network.history)
-    posterior = infer(model, scenes.between(0, start), prior=prior, mode=mode)
+    history = model.config.network.history
+    start = num_observed(scenes, history)
+    observed = scenes.between(0, start)
+    posterior = infer(model, observed, prior=prior, mode=mode)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=max(STEPS))
-    errors = prediction_errors(predicted, scenes, start, (unit or ("", model.normalization))[1])
+    errors = prediction_errors(predicted, scenes, start, (unit or ("", model.normalization))[1], history)
     seconds = time.perf_counter() - started
     match = reliability = None
-    known = scenes.known_relations
-    if known is not None and scenes.labelled:
-        match = match_relations(posterior.relations, known, scenes.present)
+    known = observed.known_relations  # nobody is asked about those who came later
+    if known is not None and observed.labelled:
+        match = match_relations(posterior.relations, known, observed.present)
         reliability = reliability_curve(posterior.probabilities, match.true_kinds(known))
     return Score(
         match=match,
@@ -155,11 +157,18 @@ def num_observed(scenes: Scenes, history: int = 1) -> int:
 
 
 def prediction_errors(
-    predicted: Float[Tensor, "scene step entity feature"], scenes: Scenes, start: int, unit: Normalization
+    predicted: Float[Tensor, "scene step entity feature"],
+    scenes: Scenes,
+    start: int,
+    unit: Normalization,
+    history: int = 1,
 ) -> Float[Tensor, "step"]:
-    """Mean squared error of each step that was predicted from the true sample ``start`` on, in ``unit``."""
+    """Mean squared error of each step that was predicted from the true sample ``start`` on, in ``unit``.
+
+    An entity that was not measured at the start, or in the ``history`` that ends there, spoils its scene.
+    """
     future = slice(start + 1, start + 1 + predicted.shape[1])
-    complete = (scenes.mask[:, start] | ~scenes.present).all(1)  # an entity not seen at the start spoils its scene
+    complete = (measured_at(scenes, start, history) | ~scenes.present).all(1)
     asked = (complete[:, None] & scenes.predicted)[:, None]
     truth, mask = scenes.states[:, future], scenes.mask[:, future] & asked
     return rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)

@@ -79,7 +79,7 @@ class HiddenRequest:
             raise
 
     def _has_valid(self) -> bool:
-        return any(Path(self.data).glob("loc_valid*.npy"))
+        return any(any(Path(self.data).glob(f"{array}_valid*.npy")) for array in ("loc", "states"))
 
 
 def score_covered(model: Model, request: HiddenRequest) -> HiddenScore:

@@ -14,7 +14,7 @@ import numpy
 
 from bouncegrad.answers import relation_table, write_table
 from bouncegrad.graphs import to_matrix
-from bouncegrad.infer import Mode, infer, predict, weakest_kind
+from bouncegrad.infer import Mode, infer, measured_at, placed, predict, weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
 from bouncegrad.report.picture import check_format
@@ -241,7 +241,7 @@ def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Sp
     """Infer relations from the samples up to the start, roll on, and write a ``.npz`` of scenes; returns a line.
 
     ``loc`` and ``vel``, or ``states`` of other features, are what is predicted; ``edges`` are the inferred kinds;
-    ``mask`` is False for entities that were not measured at the start.
+    ``mask`` is False for entities that were not measured at the start, or in the model's history before it.
 
     Raises:
         DataError: another file type, a start outside the scenes, or too few samples up to it.
@@ -253,23 +253,17 @@ def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Sp
         raise DataError(f"expected at least one step to predict, got {span.num_steps}")
     check_folder(place.parent)
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
-    scenes = scenes.ending_together() if span.start < 0 else scenes
-    start, first = span.start + scenes.num_times if span.start < 0 else span.start, model.config.network.history
-    if not first <= start < scenes.num_times:
-        raise DataError(
-            f"expected a start from {first} to {scenes.num_times - 1} (relations are inferred from the samples up to "
-            f"it), got {span.start}"
-        )
-    seen = scenes.mask[:, start]
-    posterior = infer(model, scenes.between(0, start + 1))
+    scenes, start = placed(model, scenes, span.start)
+    seen, observed = measured_at(scenes, start, model.config.network.history), scenes.between(0, start + 1)
+    posterior = infer(model, observed)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)
     clean = predicted.masked_fill(~seen[:, None, :, None], 0)
     loc, vel = clean.swapaxes(2, 3).chunk(2, 2) if scenes.num_features > 1 else (clean, clean)
     arrays = {"loc": loc, "vel": vel} if has_motion(scenes.feature_names) else {"states": clean}
     arrays |= {
-        "edges": posterior.relations.double().masked_fill(~scenes.pairs, math.nan),
+        "edges": posterior.relations.double().masked_fill(~observed.pairs, math.nan),
         "mask": seen[:, None].expand(-1, span.num_steps, -1),
-    }
+    } | ({} if scenes.exogenous is None else {"exogenous": scenes.exogenous})
     names = {word: getattr(scenes, word) for word in ("feature_names", "entity_names", "scene_names", "names")}
     meta = {"time_step": scenes.time_step, "meta": json.dumps({key: value for key, value in names.items() if value})}
     with whole_files(place.parent) as folder:

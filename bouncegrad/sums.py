@@ -116,7 +116,7 @@ class MessageSums:
         messages: ``[task, receiver, neighbour, kind, sum]``, zeros from absent senders.
         update: what errors follow from the sums.
         surprise: what the errors cost.
-        exist: ``[task, receiver, neighbour]``, which edges there are; None: all of them.
+        exist: ``[task, receiver, neighbour]``, which edges are asked about; None: all of them.
     """
 
     layout: Layout
@@ -238,7 +238,7 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
         nodes = (stretches.states, stretches.targets[:, :, 0], precision)
         update = NodeUpdate(model.network, *(graph.unpack_nodes(values) for values in nodes))
     layout = model.layout(graph.present.shape[1])
-    return MessageSums(layout, messages, update, _surprise(model, graph, stretches, log_scales), graph.exist)
+    return MessageSums(layout, messages, update, _surprise(model, graph, stretches, log_scales), batch.asked)
 
 
 def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:

@@ -106,7 +106,7 @@ class Factors(Protocol):
 
     @property
     def exist(self) -> Bool[Tensor, "task factor width"] | None:
-        """Which slots have somebody at both ends; None: all of them."""
+        """Which slots are asked about (somebody is at both ends, the receiver is not exogenous); None: all of them."""
         ...
 
     def __call__(self, structures: Structures) -> Losses:
@@ -150,7 +150,7 @@ class FactorTables:
         energies: ``[task, factor, combination]``, in the unit of the loss.
         slots: ``[factor, width]``, the slots that each factor sees; every slot of a task is in exactly one.
         num_kinds: ``[width]``, how many kinds the slots of a factor take (the same for every factor).
-        exist: ``[task, factor, width]``, which slots have somebody at both ends; None: all of them.
+        exist: ``[task, factor, width]``, which slots are asked about (:attr:`Factors.exist`); None: all of them.
     """
 
     energies: Float[Tensor, "task factor combination"]
@@ -245,7 +245,7 @@ class Added:
 
     @property
     def exist(self) -> Bool[Tensor, "task factor width"] | None:
-        """Which slots have somebody at both ends."""
+        """Which slots are asked about."""
         return self.one.exist
 
     def __call__(self, structures: Structures) -> Losses:

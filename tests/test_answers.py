@@ -46,6 +46,8 @@ def test_the_row_of_a_matrix_is_acted_on():
     assert matrix.of(receiver="ann", sender="bob") == 1
     assert matrix.of(receiver="cat", sender="ann") == 2
     assert matrix.values[1].isnan().all()  # nobody asks who acts on bob
+    with pytest.raises(ValueError, match="there is no entity 'gnu' in this scene: choose one of ann, bob, cat"):
+        matrix.of(receiver="ann", sender="gnu")
     assert matrix.values.diagonal().isnan().all()
     assert adjacency(found(), world(), 0, kind=1).of(receiver="ann", sender="bob") == pytest.approx(0.8)
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import bouncegrad
 from bouncegrad import checkpoint
-from bouncegrad.checkpoint import CheckpointError, load_model, load_tensors, save_model, save_tensors
+from bouncegrad.checkpoint import CheckpointError, load_model, load_tensors, read_about, save_model, save_tensors
 from bouncegrad.model import Model
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import DataError, Normalization
@@ -161,6 +161,8 @@ def test_a_model_comes_back(folder):
 
 def test_a_model_is_found_in_the_folder_around_it(folder):
     assert load_model(folder.parent).config == load_model(folder).config
+    save_model(folder.parent, load_model(folder), {"which": "outer"})
+    assert read_about(folder.parent) == {"which": "outer"}  # a folder's own model goes before one inside it
 
 
 def test_changed_weights_are_refused(folder):

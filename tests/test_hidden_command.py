@@ -104,3 +104,11 @@ def test_pictures_need_a_plane(scenes, tmp_path: Path):
     track = torch.zeros(2, 1, 12, 2)
     with pytest.raises(ValueError, match="scenes in a plane to draw, got the features x, vx"):
         draw_unseen(line, Unseen(line.states, line.states, track, track), tmp_path / "hidden.png")
+
+
+def test_scenes_to_calibrate_on_may_have_any_features(tmp_path: Path):
+    speeds = Scenes(torch.ones(2, 4, 3, 1), torch.ones(2, 4, 3, dtype=torch.bool), 0.1, ("speed",), ("a", "b", "c"))
+    write_folder(tmp_path, {"test": speeds}, "cars")
+    assert not HiddenRequest(str(tmp_path), "test")._has_valid()
+    write_folder(tmp_path, {"valid": speeds}, "cars")
+    assert HiddenRequest(str(tmp_path), "test")._has_valid()

@@ -6,15 +6,31 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bouncegrad import infer, predict
+from bouncegrad import RelationalModel, infer, predict
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
 from bouncegrad.hidden import find_hidden
-from bouncegrad.model import Model, Windows, early_half, late_half, pack, side_by_side, windows
+from bouncegrad.infer import placed, weakest_kind
+from bouncegrad.model import (
+    Model,
+    ModelConfig,
+    Windows,
+    early_half,
+    late_half,
+    pack,
+    side_by_side,
+    windows,
+)
 from bouncegrad.noise import NoiseConfig
-from bouncegrad.scenes import DataError, Scenes
-from bouncegrad.score import score
+from bouncegrad.polish import PolishConfig
+from bouncegrad.priors import PRIORS
+from bouncegrad.recipes import Recipe
+from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, stack_scenes, write_npz
+from bouncegrad.score import num_observed, prediction_errors, score
+from bouncegrad.sharing import Origin
+from bouncegrad.stages import Span, predict_file
 from bouncegrad.sums import message_sums
+from bouncegrad.train import TrainingConfig
 from small import untrained
 from worlds import generator
 
@@ -144,6 +160,10 @@ def test_silence_over_several_steps_is_refused():
     batch = pack(with_history(scenes, unseen="silent"), scenes)
     with pytest.raises(ValueError, match="over one step only, got a horizon of 2"):
         windows(batch, 2)
+    model = ModelConfig(NetworkConfig(unseen="silent"))
+    for wrong in ({"polish": PolishConfig(num_passes=1)}, {"training": TrainingConfig(horizon=2)}):
+        with pytest.raises(ValueError, match="over one step only"):  # at once, not after the training
+            Recipe(model, **wrong)
 
 
 def test_nobody_asks_who_acts_on_exogenous_entities():
@@ -263,3 +283,81 @@ def test_halves_of_scenes_of_different_lengths():
     same = pack(with_history(whole, 1), whole)
     assert torch.equal(early_half(same).states, windows(same).states[:, :4])
     assert torch.equal(late_half(same).states, windows(same).states[:, 4:])
+
+
+def test_exogenous_receivers_are_not_asked_about():
+    scenes = led_by_the_first(recordings())
+    batch = pack(with_history(scenes), scenes)
+    stretches, model = windows(batch), with_history(scenes)
+    for factors in (receiver_tables(model, batch, stretches), message_sums(model, batch, stretches)):
+        assert factors.exist is not None
+        assert factors.exist.any(2).tolist() == [[False, True, True, True]] * 3
+    assert pack(model, recordings()).asked is None
+    posterior = PRIORS["leader"](model.layout(4)).posterior(receiver_tables(model, batch, stretches), 1.0)
+    assert float(posterior.usage().sum()) == pytest.approx(3 * 3)
+    assert not posterior.best().view(3, 4, 3)[:, 0].any()
+
+
+def test_figures_leave_out_whose_history_was_not_measured():
+    scenes = recordings(30)
+    model = with_history(scenes)
+    start = num_observed(scenes, 3)
+    gap = scenes.mask.clone()
+    gap[0, start - 1, 2] = False
+    lost = replace(scenes, mask=gap)
+    structures = infer(model, lost.between(0, start)).structures
+    predicted = predict(model, lost, structures, start=start, num_steps=5)
+    others = prediction_errors(predicted[1:], lost.at([1, 2]), start, model.normalization)
+    torch.testing.assert_close(prediction_errors(predicted, lost, start, model.normalization, 3), others)
+
+
+def test_a_file_of_predictions_says_who_could_not_be_predicted(tmp_path):
+    scenes = led_by_the_first(without(without(recordings(), 2, slice(6, 7)), 3, slice(0, 6)))
+    scenes = replace(scenes, names=(("p", "q", "r", "s"),) * 3)
+    write_npz(tmp_path / "scenes.npz", scenes)
+    predict_file(with_history(scenes), tmp_path / "scenes.npz", "test", Span(5, 2), tmp_path / "early.npz")
+    predict_file(with_history(scenes), tmp_path / "scenes.npz", "test", Span(-1, 2), tmp_path / "late.npz")
+    early, late = read_scenes(tmp_path / "early.npz"), read_scenes(tmp_path / "late.npz")
+    assert early.present[0].tolist() == [True, True, True, False]
+    assert late.present[0].tolist() == [True, True, False, True]  # one of the last three samples of r is missing
+    assert late.exogenous is not None
+    assert late.exogenous[0].tolist() == [True, False, False, False]
+    assert early.relations is not None
+    assert early.relations[0, :3, 3].isnan().all()  # nobody had seen s
+
+
+def test_no_scene_shows_what_comes_after_its_own_start():
+    whole = recordings(12)
+    short = replace(whole, mask=whole.mask & (torch.arange(12) < 8)[None, :, None])
+    changed = short.states.clone()
+    changed[:, 6:8] += 1  # the last two samples of the shorter scenes
+    model = RelationalModel()
+    model._learned = with_history(whole, 1), Origin()
+    before = model.predict(stack_scenes([whole, short]), start=-3, num_steps=2)
+    after = model.predict(stack_scenes([whole, replace(short, states=changed)]), start=-3, num_steps=2)
+    assert torch.equal(before, after)
+    moved, start = placed(model.model, stack_scenes([whole, short]), -3)
+    found = infer(model.model, moved.between(0, start + 1)).structures[3:]
+    torch.testing.assert_close(before[3:], predict(model.model, short.between(0, 8), found, start=-3, num_steps=2))
+    assert torch.equal(found, infer(model.model, short.between(0, 6)).structures)
+
+
+def test_samples_that_were_not_measured_do_not_say_which_kind_is_weak():
+    scenes = replace(recordings(12), states=recordings(12).states + 50)
+    model = with_history(scenes, 1)
+    model.normalization = Normalization((-1.0, -1.0), (1.0, 1.0))
+    with torch.no_grad():
+        model.network.edge_modules.biases[0][0] = -20  # kind 0 answers to distances as between 50 and 0 only
+    assert weakest_kind(model, scenes) == 0
+    assert weakest_kind(model, without(scenes, 1, slice(0, 6))) == 0
+
+
+def test_the_gauge_is_left_alone_where_senders_may_be_silent():
+    scenes = without(recordings(), 1, slice(0, 6))
+    model = with_history(scenes, 1, unseen="silent")
+    batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
+    stretches = windows(batch)
+    before = model.network.rollout(stretches.states, batch.graph, structures, 1, heard=stretches.heard)
+    model.network.fix_gauge(batch.inputs, batch.graph)
+    after = model.network.rollout(stretches.states, batch.graph, structures, 1, heard=stretches.heard)
+    torch.testing.assert_close(before, after)

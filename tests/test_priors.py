@@ -409,6 +409,8 @@ def test_nobody_follows_who_is_not_there():
     drawn = torch.stack([posterior.draw(generator(seed)) for seed in range(50)])
     assert not drawn[:, 1, layout.receiver_slots[3]].any()
     assert mean_entropy(posterior, data) > mean_entropy(posterior, replace(data, exist=None))
+    first = prior.posterior(replace(data, energies=energies[:1], exist=None), 0.7)
+    torch.testing.assert_close(posterior.usage(), first.usage() + same.usage())  # who is not there follows nobody
 
 
 def test_a_file_of_those_who_are_there():
@@ -425,3 +427,13 @@ def test_a_file_of_those_who_are_there():
     assert acting.sum(1).max() <= 1 + 1e-6
     with pytest.raises(ValueError, match="at most 13 entities, got 14: use 'leader'"):
         File.of(Layout(14, 2))
+
+
+def test_nobody_to_ask_about():
+    layout = Layout(3, 2)
+    data = tables(1, 1, layout, scale=2.0)
+    data = replace(data, energies=0 * data.energies, exist=torch.zeros(1, 3, 2, dtype=torch.bool))
+    for name in ("none", "leader", "file"):
+        prior = PRIORS[name](layout)
+        assert mean_entropy(prior.posterior(data, 1.0), data) == 0
+        assert temperature_of_entropy(prior, data, 0.3, 2.0) == 2

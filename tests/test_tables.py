@@ -271,6 +271,42 @@ def test_the_least_or_the_greatest_of_each_scene(value, leads):
     assert scenes.exogenous.tolist() == leads
 
 
+def test_the_least_of_each_scene_in_text_and_in_several_files(tmp_path):
+    rows = "".join(
+        f"{scene},{time},{car},{time + car},{car}\n" for scene in "ab" for time in range(3) for car in (2, 1, 3)
+    )
+    head = "scene,time,car,speed,position\n"
+    (tmp_path / "all.csv").write_text(head + rows)
+    lines = rows.splitlines(keepends=True)
+    for car in "123":  # each file has one entity of both scenes
+        (tmp_path / f"car{car}.csv").write_text(head + "".join(line for line in lines if line.split(",")[2] == car))
+    for source in ("all.csv", "car*.csv"):
+        for word, leads in (("min", [True, False, False]), ("max", [False, False, True])):
+            scenes = read_table(tmp_path / source, TableColumns(exogenous=("position", word)))
+            assert scenes.exogenous is not None
+            assert scenes.exogenous.tolist() == [leads, leads]
+            parts = list(iter_tables(tmp_path / source, TableColumns(exogenous=("position", word)), scenes_at_once=1))
+            assert_same(stack_scenes(parts), scenes)
+
+
+def test_names_of_columns_in_capitals_and_with_spaces_around_them(tmp_path):
+    rows = [(time, car, 2 * time, car, 2, 0) for time in range(3) for car in (0, 1)]
+    text = "".join(", ".join(map(str, row)) + "\n" for row in rows)
+    (tmp_path / "spaces.csv").write_text("time, id, x, y, vx, vy\n" + text)
+    (tmp_path / "capitals.csv").write_text("Time,ID,X,Y,VX,VY\n" + text)
+    (tmp_path / "places.csv").write_text("time, id, x, y, a, b\n" + text)
+    plain, capitals = read_table(tmp_path / "spaces.csv"), read_table(tmp_path / "capitals.csv")
+    assert plain.feature_names == ("x", "y", "vx", "vy")
+    assert capitals.feature_names == ("X", "Y", "VX", "VY")
+    assert torch.equal(plain.states, capitals.states)
+    assert read_table(tmp_path / "places.csv").feature_names == ("x", "y", "vx", "vy")
+    derived = read_table(tmp_path / "capitals.csv", velocities="derive")
+    assert derived.feature_names == capitals.feature_names
+    assert torch.equal(derived.states, capitals.states)
+    frame = pl.read_csv(tmp_path / "capitals.csv").rename(lambda name: f" {name.lower()} ")
+    assert_same(replace(read_table(frame), scene_names=None), replace(plain, scene_names=None))
+
+
 def test_types_are_features():
     scenes = read_table(table(sort=["car"] * 4 + ["bus"] * 4), TableColumns(entity_type="sort"))
     assert scenes.feature_names == ("x", "vx", "type=bus", "type=car")

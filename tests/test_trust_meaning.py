@@ -165,3 +165,21 @@ def test_picture(springs_model, tmp_path):
         draw_meanings([], tmp_path / "kinds.png")
     with pytest.raises(ValueError, match="expected a picture file"):
         draw_meanings(found, tmp_path / "kinds.txt")
+
+
+def test_senders_with_gaps_in_their_history_say_nothing():
+    scenes = springs(2)
+    mask = scenes.mask.clone()
+    mask[:, 10, 1] = False
+    gappy = replace(scenes, mask=mask)
+    model = untrained(scenes, NetworkConfig(hidden=6, history=3, unseen="silent"))
+    pairs = PairEffects.of(model, gappy, random_posterior(model, gappy))
+    starts = 49 - 3  # of which the gap costs pairs with entity 1 three, and its own motion one more
+    assert len(pairs.kinds) == 2 * (2 * (starts + starts - 3) + 2 * (starts - 4))
+
+
+def test_what_does_not_act_is_not_explained():
+    scenes = springs(2)
+    model = linear(scenes, torch.zeros(2, 4, 4))
+    for meaning in describe_kinds(model, scenes, random_posterior(model, scenes)):
+        assert (meaning.word, meaning.explained_by_place, meaning.explained_by_speed) == ("nothing", 0, 0)

@@ -43,6 +43,9 @@ class Adjacency:
         Raises:
             ValueError: there is no entity of that name.
         """
+        for name in (receiver, sender):
+            if name not in self.names:
+                raise ValueError(f"there is no entity {name!r} in this scene: choose one of {', '.join(self.names)}")
         pair = {"receiver": self.names.index(receiver), "sender": self.names.index(sender)}
         return float(self.values[pair[self.rows], pair[self.columns]])
 

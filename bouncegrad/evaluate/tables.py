@@ -53,9 +53,10 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     energies = table(model, batch.graph, windows, messages, combinations)
     energies = energies / of.normalizer(model, batch.graph, windows)[:, None]
     slots = layout.receiver_slots.to(messages.device)
-    exist = batch.graph.exist
+    exist = batch.asked
     if exist is not None and layout.num_node_kinds > 1:
-        exist = torch.cat([exist, batch.graph.present[:, :, None]], 2)
+        present = batch.graph.present if batch.exogenous is None else batch.graph.unpack_nodes(~batch.exogenous)
+        exist = torch.cat([exist, present[:, :, None]], 2)
     return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds, exist)
 
 

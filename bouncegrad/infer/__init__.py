@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from bouncegrad.infer.modes import infer
 from bouncegrad.infer.posterior import MODES, Mode, Posterior, chunks
-from bouncegrad.infer.prediction import predict, weakest_kind
+from bouncegrad.infer.prediction import measured_at, messages_said, placed, predict, weakest_kind
 
-__all__ = ["MODES", "Mode", "Posterior", "chunks", "infer", "predict", "weakest_kind"]
+__all__ = [
+    "MODES",
+    "Mode",
+    "Posterior",
+    "chunks",
+    "infer",
+    "measured_at",
+    "messages_said",
+    "placed",
+    "predict",
+    "weakest_kind",
+]

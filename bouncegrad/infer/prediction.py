@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bouncegrad.model import Model, pack
+from bouncegrad.model import Batch, Model, pack
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.types import Structures
 
@@ -21,8 +21,9 @@ def predict(
     """Roll on from the true states at ``start``: the next ``num_steps`` samples, in the units of the scenes.
 
     Only the states at ``start`` are read, and as much before them as the model has history: what lies behind them
-    cannot leak into the prediction. Entities that were not measured all the time neither act nor move: their prediction
-    means nothing. Exogenous entities go where the scenes say that they went, where they say it.
+    cannot leak into the prediction. Entities that were not measured all that time neither act nor move: their
+    prediction means nothing (:func:`measured_at`). Exogenous entities go where the scenes say that they went, where
+    they say it.
 
     Args:
         model: the trained model.
@@ -50,12 +51,36 @@ def predict(
             f"got {tuple(structures.shape)}: infer them from these scenes"
         )
     seen = [last] * 2 if not before else list(range(last - before, last + 1))  # one time is no recording
-    known = scenes.mask[:, seen].all(1, keepdim=True).expand(-1, len(seen), -1)
+    known = measured_at(scenes, last, before + 1)[:, None].expand(-1, len(seen), -1)
     batch = pack(model, replace(scenes, states=scenes.states[:, seen], mask=known))
     given = _given(model, scenes, last, num_steps)
     given = None if given is None else batch.graph.pack_nodes(given)
     predicted = model.network.rollout(batch.inputs[:, 0], batch.graph, structures, num_steps, given=given)
     return model.normalization.undo(batch.graph.unpack_nodes(predicted).transpose(1, 2))
+
+
+def measured_at(scenes: Scenes, start: int, history: int = 1) -> Bool[Tensor, "scene entity"]:
+    """Who was measured at a sample and the ``history - 1`` before it, so that it can be predicted from there."""
+    return scenes.mask[:, start - history + 1 : start + 1].all(1)
+
+
+def placed(model: Model, scenes: Scenes, start: int) -> tuple[Scenes, int]:
+    """Scenes and, counted from 0, the sample to predict from, which is that of every scene.
+
+    Relations can be inferred from the samples up to there. A ``start`` below 0 counts from the last sample of each
+    scene; scenes of different lengths then end together, so that no scene shows what comes after its own start.
+
+    Raises:
+        DataError: a start outside the scenes, or too few samples up to it.
+    """
+    moved, first = scenes.ending_together() if start < 0 else scenes, model.config.network.history
+    last = start + scenes.num_times if start < 0 else start
+    if not first <= last < scenes.num_times:
+        raise DataError(
+            f"expected a start from {first} to {scenes.num_times - 1} (relations are inferred from the samples up to "
+            f"it), got {start}"
+        )
+    return moved, last
 
 
 def _given(
@@ -73,11 +98,23 @@ def _given(
 def weakest_kind(model: Model, scenes: Scenes) -> int | None:
     """The edge kind that does nothing, as far as the modules say; None where every kind acts.
 
-    A kind does nothing where its messages vary less than a tenth as much over the pairs of ``scenes`` as those of the
-    strongest kind do. A constant message is no action: the state term can take it over.
+    A kind does nothing where its messages vary less than a tenth as much over the pairs of ``scenes``, wherever both
+    were measured, as those of the strongest kind do. A constant message is no action: the state term can take it over.
     """
     batch = pack(model, scenes.at(range(min(50, scenes.num_scenes))))
-    inputs = model.network.inputs_on(batch.graph, batch.inputs)
-    spread = model.network.edge_modules.every_kind(inputs).flatten(1, -2).std(1).square().sum(1).sqrt()
+    spread = messages_said(model, batch).std(1).square().sum(1).sqrt()
     weakest = int(spread.argmin())
     return weakest if spread[weakest] < 0.1 * spread.max() else None
+
+
+def messages_said(model: Model, batch: Batch, num_times: int | None = None) -> Float[Tensor, "kind item message"]:
+    """What every kind says from sender to receiver, wherever both were measured.
+
+    Args:
+        model: any.
+        batch: some scenes.
+        num_times: so many of the times that have a whole history behind them, the first ones; None: all.
+    """
+    said = model.network.edge_modules.every_kind(model.network.inputs_on(batch.graph, batch.inputs[:, :num_times]))
+    known = batch.complete[:, :num_times]
+    return said[:, known[batch.graph.receivers] & known[batch.graph.senders]]

@@ -223,9 +223,9 @@ class FilePosterior:
         return torch.empty_like(every.flatten(1, 2)).index_copy(1, self.slots.flatten(), every.flatten(1, 2))
 
     def usage(self) -> Float[Tensor, "kind"]:
-        """How often nobody is followed, and somebody in the way of each other kind."""
-        acting = self._acting()
-        nobody = len(self.scores) * len(self.slots) - acting.sum()
+        """How often nobody is followed, and somebody in the way of each other kind; by those who could follow."""
+        acting, could = self._acting(), self.scores[:, :, 1:].isfinite().any(2)
+        nobody = could.sum() - acting.sum()
         return torch.cat([nobody[None], acting.sum((0, 1, 2))]).float()
 
     def _senders(self) -> Float[Tensor, "task factor sender_or_nobody"]:

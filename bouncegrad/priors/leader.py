@@ -122,8 +122,9 @@ class LeaderPosterior:
         return torch.empty_like(every.flatten(1, 2)).index_copy(1, self.slots.flatten(), every.flatten(1, 2))
 
     def usage(self) -> Float[Tensor, "kind"]:
-        """How often nobody is followed, and somebody in the way of each other kind."""
-        nobody = self.log_probabilities[:, :, 0].exp().sum()
+        """How often nobody is followed, and somebody in the way of each other kind; by those who could follow."""
+        could = self.log_probabilities[:, :, 1:].isfinite().any(2)
+        nobody = self.log_probabilities[:, :, 0].exp()[could].sum()
         return torch.cat([nobody[None], self._acting().sum((0, 1, 2))]).float()
 
     def _acting(self) -> Float[Tensor, "task factor width kind"]:

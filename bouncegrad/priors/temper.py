@@ -29,16 +29,18 @@ HOTTEST = 1e6
 
 
 def mean_entropy(posterior: GraphPosterior, factors: Factors) -> float:
-    """Mean entropy of the marginals of existing slots, as a share of its maximum: 1 = nothing known, 0 = all decided.
+    """Mean entropy of the marginals of all slots asked about, as a share of its maximum: 1 = unknown, 0 = all decided.
 
     Args:
         posterior: of some tasks.
-        factors: of the same tasks; they say which slots exist.
+        factors: of the same tasks; they say which slots these are.
     """
     marginals = posterior.marginals().double()
     entropies = -torch.xlogy(marginals, marginals).sum(-1)
     if factors.exist is not None:
         entropies = entropies[:, factors.slots.flatten()][factors.exist.flatten(1)]
+        if not len(entropies):
+            return 0.0
     return float(entropies.mean()) / math.log(max(2, marginals.shape[-1]))
 
 
@@ -58,6 +60,8 @@ def temperature_of_entropy(
     two hundredths of the entropy or of the temperature. A good guess costs few evaluations. Where posteriors are
     sampled, one cooling meets the temperature on its way.
     """
+    if factors.exist is not None and not factors.exist.any():
+        return coolest
     cooling = prior.cooling(factors, coolest, QUICK)
     if cooling is not None:
         return _met(cooling, factors, share, coolest)

@@ -134,6 +134,8 @@ class HeldOut:
             weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
         left = entropy_left(weakest, factors[0]) if len(told) == 1 else 1.0
+        if not left:  # nobody is asked about
+            return 1.0
         return float(nats) / (left * _num_edges(factors[0], layout) * math.log(layout.num_edge_kinds))
 
     def reading(self, factors: tuple[Factors, Factors] | None, model: Model, searched: Mapping[str, Any]) -> Reading:

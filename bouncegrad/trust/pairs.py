@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.compositions import silenced
-from bouncegrad.graphs import SuperGraph
-from bouncegrad.infer import Posterior, chunks
-from bouncegrad.model import Model, Windows, pack, windows
+from bouncegrad.infer import Posterior, chunks, messages_said
+from bouncegrad.model import Batch, Model, Windows, pack, windows
 from bouncegrad.scenes import Scenes
+from bouncegrad.scenes.tables.columns import position_names, velocity_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,10 @@ class Axes:
         >>> Axes.of(("x", "y", "vx", "vy", "size"))
         Axes(places=(0, 1), speeds=(2, 3))
         """
-        places = tuple(number for number, name in enumerate(names) if re.fullmatch(r"[xyz]\d*", name))
-        speeds = tuple(names.index(f"v{names[place]}") for place in places if f"v{names[place]}" in names)
+        positions = position_names(names)
+        places = tuple(names.index(name) for name in positions)
+        velocities = (velocity_name(name, names) for name in positions)
+        speeds = tuple(names.index(name) for name in velocities if name in names)
         return cls(places, speeds if len(speeds) == len(places) else ())
 
     @property
@@ -92,8 +93,7 @@ class PairEffects:
 
 def _silence(model: Model, scenes: Scenes) -> Float[Tensor, "message"]:
     batch = pack(model, next(chunks(model, scenes, 1)))
-    said = model.network.edge_modules.every_kind(model.network.inputs_on(batch.graph, windows(batch).states))
-    flat = said.flatten(1, -2)
+    flat = messages_said(model, batch, batch.num_starts)
     if model.config.network.silent_first:
         return torch.zeros_like(flat[0, 0])
     return flat[flat.std(1).square().sum(1).argmin()].mean(0)
@@ -113,14 +113,13 @@ def _chunk_effects(model: Model, scenes: Scenes, structures: Tensor, silence: Te
         effects = network.update(states, heard, kinds) - network.update(states, heard - messages + silence, kinds)
     newest = stretches.states[..., -network.num_features :]
     differences = newest[graph.senders] - newest[graph.receivers]
-    seen = _seen(batch.valid, stretches, graph, scenes)
+    seen = _seen(batch, stretches, scenes)
     kinds = edge_kinds[:, None].expand_as(seen)[seen]
     return kinds, effects[seen].double(), differences[seen].double()
 
 
-def _seen(valid: Tensor, stretches: Windows, graph: SuperGraph, scenes: Scenes) -> Tensor:
-    """``[edge, start]``, where a receiver is predicted and both ends were measured."""
-    num_starts = stretches.states.shape[1]
-    there = valid[:, -num_starts - 1 : -1]
+def _seen(batch: Batch, stretches: Windows, scenes: Scenes) -> Tensor:
+    """``[edge, start]``, where a receiver is predicted and both ends were measured, with all of their history."""
+    graph, there = batch.graph, batch.complete[:, : batch.num_starts]
     asked = (stretches.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None] & there
     return asked[graph.receivers] & there[graph.senders]

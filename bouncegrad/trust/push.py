@@ -80,7 +80,7 @@ class Response:
     def of(cls, feature: str, effects: Float[Tensor, "item"], differences: Float[Tensor, "item"]) -> Response:
         """Fit the slope."""
         slope = float((effects * differences).sum() / differences.square().sum().clamp_min(1e-30))
-        left = (effects - slope * differences).square().sum() / effects.square().sum().clamp_min(1e-30)
+        left = (effects - slope * differences).square().sum() / effects.square().sum() if effects.any() else 1.0
         strength = float(effects.square().mean().sqrt())
         return cls(feature, strength, slope, max(0.0, 1 - float(left)), Curve.of(differences, effects))
 
@@ -149,6 +149,8 @@ def _explained(
     weights = (_mean_nearby(sizes, distance).sqrt() / _mean_nearby(sizes.square(), distance)).sqrt()[:, None]
     design = (_hats(distance)[:, None] * (weights * along)[:, :, None]).flatten(0, 1)
     goal = (weights * push).flatten()
+    if not goal.any():
+        return 0.0
     fitted = design @ torch.linalg.lstsq(design, goal, driver="gelsd").solution
     return max(0.0, 1 - float((goal - fitted).square().sum() / goal.square().sum().clamp_min(1e-30)))
 

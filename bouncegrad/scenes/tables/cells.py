@@ -75,22 +75,25 @@ def name_cells(name: str, schema: pl.Schema) -> pl.Expr:
     return pl.when(text != "").then(text).otherwise(None)
 
 
-def exogenous_cells(role: str | None, rule: tuple[str, Any] | None, scene: pl.Expr, schema: pl.Schema) -> pl.Expr:
-    """True where the role or the rule says that the entity is exogenous; ``scene`` says which rows belong together."""
+def exogenous_cells(role: str | None, rule: tuple[str, Any] | None, schema: pl.Schema) -> pl.Expr:
+    """True where the role, or the value of the rule, says that the entity is exogenous."""
     marks = [pl.lit(False)]
     if role is not None:
         marks.append(name_cells(role, schema).str.to_lowercase().is_in(EXOGENOUS).fill_null(False))
     if rule is not None:
-        marks.append(_follows(*rule, scene, schema).fill_null(False))
+        marks.append(_equals(*rule, schema).fill_null(False))
     return pl.any_horizontal(marks)
 
 
-def _follows(name: str, value: Any, scene: pl.Expr, schema: pl.Schema) -> pl.Expr:
-    """The rule of a column and a value, or of the least or greatest number in the scene."""
-    if value not in ("min", "max") or not schema[name].is_numeric():
-        return _equals(name, value, schema)
-    numbers = number_cells(name, schema).fill_nan(None)
-    return numbers == (numbers.min() if value == "min" else numbers.max()).over(scene)
+def extreme_cells(rule: tuple[str, Any] | None, schema: pl.Schema) -> pl.Expr | None:
+    """The numbers of which each scene's least ("min") or greatest ("max") is exogenous, negative for the greatest.
+
+    None where the rule asks for neither.
+    """
+    if rule is None or not isinstance(rule[1], str) or rule[1] not in ("min", "max"):
+        return None
+    numbers = number_cells(rule[0], schema)
+    return numbers if rule[1] == "min" else -numbers
 
 
 def _equals(name: str, value: Any, schema: pl.Schema) -> pl.Expr:

@@ -110,6 +110,13 @@ def position_names(names: Sequence[str]) -> list[str]:
     return [name for name in names if POSITION.fullmatch(name)]
 
 
+def velocity_name(position: str, names: Sequence[str]) -> str:
+    """What the velocity of a position is called among the features, capitals or not; ``v`` and its name where it has
+    none."""
+    wanted = f"v{position}"
+    return next((name for name in names if name.lower() == wanted.lower()), wanted)
+
+
 def _guess(word: str, there: Sequence[str], place: str) -> str | None:
     found = [name for name in there if name.strip().lower().removesuffix("_id") in GUESSES[word]]
     if len(found) > 1:

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 from bouncegrad.scenes.record import DataError, Scenes
-from bouncegrad.scenes.tables.columns import TableColumns, position_names
+from bouncegrad.scenes.tables.columns import TableColumns, position_names, velocity_name
 from bouncegrad.scenes.tables.grid import Track, on_grid
 from bouncegrad.scenes.tables.labels import label_matrices, read_labels
 from bouncegrad.scenes.tables.motion import fill_gaps, velocities_of
@@ -155,8 +155,8 @@ def _velocity_names(found: Survey) -> list[str]:
     if found.reading.velocities == "derive":
         if not positions:
             raise DataError(f"velocities are derived from positions such as 'x', got the features {names}")
-        return [f"v{name}" for name in positions]
-    return [f"v{name}" for name in positions if f"v{name}" not in names]
+        return [velocity_name(name, names) for name in positions]
+    return [velocity for name in positions if (velocity := velocity_name(name, names)) not in names]
 
 
 def _feature_names(found: Survey) -> tuple[str, ...]:
@@ -165,7 +165,7 @@ def _feature_names(found: Survey) -> tuple[str, ...]:
     if not _velocity_names(found):
         return names
     positions = position_names(names)
-    moving = [*positions, *(f"v{name}" for name in positions)]
+    moving = [*positions, *(velocity_name(name, names) for name in positions)]
     return (*moving, *(name for name in names if name not in moving))
 
 
@@ -174,7 +174,7 @@ def _with_velocities(track: Track, found: Survey) -> Track:
     if not derived:
         return track
     names = found.table.columns.features
-    index = [names.index(name[1:]) for name in derived]
+    index = [names.index(name) for name in position_names(names) if velocity_name(name, names) in derived]
     velocities, known = velocities_of(track.states[..., index], track.mask, found.time_step)
     columns = {name: track.states[..., i] for i, name in enumerate(names)}
     columns |= {name: velocities[..., i] for i, name in enumerate(derived)}

@@ -45,6 +45,9 @@ def read_rows(survey: Survey, scenes: pl.DataFrame) -> Rows:
         rows = part_of(survey.table, scenes).collect(engine="streaming")
     features = [f"f{i}" for i in range(len(survey.table.columns.features))]
     _check_numbers(survey, rows, features)
+    if "extreme" in rows.columns:  # a scene may lie in several files, and here all of its rows are together
+        least = pl.col("extreme") == pl.col("extreme").min().over("scene")
+        rows = rows.with_columns(exogenous=pl.col("exogenous") | least.fill_null(False))
     rows = _in_slots(survey, scenes, rows)
     entities = _entities(survey, rows)
     measured = rows.drop_nulls(features).sort([*PLACE, "row"])

@@ -19,7 +19,14 @@ import numpy as np
 import polars as pl
 
 from bouncegrad.scenes.record import DataError
-from bouncegrad.scenes.tables.cells import exogenous_cells, name_cells, number_cells, time_cells, unreadable_cells
+from bouncegrad.scenes.tables.cells import (
+    exogenous_cells,
+    extreme_cells,
+    name_cells,
+    number_cells,
+    time_cells,
+    unreadable_cells,
+)
 from bouncegrad.scenes.tables.columns import TableColumns, found_columns
 
 ENDINGS = (".csv", ".tsv", ".parquet")
@@ -46,7 +53,8 @@ class Table:
 
     Attributes:
         frame: columns ``row, scene, entity, time, unreadable, f0, f1, ...`` and, where asked for, ``type`` and
-            ``exogenous``. Numbers are float64, null where missing; ``unreadable`` marks text where numbers belong.
+            ``exogenous`` (and ``extreme``: so are those for whom it is the least of their scene). Numbers are float64,
+            null where missing; ``unreadable`` marks text where numbers belong.
         text: ``row`` and the columns as they were, as text, to say what is wrong.
         columns: which columns these are.
         place: what to call the table.
@@ -93,8 +101,13 @@ def table_parts(source: Any) -> list[Part]:
             raise DataError(f"expected a list of paths, got {source!r:.100}")
         return _named_apart([_file(path) for some in source for path in _paths(some)])
     if isinstance(source, pl.LazyFrame | pl.DataFrame):
-        return [Part(source.lazy(), "the table", "0")]
-    return [Part(_converted(source).lazy(), "the table", "0")]
+        return [_frame(source.lazy())]
+    return [_frame(_converted(source).lazy())]
+
+
+def _frame(frame: pl.LazyFrame) -> Part:
+    with clear_reading("the table"):
+        return Part(_with_plain_names(frame), "the table", "0")
 
 
 def _paths(source: str | os.PathLike[str]) -> list[Path]:
@@ -126,8 +139,16 @@ def _file(path: Path) -> Part:
             frame = pl.scan_parquet(path, glob=False)
         else:
             frame = pl.scan_csv(path, infer_schema=False, separator=_separator(path), glob=False)
-        frame.collect_schema()
-    return Part(frame, str(path), path.stem)
+        return Part(_with_plain_names(frame), str(path), path.stem)
+
+
+def _with_plain_names(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Columns without the spaces around their names that a first line such as ``time, x, y`` gives them."""
+    names = frame.collect_schema().names()
+    plain = [name.strip() for name in names]
+    if plain == names or len(set(plain)) < len(plain):
+        return frame
+    return frame.rename(dict(zip(names, plain, strict=True)))
 
 
 def _separator(path: Path) -> str:
@@ -196,7 +217,10 @@ def _rows(part: Part, columns: TableColumns) -> pl.LazyFrame:
     if columns.entity_type is not None:
         cells.append(name_cells(columns.entity_type, schema).alias("type"))
     if columns.role is not None or columns.exogenous is not None:
-        cells.append(exogenous_cells(columns.role, columns.exogenous, scene, schema).alias("exogenous"))
+        cells.append(exogenous_cells(columns.role, columns.exogenous, schema).alias("exogenous"))
+    extreme = extreme_cells(columns.exogenous, schema)
+    if extreme is not None:
+        cells.append(extreme.alias("extreme"))
     return part.frame.select(cells)
 
 
