@@ -84,7 +84,7 @@ def test_links_lead_somewhere():
 
 def test_every_command_leaves_what_the_guide_speaks_of(session: Path):
     who = pl.read_csv(session / "who.csv")
-    assert who.columns == ["scene", "receiver", "sender", "kind", "probability_0", "probability_1"]
+    assert who.columns == ["scene", "receiver", "sender", "kind", *(f"probability_{kind}" for kind in range(3))]
     assert who.height == NUM_SCENES * (NUM_CARS - 1) ** 2  # nobody asks whom the first car follows
     assert "CAR_0" not in who["receiver"].to_list()
     for picture in ("who.png", "kinds.png"):
