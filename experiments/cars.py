@@ -5,6 +5,7 @@ the car before each in the platoon, as far as it was recorded. Beside it: what t
 what a linear screen of single partners finds, how long one has to watch, and what is foretold ten seconds ahead.
 
     python experiments/cars.py --data openacc.parquet --out experiments/results/cars.json
+    python experiments/cars.py --data openacc.parquet --part 1 --out experiments/results/cars_part1.json
 
 Source of the data: OpenACC, Joint Research Centre of the European Commission, reuse with acknowledgement.
 """
