@@ -185,6 +185,7 @@ def _infer_parser() -> ArgumentParser:
         "--out", type=str, required=True, help="relations to write: .csv or .parquet (a row a pair), or .npz"
     )
     parser.add_argument("--picture", type=str, help="also draw the graphs of the first scenes (.png, .pdf, .svg)")
+    _add_prior(parser)
     _add_mode(parser)
     return parser
 
@@ -198,6 +199,7 @@ def _predict_parser() -> ArgumentParser:
     parser.add_argument("--start", type=int, default=-1, help="sample to start from, counted from 0; -1 = the last")
     parser.add_argument("--steps", type=int, default=20, help="samples to predict")
     parser.add_argument("--out", type=str, required=True, help="the predicted states, as .npz in the NRI layout")
+    _add_prior(parser)
     return parser
 
 
@@ -208,12 +210,7 @@ def _evaluate_parser() -> ArgumentParser:
         "Example:\n"
         "  bouncegrad evaluate --model runs/springs5 --data data/springs5 --json"
     )
-    parser.add_argument(
-        "--prior",
-        choices=["auto", *PRIORS],
-        default="auto",
-        help="what to believe of graphs beforehand; auto: what held-out scenes of the training gave most evidence for",
-    )
+    _add_prior(parser)
     _add_mode(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw trajectories and inferred graphs (.png, .pdf, .svg)")
@@ -289,6 +286,15 @@ def _trust_parser() -> ArgumentParser:
     return parser
 
 
+def _add_prior(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--prior",
+        choices=["auto", *PRIORS],
+        default="auto",
+        help="what to believe of graphs beforehand; auto: what held-out scenes of the training gave most evidence for",
+    )
+
+
 def _add_mode(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--mode",
@@ -353,13 +359,14 @@ def _fit(options: Namespace) -> None:
 
 
 def _infer(options: Namespace) -> None:
-    given = options.data, options.split, options.out, options.mode, options.picture
+    given = options.data, options.split, options.out, options.mode, options.picture, options.prior
     print(stages.infer_file(load_model(options.model), *given))
 
 
 def _predict(options: Namespace) -> None:
     span = stages.Span(options.start, options.steps)
-    print(stages.predict_file(load_model(options.model), options.data, options.split, span, options.out))
+    given = options.data, options.split, span, options.out, options.prior
+    print(stages.predict_file(load_model(options.model), *given))
 
 
 def _evaluate(options: Namespace) -> None:

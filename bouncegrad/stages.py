@@ -188,8 +188,9 @@ def infer_file(
     out: str | os.PathLike[str],
     mode: Mode = "search",
     picture: str | os.PathLike[str] | None = None,
+    prior: str = "auto",
 ) -> str:
-    """Infer the relations of all scenes in a mode and write them; returns a line that says so.
+    """Infer the relations of all scenes in a mode, under a prior, and write them; returns a line that says so.
 
     ``.csv``, ``.parquet``: a row for each ordered pair with the most probable kind and the probability of every kind.
     ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and beside absent entities),
@@ -210,7 +211,7 @@ def infer_file(
     if picture is not None:
         check_format(Path(picture))
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
-    posterior = infer(model, scenes, mode=mode)
+    posterior = infer(model, scenes, prior=prior, mode=mode)
     with whole_files(place.parent) as folder:
         if place.suffix != ".npz":
             write_table(relation_table(posterior, scenes), folder / place.name)
@@ -237,7 +238,14 @@ class Span:
     num_steps: int
 
 
-def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Span, out: str | os.PathLike[str]) -> str:
+def predict_file(
+    model: Model,
+    data: str | os.PathLike[str],
+    part: str,
+    span: Span,
+    out: str | os.PathLike[str],
+    prior: str = "auto",
+) -> str:
     """Infer relations from the samples up to the start, roll on, and write a ``.npz`` of scenes; returns a line.
 
     ``loc`` and ``vel``, or ``states`` of other features, are what is predicted; ``edges`` are the inferred kinds;
@@ -255,7 +263,7 @@ def predict_file(model: Model, data: str | os.PathLike[str], part: str, span: Sp
     scenes = read_scenes(data, part if Path(data).is_dir() else None)
     scenes, start = placed(model, scenes, span.start)
     seen, observed = measured_at(scenes, start, model.config.network.history), scenes.between(0, start + 1)
-    posterior = infer(model, observed)
+    posterior = infer(model, observed, prior=prior)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)
     clean = predicted.masked_fill(~seen[:, None, :, None], 0)
     loc, vel = clean.swapaxes(2, 3).chunk(2, 2) if scenes.num_features > 1 else (clean, clean)

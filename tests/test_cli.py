@@ -238,6 +238,20 @@ def test_absent_entities_have_no_rows(data, run, tmp_path):
     assert future.present.tolist() == [[True, True, False], *[[True] * 3] * 4]
 
 
+@pytest.mark.parametrize("verb", ["infer", "predict"])
+def test_a_prior_by_name(data, run, tmp_path, verb, capsys):
+    """What one pair does to the other hangs on what is believed of both."""
+    answers = []
+    for prior in ("none", "symmetric"):
+        words = ["--model", str(run), "--data", str(data), "--out", str(tmp_path / "out.npz"), "--prior", prior]
+        assert main([verb, *words]) == 0
+        answers.append(numpy.load(tmp_path / "out.npz"))
+    name = "relations" if verb == "infer" else "edges"
+    matrix = answers[1][name]
+    assert (numpy.nan_to_num(matrix) == numpy.nan_to_num(matrix).swapaxes(1, 2)).all()
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize(("start", "steps"), [("-1", 1), ("-1", 20), ("48", 3)])
 def test_predict(data, run, tmp_path, start, steps):
     words = ["--model", str(run), "--data", str(data), "--out", str(tmp_path / "future.npz")]

@@ -120,7 +120,8 @@ class NullTest:
             if varied
             else "but who has which relation is not seen: perhaps all pairs are alike"
         )
-        return f"There are relations: beside those who were there motion is {size} likelier {beside}; {which}"
+        said = f"There are relations: beside those who were there motion is {size} likelier {beside}; {which}"
+        return f"{said}. (What acts on all of a scene alike looks the same.)"
 
 
 def _rank(real: float, null: Sequence[float]) -> float:
