@@ -2,15 +2,23 @@
 
 from dataclasses import replace
 
+import pytest
+
 from bouncegrad import fit, infer
+from bouncegrad.model import Model
 from bouncegrad.recipes import RECIPES
+from bouncegrad.trust import null_test
 from small import platoons
 
 
-def test_predecessors_are_found_among_cars_that_come_and_go():
+@pytest.fixture(scope="module")
+def model() -> Model:
     recipe = RECIPES["leader"]
     recipe = replace(recipe, training=replace(recipe.training, num_passes=8))
-    model = fit(replace(platoons(16, 0), relations=None), recipe)
+    return fit(replace(platoons(16, 0), relations=None), recipe)
+
+
+def test_predecessors_are_found_among_cars_that_come_and_go(model: Model):
     unseen = platoons(12, 1)
     acting = infer(model, unseen).probabilities[..., 1:].sum(3)
     known = unseen.known_relations
@@ -21,3 +29,7 @@ def test_predecessors_are_found_among_cars_that_come_and_go():
     assert int(asked.sum()) == 36
     assert float(right.double().mean()) >= 0.95
     assert model.reading.prior == "file"
+
+
+def test_followers_are_told_from_strangers(model: Model):
+    assert null_test(model, platoons(9, 2), num_shuffles=19).p_value == pytest.approx(0.05)

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Generator
 
+from bouncegrad.graphs import Layout
 from bouncegrad.infer import chunks
 from bouncegrad.infer.search import nats_per_loss, weighted
 from bouncegrad.kinds import halves
 from bouncegrad.model import Model, pack, windows
-from bouncegrad.priors import GraphPrior, least_losses
+from bouncegrad.priors import GraphPrior, Leader, least_losses
 from bouncegrad.priors.temper import Halves, together
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.sums import has_tables
@@ -219,7 +220,7 @@ class _Sums:
     @classmethod
     def of(cls, model: Model, scenes: Scenes, nats: float) -> _Sums:
         layout = model.layout(scenes.num_entities)
-        prior, coolest = weighted(model, layout, "none"), model.reading.temperature / nats
+        prior, coolest = _belief(model, layout), model.reading.temperature / nats
         temperatures = [coolest * factor for factor in TEMPERATURES]
         predictive, foretold, count = 0.0, torch.zeros(len(temperatures)), 0.0
         for chunk in chunks(model, scenes, _rows(model, scenes)):
@@ -231,6 +232,13 @@ class _Sums:
         """Per scene; where samples are missing, as if as many had been predicted as in the ``real`` scenes."""
         alike = real.count / max(1.0, self.count)
         return Foresight(alike * self.predictive / self.num_scenes, max(self.foretold) / self.num_scenes)
+
+
+def _belief(model: Model, layout: Layout) -> GraphPrior:
+    """No belief; where the model reads leaders, that there is one at most: exact, whatever the number of entities."""
+    if model.reading.prior not in ("leader", "file"):
+        return weighted(model, layout, "none")
+    return Leader(layout, torch.tensor(model.reading.weights[model.reading.prior]))
 
 
 def _halves(model: Model, scenes: Scenes, prior: GraphPrior, temperatures: Sequence[float]) -> Any:
