@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 from jaxtyping import Float, Int
@@ -17,7 +16,7 @@ from bouncegrad.infer import Mode, Posterior, infer, placed, predict, weakest_ki
 from bouncegrad.infer.search import check_prior
 from bouncegrad.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
-from bouncegrad.scenes import Scenes, read_scenes
+from bouncegrad.scenes import Scenes, read_part
 from bouncegrad.score import Score, score
 from bouncegrad.sharing import Origin, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.train import PassReport
@@ -222,4 +221,4 @@ class RelationalModel:
 def _read(scenes: Source, split: str) -> Scenes:
     if isinstance(scenes, Scenes):
         return scenes
-    return read_scenes(scenes, split if Path(scenes).is_dir() else None)
+    return read_part(scenes, split)

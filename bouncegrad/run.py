@@ -26,7 +26,7 @@ from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
 from bouncegrad.model import KindsReport, Model, pack
 from bouncegrad.polish import polish
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
-from bouncegrad.scenes import DataError, Normalization, Scenes, read_meta, read_scenes
+from bouncegrad.scenes import DataError, Normalization, Scenes, has_split, read_meta, read_part
 from bouncegrad.scenes.writing import PREFIX, whole_files
 from bouncegrad.score import SHORTEST, Score, score
 from bouncegrad.settings import is_positive
@@ -152,18 +152,16 @@ def training_scenes(data: str | os.PathLike[str], seed: int) -> tuple[Scenes, Sc
     A folder's ``train`` and ``valid`` splits (of the latter at most 200 scenes). Without ``valid``, and for a ``.npz``,
     a tenth is held out at random; fewer than ten scenes are both.
     """
-    place = Path(data)
-    train = read_scenes(place, "train" if place.is_dir() else None)
-    if place.is_dir() and any(place.glob("loc_valid*.npy")):
-        valid = read_scenes(place, "valid")
+    train = read_part(data, "train")
+    if has_split(data, "valid"):
+        valid = read_part(data, "valid")
         return train, valid.at(range(min(HELD_OUT, valid.num_scenes)))
     return hold_out(train, seed)
 
 
 def unseen_scenes(data: str, held_out: Scenes) -> Scenes:
     """What the summary is about; read before the training, so that a damaged file costs no time."""
-    place = Path(data)
-    return read_scenes(place, "test") if place.is_dir() and any(place.glob("loc_test*.npy")) else held_out
+    return read_part(data, "test") if has_split(data, "test") else held_out
 
 
 def error_unit(data: str | os.PathLike[str]) -> tuple[str, Normalization] | None:

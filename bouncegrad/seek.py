@@ -11,7 +11,7 @@ from bouncegrad.infer import infer, predict, weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.report import Unseen, draw_unseen
 from bouncegrad.run import error_unit
-from bouncegrad.scenes import DataError, Scenes, read_scenes
+from bouncegrad.scenes import DataError, Scenes, has_split, read_part, read_scenes
 
 DRAWN = 3
 """Scenes on a picture."""
@@ -48,7 +48,7 @@ class HiddenRequest:
         Raises:
             DataError: no scene asked for.
         """
-        scenes = read_scenes(self.data, self.part if Path(self.data).is_dir() else None)
+        scenes = read_part(self.data, self.part)
         if self.first is None:
             return scenes
         if self.first < 1:
@@ -61,7 +61,7 @@ class HiddenRequest:
         Raises:
             DataError: a negative number of scenes, or a ``.npz``, which has no scenes beside.
         """
-        if self.calibration == 0 or (self.calibration is None and not self._has_valid()):
+        if self.calibration == 0 or (self.calibration is None and not has_split(self.data, "valid")):
             return 1.0
         asked = CALIBRATED if self.calibration is None else self.calibration
         if asked < 0 or not Path(self.data).is_dir():
@@ -77,9 +77,6 @@ class HiddenRequest:
             if self.calibration is None:  # nobody asked for it
                 return 1.0
             raise
-
-    def _has_valid(self) -> bool:
-        return any(any(Path(self.data).glob(f"{array}_valid*.npy")) for array in ("loc", "states"))
 
 
 def score_covered(model: Model, request: HiddenRequest) -> HiddenScore:

@@ -19,7 +19,7 @@ from bouncegrad.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
 from bouncegrad.report.picture import check_format
 from bouncegrad.run import error_unit
-from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_scenes
+from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_part
 from bouncegrad.scenes import write_folder as write_scenes
 from bouncegrad.scenes.layout import has_motion
 from bouncegrad.scenes.writing import check_folder, whole_files
@@ -174,7 +174,7 @@ def evaluate(
     Errors are in the unit that the data name (:func:`bouncegrad.run.error_unit`), else in that of the model's training
     scenes.
     """
-    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    scenes = read_part(data, part)
     return score(model, scenes, error_unit(data), prior=prior, mode=mode)
 
 
@@ -210,7 +210,7 @@ def infer_file(
     check_folder(place.parent)
     if picture is not None:
         check_format(Path(picture))
-    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    scenes = read_part(data, part)
     posterior = infer(model, scenes, prior=prior, mode=mode)
     with whole_files(place.parent) as folder:
         if place.suffix != ".npz":
@@ -260,7 +260,7 @@ def predict_file(
     if span.num_steps < 1:
         raise DataError(f"expected at least one step to predict, got {span.num_steps}")
     check_folder(place.parent)
-    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    scenes = read_part(data, part)
     scenes, start = placed(model, scenes, span.start)
     seen, observed = measured_at(scenes, start, model.config.network.history), scenes.between(0, start + 1)
     posterior = infer(model, observed, prior=prior)
@@ -283,7 +283,7 @@ def draw(
     model: Model, data: str | os.PathLike[str], part: str | None, found: Score, picture: str | os.PathLike[str]
 ) -> None:
     """Draw three scenes: what was seen, what was inferred, what was predicted and what happened."""
-    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    scenes = read_part(data, part)
     chosen = scenes.at(range(min(DRAWN, scenes.num_scenes)))
     structures = found.posterior.structures[: chosen.num_scenes]
     predicted = predict(model, chosen, structures, start=found.num_observed, num_steps=max(STEPS))

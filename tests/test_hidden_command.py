@@ -109,6 +109,6 @@ def test_pictures_need_a_plane(scenes, tmp_path: Path):
 def test_scenes_to_calibrate_on_may_have_any_features(tmp_path: Path):
     speeds = Scenes(torch.ones(2, 4, 3, 1), torch.ones(2, 4, 3, dtype=torch.bool), 0.1, ("speed",), ("a", "b", "c"))
     write_folder(tmp_path, {"test": speeds}, "cars")
-    assert not HiddenRequest(str(tmp_path), "test")._has_valid()
+    assert not has_split(tmp_path, "valid")
     write_folder(tmp_path, {"valid": speeds}, "cars")
-    assert HiddenRequest(str(tmp_path), "test")._has_valid()
+    assert has_split(tmp_path, "valid")

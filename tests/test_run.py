@@ -13,7 +13,7 @@ import torch
 
 from bouncegrad.checkpoint import CheckpointError, load_model, load_tensors
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.run import RunConfig, fit_folder, training_scenes
+from bouncegrad.run import RunConfig, fit_folder, training_scenes, unseen_scenes
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, write_folder
 from bouncegrad.train import PassReport
 from small import springs, tiny, without_labels
@@ -252,3 +252,14 @@ def test_impossible_minutes(minutes):
 def test_impossible_seeds(seed):
     with pytest.raises(ValueError, match="expected a seed from 0"):
         RunConfig("data", "fast", tiny(), seed=seed)
+
+
+def test_folders_of_other_features_have_splits_as_well(tmp_path):
+    states = torch.randn(6, 9, 3, 1, generator=torch.Generator().manual_seed(0))
+    scenes = Scenes(states, torch.ones(6, 9, 3) > 0, 1.0, ("speed",), ("a", "b", "c"))
+    parts = {"train": scenes.at([0, 1, 2]), "valid": scenes.at([3]), "test": scenes.at([4, 5])}
+    write_folder(tmp_path, parts, "cars")
+    train, valid = training_scenes(tmp_path, 0)
+    assert torch.equal(train.states, scenes.states[:3])
+    assert torch.equal(valid.states, scenes.states[3:4])
+    assert torch.equal(unseen_scenes(str(tmp_path), valid).states, scenes.states[4:])

@@ -1,6 +1,6 @@
 """Scenes: recordings of interacting entities, how they are read, written, parted, stacked and normalised."""
 
-from bouncegrad.scenes.files import read_meta, read_scenes, write_folder, write_npz
+from bouncegrad.scenes.files import has_split, read_meta, read_part, read_scenes, write_folder, write_npz
 from bouncegrad.scenes.layout import NRI_TIME_STEP, from_arrays, to_arrays
 from bouncegrad.scenes.normalization import Normalization
 from bouncegrad.scenes.parts import split, stack_scenes
@@ -15,8 +15,10 @@ __all__ = [
     "Scenes",
     "TableColumns",
     "from_arrays",
+    "has_split",
     "iter_tables",
     "read_meta",
+    "read_part",
     "read_scenes",
     "read_table",
     "relation_kinds",

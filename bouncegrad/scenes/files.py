@@ -70,6 +70,16 @@ def read_scenes(path: str | os.PathLike[str], split: str | None = None) -> Scene
     return read_table(place) if place.suffix.lower() in ENDINGS else _read_npz(place)
 
 
+def read_part(path: str | os.PathLike[str], split: str | None) -> Scenes:
+    """A split of a folder, or all of a file, which has no splits; arguments and errors of :func:`read_scenes`."""
+    return read_scenes(path, split if Path(path).is_dir() else None)
+
+
+def has_split(path: str | os.PathLike[str], split: str) -> bool:
+    """Whether there is a folder with scenes of that split."""
+    return any(split in splits for splits in _suffixes(Path(path)).values())
+
+
 def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What is written beside the scenes: time step, names, system, normalisation; empty where nothing is.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bouncegrad.infer import infer
 from bouncegrad.model import Model
-from bouncegrad.scenes import DataError, Scenes, read_scenes
+from bouncegrad.scenes import DataError, Scenes, read_part
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit
 from bouncegrad.trust.null import NullTest, null_test
@@ -66,7 +65,7 @@ def examine_file(
     Raises:
         DataError: no scene asked for.
     """
-    scenes = read_scenes(data, part if Path(data).is_dir() else None)
+    scenes = read_part(data, part)
     if num_scenes is not None and num_scenes < 1:
         raise DataError(f"expected one scene or more, got {num_scenes}")
     first = scenes.num_scenes if num_scenes is None else min(num_scenes, scenes.num_scenes)
