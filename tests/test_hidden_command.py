@@ -11,7 +11,7 @@ from bouncegrad.cli import main
 from bouncegrad.graphs import to_slots
 from bouncegrad.hidden import widening_of
 from bouncegrad.report import Unseen, draw_unseen
-from bouncegrad.scenes import DataError, Scenes, write_folder, write_npz
+from bouncegrad.scenes import DataError, Scenes, has_split, write_folder, write_npz
 from bouncegrad.seek import HiddenRequest
 from exact import exact_springs, moving
 
