@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bouncegrad.graphs import Layout, SuperGraph
@@ -22,6 +23,8 @@ from bouncegrad.model import Batch
 from bouncegrad.proposer import Proposer, ProposerConfig, blanked
 from bouncegrad.search.learned import Beliefs, BeliefsFn
 from bouncegrad.types import Structures
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ class Lesson:
     accepted: Bool[Tensor, "task"]
 
 
-class ProposalLearner:
-    """A proposal network, its average and its optimiser.
+class Learner(ABC, Generic[Network]):
+    """A proposal network, its average and its optimiser, whatever it is that the network reads.
 
     One step lowers the cross entropy of the network's beliefs and the structures, smoothed::
 
@@ -54,42 +57,49 @@ class ProposalLearner:
 
     Args:
         proposer: the network; it is changed in place.
-        layout: the slots.
+        config: how it learns.
     """
 
-    def __init__(self, proposer: Proposer, layout: Layout) -> None:
-        self.config: ProposerConfig = proposer.config
-        self.proposer, self.layout = proposer, layout
+    def __init__(self, proposer: Network, config: ProposerConfig) -> None:
+        self.proposer, self.config = proposer, config
         average = get_ema_multi_avg_fn(self.config.averaging)
         self.averaged = AveragedModel(proposer, multi_avg_fn=average, use_buffers=True)
         self.optimizer = _optimizer(proposer, self.config)
         self.num_steps = 0
 
     @property
-    def proposing(self) -> Proposer:
+    def proposing(self) -> Network:
         """The network that proposes and is kept."""
-        return cast(Proposer, self.averaged.module) if self.config.averaging else self.proposer
+        return cast(Network, self.averaged.module) if self.config.averaging else self.proposer
 
-    def beliefs_fn(self, batch: Batch, generator: Generator) -> BeliefsFn:
+    @abstractmethod
+    def beliefs_fn(self, batch: Any, generator: Generator) -> BeliefsFn:
         """What the network proposes for a batch.
 
         Without averaging it proposes as it learns, with dropout, drawn by ``generator``.
         """
-        noise = None if self.config.averaging else generator
-        return network_beliefs(self.proposing, batch, self.layout, noise)
 
-    def guess(self, batch: Batch, structures: Structures, generator: Generator) -> Structures:
+    @abstractmethod
+    def guess(self, batch: Any, structures: Structures, generator: Generator) -> Structures:
         """The most probable kind of every slot, as the network sees it without any noise of learning."""
-        return network_guess(self.proposing, batch, self.layout, structures, generator)
 
-    def learn(self, batch: Batch, lesson: Lesson, generator: Generator) -> float:
+    @abstractmethod
+    def said(self, batch: Any, lesson: Lesson, generator: Generator) -> list[Float[Tensor, "task slot kind"]]:
+        """What each encoder says while it learns."""
+
+    @abstractmethod
+    def asked(self, batch: Any) -> Bool[Tensor, "task slot"]:
+        """Which slots there are."""
+
+    def learn(self, batch: Any, lesson: Lesson, generator: Generator) -> float:
         """One gradient step of each encoder; returns the mean loss per slot in nats, NaN where nothing was to learn."""
         chosen = lesson.accepted if self.config.learn_from == "accepted" else torch.ones_like(lesson.accepted)
         if not chosen.any():
             return math.nan
         self.optimizer.zero_grad()
+        there = self.asked(batch) & chosen[:, None]
         loss = torch.stack(
-            [self._loss(said, batch.graph, lesson.after, chosen) for said in self._said(batch, lesson, generator)]
+            [self._loss(said, there, lesson.after, chosen) for said in self.said(batch, lesson, generator)]
         ).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.proposer.parameters(), self.config.clip_norm)
@@ -98,20 +108,9 @@ class ProposalLearner:
         self.num_steps += 1
         return loss.item()
 
-    def _said(self, batch: Batch, lesson: Lesson, generator: Generator) -> list[Tensor]:
-        """What each encoder says while it learns."""
-        said = []
-        if self.config.sees in ("trajectories", "both"):
-            said.append(self.proposer.from_trajectories(batch.states, batch.graph, generator))
-        if self.config.sees in ("structures", "both"):
-            seen = blanked(lesson.before, self.layout, self.config, generator)
-            said.append(self.proposer.from_structures(seen, batch.graph, generator))
-        return said
-
     def _loss(
-        self, said: Float[Tensor, "task slot kind"], graph: SuperGraph, labels: Structures, chosen: Tensor
+        self, said: Float[Tensor, "task slot kind"], there: Tensor, labels: Structures, chosen: Tensor
     ) -> Float[Tensor, ""]:
-        there = existing_slots(graph, self.layout) & chosen[:, None]
         surprise = -said.gather(2, labels[:, :, None]).squeeze(2)
         counts = (said > -math.inf).sum(2)
         spread = -said.masked_fill(said == -math.inf, 0).sum(2) / counts
@@ -144,9 +143,45 @@ class ProposalLearner:
         load_moments(self.optimizer, parts["optimizer"])
         self.num_steps = int(tensors["num_steps"])
 
-    def kept(self) -> Proposer:
+    def kept(self) -> Network:
         """A copy of the network that proposes."""
         return copy.deepcopy(self.proposing).eval()
+
+
+class ProposalLearner(Learner[Proposer]):
+    """A network that reads scenes, their structures, or both.
+
+    Args:
+        proposer: the network; it is changed in place.
+        layout: the slots.
+    """
+
+    def __init__(self, proposer: Proposer, layout: Layout) -> None:
+        super().__init__(proposer, proposer.config)
+        self.layout = layout
+
+    def beliefs_fn(self, batch: Batch, generator: Generator) -> BeliefsFn:
+        """What the network proposes for a batch."""
+        noise = None if self.config.averaging else generator
+        return network_beliefs(self.proposing, batch, self.layout, noise)
+
+    def guess(self, batch: Batch, structures: Structures, generator: Generator) -> Structures:
+        """The most probable kind of every slot."""
+        return network_guess(self.proposing, batch, self.layout, structures, generator)
+
+    def said(self, batch: Batch, lesson: Lesson, generator: Generator) -> list[Float[Tensor, "task slot kind"]]:
+        """What each encoder says while it learns."""
+        said = []
+        if self.config.sees in ("trajectories", "both"):
+            said.append(self.proposer.from_trajectories(batch.states, batch.graph, generator))
+        if self.config.sees in ("structures", "both"):
+            seen = blanked(lesson.before, self.layout, self.config, generator)
+            said.append(self.proposer.from_structures(seen, batch.graph, generator))
+        return said
+
+    def asked(self, batch: Batch) -> Bool[Tensor, "task slot"]:
+        """Slots whose entities are there."""
+        return existing_slots(batch.graph, self.layout)
 
 
 def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -164,7 +199,7 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
 
 
-def _optimizer(proposer: Proposer, config: ProposerConfig) -> torch.optim.Optimizer:
+def _optimizer(proposer: nn.Module, config: ProposerConfig) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
         return torch.optim.Adam(proposer.parameters(), config.learning_rate)
     return torch.optim.SGD(proposer.parameters(), config.learning_rate, momentum=config.momentum)

@@ -30,7 +30,7 @@ from torch.nn import functional
 from bouncegrad import proposer as proposer_module
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.encoders import Perceptron
-from bouncegrad.graphs import Layout, SuperGraph, to_slots
+from bouncegrad.graphs import Layout, to_slots
 from bouncegrad.learner import Lesson, ProposalLearner, with_floor
 from bouncegrad.model import Batch, Model, ModelConfig, pack
 from bouncegrad.proposer import Proposer, ProposerConfig
@@ -118,7 +118,7 @@ STORIES = {
 class ByProbabilities(ProposalLearner):
     """Single precision cannot hold 1 - p beside a p of nearly 1, which is where this loss divides by it."""
 
-    def _loss(self, said: Tensor, graph: SuperGraph, labels: Structures, chosen: Tensor) -> Tensor:
+    def _loss(self, said: Tensor, there: Tensor, labels: Structures, chosen: Tensor) -> Tensor:
         return functional.binary_cross_entropy(said.exp()[:, :, 1], labels.float())
 
 

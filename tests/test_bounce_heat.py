@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.bounce.heat import Heat, automatic_temperature
+from bouncegrad.bounce.heat import Heat
+from bouncegrad.bounce.target import SceneTarget, automatic_temperature
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import Batch, Model, ModelConfig, Rollout, Windows, pack, windows
 from bouncegrad.noise import NoiseConfig
@@ -141,7 +142,7 @@ def test_the_automatic_temperature_by_hand(horizon: int):
     assert plain == pytest.approx(2 * 2.5 / (count * (1 - 0.25)), rel=1e-4)
     heat = Heat(config_of("automatic"))
     model, batch, stretches, structures = target_with(residuals, horizon, NoiseConfig("none", None))
-    assert heat.temperature((model, batch, stretches), structures, 0.0) == pytest.approx(plain)
+    assert heat.temperature(SceneTarget(model, batch, stretches), structures, 0.0) == pytest.approx(plain)
     assert heat.temperature(NO_TARGET, structures, 0.0) == pytest.approx(plain), "once a pass"
     other = Heat(config_of("automatic"))
     other.load_state(json.loads(json.dumps(heat.state())))

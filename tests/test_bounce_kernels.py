@@ -1,14 +1,14 @@
 """One proposal for each task: what it costs, what is accepted, and what is drawn in the long run."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.bounce import BounceConfig, ProposalBounce, make_bounce
-from bouncegrad.bounce import kernels as kernels_module
+from bouncegrad.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce, space_of
+from bouncegrad.bounce import target as target_module
 from bouncegrad.bounce.config import Bounced
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
@@ -41,13 +41,13 @@ def learner_of(layout: Layout, num_times: int, num_features: int, config: Propos
     return ProposalLearner(proposer, layout)
 
 
-def target_of(num_scenes: int = 30) -> tuple[Model, Batch, Windows]:
+def target_of(num_scenes: int = 30) -> SceneTarget:
     """Scenes of springs, under modules that know nothing of them."""
     scenes = springs(num_scenes, num_steps=1100)
     config = ModelConfig(NetworkConfig(hidden=6, skip=False), NoiseConfig("none", None))
     model = Model(config, Normalization.fit(scenes), scenes.feature_names, generator())
     batch = pack(model, scenes)
-    return model, batch, windows(batch, 5, 5)
+    return SceneTarget(model, batch, windows(batch, 5, 5))
 
 
 def counted(monkeypatch, evaluations: list[int]) -> None:
@@ -62,12 +62,10 @@ def counted(monkeypatch, evaluations: list[int]) -> None:
 
         return losses
 
-    monkeypatch.setattr(kernels_module, "loss_fn", counting)
+    monkeypatch.setattr(target_module, "loss_fn", counting)
 
 
-def searched(
-    config: BounceConfig, target: tuple[Model, Batch, Windows], structures: Structures, seed: int = 4
-) -> Bounced:
+def searched(config: BounceConfig, target: SceneTarget, structures: Structures, seed: int = 4) -> Bounced:
     learner = learner_of(LAYOUT, target[1].states.shape[1], 4) if config.proposals == "learned" else None
     return make_bounce(config, LAYOUT, learner).search(target, structures, 0.5, generator(seed))
 
@@ -135,19 +133,19 @@ def test_a_cold_search_never_loses(proposals: Any):
 # what is drawn
 
 
-def world_target(num_tasks: int) -> tuple[Any, Batch, Windows]:
+def world_target(num_tasks: int) -> SceneTarget:
     """Tasks of two entities with two kinds of edges and two of nodes: the four slots of the canonical world."""
     states = torch.randn(1, 4, 3, generator=generator(5)).expand(num_tasks, -1, -1).reshape(-1, 2, 3)[: 2 * num_tasks]
     graph = super_graph(torch.ones(num_tasks, 2, dtype=torch.bool))
     batch = Batch(states, torch.ones(2 * num_tasks, 2, dtype=torch.bool), graph)
-    return None, batch, windows(batch)
+    return SceneTarget(cast(Model, None), batch, windows(batch))
 
 
 def long_run(monkeypatch, config: BounceConfig, network: ProposerConfig, num_steps: int, num_tasks: int) -> Structures:
     world, layout = canonical(), Layout(2, 2, 2)
-    monkeypatch.setattr(kernels_module, "loss_fn", lambda model, batch, stretches: world.loss_fn)
+    monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, stretches: world.loss_fn)
     target, random = world_target(num_tasks), generator(7)
-    bounce = ProposalBounce(config, layout, learner_of(layout, 2, 3, network))
+    bounce = ProposalBounce(config, space_of(layout), learner_of(layout, 2, 3, network))
     structures = layout.random(num_tasks, generator(6))
     for _ in range(num_steps):
         structures = bounce.search(target, structures, 0.5, random).structures
@@ -183,8 +181,8 @@ def test_without_correction_what_the_network_likes_is_found_too_often(monkeypatc
 def test_uniform_proposals_need_no_network(monkeypatch):
     world = canonical()
     counting = Counting(world.loss_fn)
-    monkeypatch.setattr(kernels_module, "loss_fn", lambda model, batch, stretches: counting)
-    bounce = ProposalBounce(config_of(0.7), Layout(2, 2, 2))
+    monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, stretches: counting)
+    bounce = ProposalBounce(config_of(0.7), space_of(Layout(2, 2, 2)))
     target, structures, random = world_target(2000), Layout(2, 2, 2).random(2000, generator(6)), generator(7)
     for _ in range(40):
         structures = bounce.search(target, structures, 0.5, random).structures

@@ -124,7 +124,7 @@ def test_without_a_cut_one_trajectory_takes_over_what_normalises_all(taught: Wei
 class ByProbabilities(ProposalLearner):
     """Learns by the binary cross entropy of probabilities, as the released code of Alet et al. 2019 does."""
 
-    def _loss(self, said: Tensor, graph: Any, labels: Structures, chosen: Tensor) -> Tensor:
+    def _loss(self, said: Tensor, there: Tensor, labels: Structures, chosen: Tensor) -> Tensor:
         return functional.binary_cross_entropy(said.exp()[:, :, 1], labels.float())
 
 
@@ -150,7 +150,7 @@ def test_a_slot_pulls_by_no_more_than_its_share(taught: Weights, surer: float):
         said = learner.proposer.from_trajectories(batch.states, batch.graph)
     free = said.clone().requires_grad_()
     chosen = torch.ones(50, dtype=torch.bool)
-    learner._loss(free.log_softmax(2), batch.graph, 1 - structures, chosen).backward()
+    learner._loss(free.log_softmax(2), learner.asked(batch), 1 - structures, chosen).backward()
     assert free.grad is not None
     assert free.grad.abs().max() * structures.numel() <= 1 + 1e-5
 

@@ -9,7 +9,6 @@ from typing import Any, Literal, Protocol
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.search.annealing import exponential
 from bouncegrad.settings import check_settings
 from bouncegrad.types import Factors, Structures
@@ -100,9 +99,7 @@ class Bounced:
 class Bounce(Protocol):
     """A way to search, with memory from batch to batch."""
 
-    def search(
-        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
-    ) -> Bounced:
+    def search(self, target: Any, structures: Structures, progress: float, generator: Generator) -> Bounced:
         """Search the structures of one batch."""
         ...
 

@@ -7,8 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from bouncegrad.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
-from bouncegrad.evaluate import residual_moments
-from bouncegrad.model import Batch, Model, Windows
+from bouncegrad.bounce.target import Target
 from bouncegrad.search.annealing import (
     AcceptedWorse,
     AnnealingState,
@@ -32,14 +31,14 @@ class Heat:
         self.worse = AcceptedWorse()
         self.begins_pass = True
 
-    def temperature(self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float) -> float:
+    def temperature(self, target: Target, structures: Structures, progress: float) -> float:
         """For the next batch; by the rules that the released code has, the same for all batches of a pass."""
         if self.config.heat == "scheduled":
             return scheduled_temperature(self.config, progress)
         if self.begins_pass and self.config.heat == "stepped":
             self._set(stepped(self.steering.temperature, self.worse.share, self._share(progress)))
         if self.begins_pass and self.config.heat == "automatic":
-            self._set(automatic_temperature(*target, structures))
+            self._set(target.automatic_temperature(structures))
         self.begins_pass = False
         return self.steering.temperature
 
@@ -69,18 +68,3 @@ class Heat:
     def _share(self, progress: float) -> float:
         steps = max(1, round(HEAT_STEPS * self.config.cooling))
         return self.config.acceptance * acceptance_target(steps)(round(HEAT_STEPS * progress))
-
-
-def automatic_temperature(model: Model, batch: Batch, windows: Windows, structures: Structures) -> float:
-    """``T = 2 L / (n (1 - r^2))`` for mean squares L of n numbers a scene whose residuals have autocorrelation r.
-
-    Were the residuals normal and independent, with variance L, ``exp(-loss / T)`` would be their likelihood; what is
-    left over from one sample to the next counts once. For energies in nats it is ``1 / (1 - r^2)``.
-    Source: released code of Alet et al. 2019 (there the residuals of the last batch of the pass before).
-    """
-    mean_square, correlation = residual_moments(model, batch, windows, structures)
-    independent = max(1e-6, 1 - correlation**2)
-    if model.scale is not None:
-        return 1 / independent
-    count = float(windows.weights.sum()) * model.network.num_features / max(1, len(structures))
-    return 2 * mean_square / (max(1.0, count) * independent)

@@ -10,14 +10,14 @@ from torch import Generator
 
 from bouncegrad.bounce.config import BounceConfig, Bounced
 from bouncegrad.bounce.heat import Heat
-from bouncegrad.evaluate import loss_fn
+from bouncegrad.bounce.target import SceneTarget, Target
 from bouncegrad.graphs import Layout
-from bouncegrad.learner import ProposalLearner, network_guess
-from bouncegrad.model import Batch, Model, Windows, of_tasks
+from bouncegrad.learner import Learner, network_guess
 from bouncegrad.relaxed import encoder_of
-from bouncegrad.search.kernels import frozen, gibbs, metropolis
+from bouncegrad.search.kernels import exact, frozen, gibbs, metropolis
 from bouncegrad.search.learned import BeliefsFn, believed_block, believed_slot, uniform_beliefs
 from bouncegrad.search.proposals import without_correction
+from bouncegrad.search.space import SearchSpace
 from bouncegrad.types import Factors, Kernel, Proposal, Proposed, Structures
 
 
@@ -46,22 +46,21 @@ class KernelBounce(_Heated):
 
     Args:
         config: which kernel.
-        layout: the slots.
+        space: the slots.
     """
 
-    def __init__(self, config: BounceConfig, layout: Layout) -> None:
+    def __init__(self, config: BounceConfig, space: SearchSpace) -> None:
         super().__init__(config)
         kernels: dict[str, Callable[[], Kernel]] = {
-            "gibbs": lambda: gibbs(layout.receiver_slots, layout.num_kinds),
+            "exact": lambda: exact(space.num_kinds),
+            "gibbs": lambda: gibbs(space.blocks, space.num_kinds),
             "frozen": frozen,
         }
         self.kernel = kernels[config.search]()
 
-    def search(
-        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
-    ) -> Bounced:
+    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> Bounced:
         """One step of the kernel from the structures as they are."""
-        losses = loss_fn(*target)
+        losses = target.loss_fn()
         temperature = self.heat.temperature(target, structures, progress)
         state = self.kernel.init(structures, losses, temperature)
         state, info = self.kernel.step(state, losses, generator)
@@ -82,9 +81,7 @@ class EncoderBounce(_Heated):
         super().__init__(config)
         self.layout = layout
 
-    def search(
-        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
-    ) -> Bounced:
+    def search(self, target: SceneTarget, structures: Structures, progress: float, generator: Generator) -> Bounced:
         """Ask the network."""
         model, batch, _ = target
         guess = network_guess(encoder_of(model), batch, self.layout, structures, generator)
@@ -99,26 +96,24 @@ class ProposalBounce(_Heated):
 
     Args:
         config: where proposals come from and what they change.
-        layout: the slots.
+        space: the slots.
         learner: the proposal network, for learned proposals.
     """
 
-    def __init__(self, config: BounceConfig, layout: Layout, learner: ProposalLearner | None = None) -> None:
+    def __init__(self, config: BounceConfig, space: SearchSpace, learner: Learner | None = None) -> None:
         super().__init__(config)
-        self.layout, self.learner = layout, learner
+        self.space, self.learner = space, learner
 
-    def search(
-        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
-    ) -> Bounced:
+    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> Bounced:
         """Propose for every task, and judge where something new is proposed."""
         temperature = self.heat.temperature(target, structures, progress)
-        beliefs_fn = self._beliefs_fn(target[1], generator)
+        beliefs_fn = self._beliefs_fn(target.batch, len(structures), generator)
         proposed = self._proposal(beliefs_fn)(structures, generator)
         different = (proposed.structures != structures).any(1)
         found, accepted = structures.clone(), ~different
         tasks = different.nonzero().flatten()
         if len(tasks):
-            losses = loss_fn(target[0], *of_tasks(target[1], target[2], tasks))
+            losses = target.at(tasks).loss_fn()
             kernel = metropolis(_given(Proposed(proposed.structures[tasks], proposed.log_ratio[tasks])))
             state, info = kernel.step(kernel.init(structures[tasks], losses, temperature), losses, generator)
             self.heat.learn(info, progress)
@@ -131,16 +126,16 @@ class ProposalBounce(_Heated):
         if self.config.proposals == "none":
             return lambda structures, generator: Proposed(structures, torch.zeros(len(structures)))
         if self.config.block == "node":
-            proposal = believed_block(beliefs_fn, self.layout.receiver_slots, flip=self.config.flip)
+            proposal = believed_block(beliefs_fn, self.space.blocks, flip=self.config.flip)
         else:
-            proposal = believed_slot(beliefs_fn, self.layout.num_slots, flip=self.config.flip)
+            proposal = believed_slot(beliefs_fn, self.space.num_slots, flip=self.config.flip)
         return proposal if self.config.corrected else without_correction(proposal)
 
-    def _beliefs_fn(self, batch: Batch, generator: Generator) -> BeliefsFn:
+    def _beliefs_fn(self, batch: Any, num_tasks: int, generator: Generator) -> BeliefsFn:
         if self.config.proposals == "learned":
             assert self.learner is not None, "learned proposals have a learner"
             return self.learner.beliefs_fn(batch, generator)
-        uniform = uniform_beliefs(self.layout.num_kinds).expand(len(batch.graph.present), -1, -1)
+        uniform = uniform_beliefs(self.space.num_kinds).expand(num_tasks, -1, -1)
         return lambda generator: lambda structures: uniform
 
 

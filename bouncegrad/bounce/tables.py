@@ -9,8 +9,8 @@ import torch
 from torch import Generator
 
 from bouncegrad.bounce.config import BounceConfig, Bounced, scheduled_temperature
+from bouncegrad.bounce.target import SceneTarget
 from bouncegrad.graphs import Layout
-from bouncegrad.model import Batch, Model, Windows
 from bouncegrad.priors import PRIORS, GraphPrior, learned, quickly_compared
 from bouncegrad.priors.temper import READING_TEMPERATURES, entropy_left, predictive_evidence, temperature_of_entropy
 from bouncegrad.search.population import QUICK
@@ -42,9 +42,7 @@ class TableBounce:
         self.temperature: float | None = None
         self._forget()
 
-    def search(
-        self, target: tuple[Model, Batch, Windows], structures: Structures, progress: float, generator: Generator
-    ) -> Bounced:
+    def search(self, target: SceneTarget, structures: Structures, progress: float, generator: Generator) -> Bounced:
         """Draw a graph for each scene from the posterior under the chosen prior."""
         factors = factors_of(*target)
         self.temperature = temperature = self._next_temperature(factors, progress)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.bounce import Bounced, make_bounce
+from bouncegrad.bounce import Bounced, SceneTarget, make_bounce
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.evaluate import add_gradients, step_errors, tasks_at_once
 from bouncegrad.graphs import to_matrix
@@ -127,7 +127,7 @@ class BounceGrad(Trainer[Model, _Part]):
         """Bounce and grad of one batch, and a step of the proposal network."""
         batch = pack(self.model, self.scenes.at(indices))
         stretches, before = self._stretches(batch, progress), self.structures[indices]
-        found = self.bounce.search((self.searched, batch, stretches), before, progress, self.generator)
+        found = self.bounce.search(SceneTarget(self.searched, batch, stretches), before, progress, self.generator)
         self.structures[indices] = found.structures
         losses = self._grad(batch, stretches, found.structures, progress)
         guess, errors = found.guess, None
