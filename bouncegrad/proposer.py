@@ -27,7 +27,8 @@ class ProposerConfig:
 
     Attributes:
         sees: "nothing": there is no network; "trajectories": what moved how; "structures": the structure that is to be
-            changed; "both": two networks, each of which proposes for half of the tasks.
+            changed; "both": two networks, each of which proposes for half of the tasks; "points": the given points of a
+            function (:class:`bouncegrad.functions.PointProposer`).
         encoder: of trajectories: "mlp" reads whole trajectories of one length, "cnn" any length.
         hidden: width of the encoder of trajectories.
         structure_hidden: width of the encoder of structures.
@@ -50,7 +51,7 @@ class ProposerConfig:
         ValueError: a number or word that makes no network.
     """
 
-    sees: Literal["nothing", "trajectories", "structures", "both"] = "nothing"
+    sees: Literal["nothing", "trajectories", "structures", "both", "points"] = "nothing"
     encoder: Literal["mlp", "cnn"] = "mlp"
     hidden: int = 512
     structure_hidden: int = 32
@@ -101,8 +102,11 @@ class Proposer(nn.Module):
         generator: Generator,
     ) -> None:
         super().__init__()
-        if config.sees == "nothing":
-            raise ValueError('a proposal network must see something: choose "trajectories", "structures" or "both"')
+        if config.sees in ("nothing", "points"):
+            raise ValueError(
+                'a proposal network of scenes must see them: choose "trajectories", "structures" or "both", not '
+                f"{config.sees!r}"
+            )
         if config.encoder == "cnn" and num_times < SHORTEST:
             raise ValueError(
                 f"the convolutions need scenes of at least {SHORTEST} samples, these have {num_times}: "

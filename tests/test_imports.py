@@ -34,6 +34,7 @@ ORDER = [
     "score",
     "hidden",
     "recipes",
+    "functions",
     "answers",
     "trust",
     "report",

@@ -146,7 +146,7 @@ def test_scenes_must_be_long_enough():
     proposer_of("structures").check_length(1)
     with pytest.raises(ValueError, match='at least 14 samples, these have 13.*choose encoder "mlp"'):
         Proposer(CONFIGS["cnn"], (2, 1), 13, FEATURES, generator())
-    with pytest.raises(ValueError, match="must see something"):
+    with pytest.raises(ValueError, match="must see them"):
         Proposer(ProposerConfig(), (2, 1), TIMES, FEATURES, generator())
 
 

@@ -1,4 +1,4 @@
-"""Compositions: how modules on slots become a prediction. Here the graph network."""
+"""The graph network: relations as modules on edges, kinds of entities as modules on nodes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,84 @@
+"""Libraries of modules as files. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Generator
+
+from bouncegrad.checkpoint import CheckpointError, load_tensors, save_tensors
+from bouncegrad.compositions import Composition
+from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
+from bouncegrad.functions.points import PointSets
+from bouncegrad.functions.proposer import PointProposer
+from bouncegrad.proposer import ProposerConfig
+
+
+def save_functions(path: str | os.PathLike[str], model: FunctionModel) -> None:
+    """Write a library, with its proposal network where it has one, as one safetensors file.
+
+    The composition is code, so only its name and its number of slots are kept.
+
+    Args:
+        path: of the file; it is there whole or not at all.
+        model: any.
+    """
+    proposer = model.proposer if isinstance(model.proposer, PointProposer) else None
+    meta = {
+        "composition": _described(model.composition),
+        "config": asdict(model.config),
+        "adaptation": asdict(model.adaptation),
+        "sizes": [len(model.center_in), len(model.center_out)],
+        "proposer": asdict(proposer.config) if proposer else None,
+    }
+    save_tensors(path, {name: value.detach() for name, value in model.state_dict().items()}, meta)
+
+
+def load_functions(path: str | os.PathLike[str], composition: Composition) -> FunctionModel:
+    """Read what :func:`save_functions` wrote.
+
+    Args:
+        path: of the file.
+        composition: as it was when the library was saved.
+
+    Raises:
+        CheckpointError: no such file, a damaged one, or one of another composition.
+    """
+    tensors, meta = load_tensors(path)
+    try:
+        if meta["composition"] != _described(composition):
+            raise CheckpointError(
+                f"{path} is a library for {meta['composition']}, got the composition {_described(composition)}: load "
+                "it with the composition that it was saved with"
+            )
+        model = FunctionModel(composition, _config_of(meta["config"]), _blank(*meta["sizes"]), Generator())
+        model.adaptation = AdaptationConfig(**meta["adaptation"])
+        if meta["proposer"] is not None:
+            model.proposer = PointProposer(ProposerConfig(**meta["proposer"]), model, Generator())
+        model.load_state_dict(tensors)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{path} does not hold a library of functions ({error}): restore it or fit again"
+        ) from error
+    return model.eval()
+
+
+def _described(composition: Composition) -> str:
+    """Its class, slots and, where it has any, settings."""
+    settings = [f", {name}={value}" for name, value in sorted(vars(composition).items()) if name != "num_slots"]
+    return f"{type(composition).__name__}({composition.num_slots} slots{''.join(settings)})"
+
+
+def _config_of(saved: dict[str, Any]) -> FunctionConfig:
+    return FunctionConfig(saved["num_modules"], tuple(saved["hidden"]), AdaptationConfig(**saved["adaptation"]))
+
+
+def _blank(size_in: int, size_out: int) -> PointSets:
+    """Points of which only the sizes matter."""
+    there = torch.ones(1, 1, dtype=torch.bool)
+    return PointSets(torch.zeros(1, 1, size_in), torch.zeros(1, 1, size_out), there, there, ("",))

@@ -1,0 +1,120 @@
+"""What new tasks are made of: structures found by their given points, modules fixed; and how good that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from bouncegrad.functions.adaptation import adapted, mean_squares
+from bouncegrad.functions.model import FunctionModel
+from bouncegrad.functions.points import PointSets
+from bouncegrad.functions.proposer import PointProposer, beliefs_of
+from bouncegrad.functions.target import PointTarget, has_tables, num_structures, tables_of
+from bouncegrad.search.annealing import anneal, exponential, scheduled
+from bouncegrad.search.kernels import gibbs
+from bouncegrad.search.wrappers import BestState, best_so_far
+from bouncegrad.types import Structures
+
+NUM_CHAINS, NUM_SWEEPS = 8, 12
+"""Searches of each task beside each other, and how often each slot is redrawn while they cool."""
+
+COOLEST = 1e-3
+"""The last temperature, as a share of the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionScore:
+    """How good functions are that were found.
+
+    Attributes:
+        errors: ``[task]``, mean squared error of the asked points after the search and adaptation, in the square of
+            the user's unit.
+        structures: ``[task, slot]``, what was found.
+        predictions: ``[task, point, out]``, of all points, in the user's unit.
+    """
+
+    errors: Float[Tensor, "task"]
+    structures: Structures
+    predictions: Float[Tensor, "task point out"]
+
+    @property
+    def error(self) -> float:
+        """The mean over tasks."""
+        return float(self.errors.mean())
+
+
+@torch.no_grad()
+def infer_functions(
+    model: FunctionModel, points: PointSets, mode: Literal["search", "proposal"] = "search", seed: int = 0
+) -> Structures:
+    """The structure of each task that explains its given points best.
+
+    All structures are tried where there are up to :data:`bouncegrad.functions.target.EXACT_LIMIT` of them; else slots
+    are redrawn one by one while it cools (simulated annealing), by several chains.
+
+    Args:
+        model: the library.
+        points: the tasks; of these only the given points are looked at.
+        mode: "search", as said; or "proposal", what the proposal network of a model that has one thinks at once.
+        seed: of the annealing.
+
+    Raises:
+        ValueError: another mode, or a proposal asked of a model without a network.
+    """
+    if mode not in ("search", "proposal"):
+        raise ValueError(f'mode must be "search" or "proposal"; got {mode!r}')
+    if mode == "search":
+        return found_structures(PointTarget(model, points), Generator().manual_seed(seed))
+    if not isinstance(model.proposer, PointProposer):
+        raise ValueError('this library was trained without a proposal network: infer with mode "search"')
+    return beliefs_of(model.proposer, model, points).argmax(2)
+
+
+def score_functions(
+    model: FunctionModel, points: PointSets, mode: Literal["search", "proposal"] = "search", seed: int = 0
+) -> FunctionScore:
+    """Find structures and adapt weights by the given points, and compare the asked points with what comes out.
+
+    Args:
+        model: the library.
+        points: the tasks.
+        mode: how structures are found (:func:`infer_functions`).
+        seed: of the search.
+    """
+    structures = infer_functions(model, points, mode, seed)
+    with torch.no_grad():
+        weights = adapted(model, structures, points)
+        said = model.outputs(weights, model.normalized_inputs(points.inputs))
+    predictions = said * model.scale_out + model.center_out
+    return FunctionScore(mean_squares(predictions, points.outputs, points.asked), structures, predictions)
+
+
+def found_structures(target: PointTarget, generator: Generator) -> Structures:
+    """The best structures of the tasks of a target."""
+    space = target.model.space
+    if num_structures(space) == 1:
+        return torch.zeros(target.batch.num_tasks, space.num_slots, dtype=torch.long)
+    if has_tables(space):
+        tables = tables_of(target)
+        return tables.structures_of(tables.energies.nan_to_num(nan=torch.inf).argmin(2))
+    return _annealed(target, generator)
+
+
+def _annealed(target: PointTarget, generator: Generator) -> Structures:
+    """The best of several chains, each cooled from the spread of the losses of random structures."""
+    space, num_tasks = target.model.space, target.batch.num_tasks
+    beside = target.at(torch.arange(num_tasks).repeat_interleave(NUM_CHAINS))
+    structures = space.random(num_tasks * NUM_CHAINS, generator)
+    losses = beside.loss_fn()
+    hottest = max(1e-12, float(losses(structures).nan_to_num(posinf=0.0).std()))
+    slots = torch.arange(space.num_slots)[:, None]
+    kernel, num_steps = best_so_far(gibbs(slots, space.num_kinds)), NUM_SWEEPS * space.num_slots
+    cooling = scheduled(exponential(hottest, hottest * COOLEST, num_steps))
+    state, _ = anneal(kernel, cooling, losses, structures, num_steps, generator)
+    assert isinstance(state, BestState)
+    best = state.best_losses.view(num_tasks, NUM_CHAINS).argmin(1)
+    return state.best_structures.view(num_tasks, NUM_CHAINS, -1)[torch.arange(num_tasks), best]

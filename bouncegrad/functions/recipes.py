@@ -1,0 +1,95 @@
+"""The four algorithms of Alet, Lozano-Perez and Kaelbling, 2018, and two that go beyond them, as recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from bouncegrad.bounce import BounceConfig
+from bouncegrad.compositions import Composition
+from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
+from bouncegrad.functions.points import PointSets
+from bouncegrad.functions.training import FunctionRecipe, FunctionTraining
+from bouncegrad.proposer import ProposerConfig
+from bouncegrad.train.config import PassReport, TrainingConfig
+
+ONE = FunctionConfig(num_modules=1)
+
+ADAPTED = AdaptationConfig(num_steps=5, step_size=0.1)
+
+TRAINING = TrainingConfig(
+    num_passes=2000,
+    batch_size=32,
+    learning_rate=3e-3,
+    averaging=0.98,
+    bounce=BounceConfig(search="metropolis", block="edge", heat="steered", hottest=1.0, cooling=0.7),
+)
+
+LEARNED = replace(
+    TRAINING,
+    bounce=replace(TRAINING.bounce, proposals="learned", block="node"),
+    proposer=ProposerConfig(sees="points", hidden=128, dropout=0.1, optimizer="adam", floor=0.1),
+)
+
+EXACT = replace(TRAINING, bounce=BounceConfig(search="exact", heat="scheduled", hottest=0.3, coolest=1e-3))
+
+FUNCTION_RECIPES = {
+    "pooled": FunctionRecipe(ONE, TRAINING),
+    "maml": FunctionRecipe(replace(ONE, adaptation=ADAPTED), TRAINING),
+    "bouncegrad": FunctionRecipe(FunctionConfig(), TRAINING),
+    "moma": FunctionRecipe(FunctionConfig(adaptation=ADAPTED), TRAINING),
+    "bouncegrad-learned": FunctionRecipe(FunctionConfig(), LEARNED),
+    "bouncegrad-exact": FunctionRecipe(FunctionConfig(), EXACT),
+}
+"""``pooled``: one module for all tasks, as it is. ``maml``: one module, adapted to each task. ``bouncegrad``: a library
+of modules, of which each task finds its own; one slot of each task is proposed anew in each pass. ``moma``: both, so
+that a structure is judged by what it becomes. These are the four of the paper; they differ in the number of modules and
+in adaptation only.
+
+``bouncegrad-learned``: the proposals come from a network that learns from what the search finds, all slots at once.
+``bouncegrad-exact``: structures are drawn from tables of all of them, as hot as a falling schedule says.
+"""
+
+
+def function_recipe_named(name: str) -> FunctionRecipe:
+    """Look a recipe up.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in FUNCTION_RECIPES:
+        raise ValueError(f"there is no recipe {name!r} for functions: choose one of {', '.join(FUNCTION_RECIPES)}")
+    return FUNCTION_RECIPES[name]
+
+
+def fit_functions(
+    tasks: PointSets,
+    composition: Composition,
+    recipe: str | FunctionRecipe = "bouncegrad",
+    *,
+    held_out: PointSets | None = None,
+    seed: int = 0,
+    watch: Callable[[PassReport], None] | None = None,
+) -> FunctionModel:
+    """Learn a library of modules from tasks.
+
+    Args:
+        tasks: to learn from: structures are searched on their given points, modules learn from the asked ones.
+        composition: how modules make a function; with recipes of one module, all slots hold that one.
+        recipe: a name in :data:`FUNCTION_RECIPES`, or all the settings.
+        held_out: tasks by which the best modules are chosen; None: the same tasks.
+        seed: of all randomness.
+        watch: called after each pass.
+
+    Returns:
+        The modules of the pass that explained the held-out tasks best; they adapt as the recipe says.
+
+    Raises:
+        ValueError: an unknown recipe, a composition that does not work, or a training that diverged.
+    """
+    recipe = function_recipe_named(recipe) if isinstance(recipe, str) else recipe
+    training = FunctionTraining(tasks, tasks if held_out is None else held_out, composition, recipe, seed)
+    for report in training.passes():
+        if watch:
+            watch(report)
+    return training.best_model()

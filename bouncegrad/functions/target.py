@@ -1,0 +1,99 @@
+"""Point sets as the target of a search."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bouncegrad.compositions import Sum
+from bouncegrad.functions.adaptation import adapted_loss_fn, mean_squares
+from bouncegrad.functions.model import FunctionModel
+from bouncegrad.functions.points import PointSets
+from bouncegrad.search.space import SearchSpace
+from bouncegrad.types import FactorTables, LossFn, Structures
+
+EXACT_LIMIT = 4096
+"""Structures of a task that are all evaluated where every one is asked for."""
+
+CELL_BUDGET = 10_000_000
+"""Numbers of all sums of all points that are held at once."""
+
+
+class PointTarget(NamedTuple):
+    """Tasks that are searched on their given points.
+
+    Attributes:
+        model: the library.
+        batch: the tasks.
+    """
+
+    model: FunctionModel
+    batch: PointSets
+
+    def loss_fn(self) -> LossFn:
+        """The loss of the given points of every task."""
+        return adapted_loss_fn(self.model, self.batch)
+
+    def at(self, tasks: Tensor) -> PointTarget:
+        """Some of the tasks."""
+        return PointTarget(self.model, self.batch.at(tasks))
+
+    def automatic_temperature(self, structures: Structures) -> float:
+        """``2 L / n``, at which ``exp(-loss / T)`` is the likelihood of n independent residuals of mean square L."""
+        numbers = float(self.batch.given.sum(1).float().mean()) * self.batch.outputs.shape[2]
+        return 2 * float(self.loss_fn()(structures).mean()) / max(1.0, numbers)
+
+
+class TabulatedTarget(PointTarget):
+    """The same tasks, where the losses of all structures are computed before one is asked for."""
+
+    def loss_fn(self) -> LossFn:
+        """Tables, from which a search draws without evaluating anything more."""
+        return tables_of(self)
+
+
+def has_tables(space: SearchSpace) -> bool:
+    """Whether a task has so few structures that all of them are evaluated."""
+    return num_structures(space) <= EXACT_LIMIT
+
+
+def num_structures(space: SearchSpace) -> int:
+    """Of a task."""
+    return int(torch.tensor(space.num_kinds).prod())
+
+
+@torch.no_grad()
+def tables_of(target: PointTarget) -> FactorTables:
+    """The losses of all structures of all tasks: one factor that sees every slot.
+
+    In a sum without adaptation every module runs once; other compositions run once for each structure.
+    """
+    space = target.model.space
+    if isinstance(target.model.composition, Sum) and not target.model.adaptation.num_steps:
+        return FactorTables(_sums_of(target), torch.arange(space.num_slots)[None], space.num_kinds)
+    empty = FactorTables(torch.empty(0), torch.arange(space.num_slots)[None], space.num_kinds)
+    every = empty.structures_of(torch.arange(num_structures(space))[:, None])
+    num_tasks = target.batch.num_tasks
+    tasks = torch.arange(num_tasks).repeat_interleave(len(every))
+    losses = target.at(tasks).loss_fn()(every.repeat(num_tasks, 1))
+    return FactorTables(losses.view(num_tasks, 1, len(every)), empty.slots, space.num_kinds)
+
+
+def _sums_of(target: PointTarget) -> Float[Tensor, "task 1 combination"]:
+    """The mean squares of all sums, chunk by chunk of tasks."""
+    model, known = target.model, target.batch.only_given()
+    found = []
+    for tasks in torch.arange(known.num_tasks).split(
+        max(1, CELL_BUDGET // (known.inputs[0].numel() * num_structures(model.space)))
+    ):
+        some = known.at(tasks)
+        inputs, outputs = model.normalized(some)
+        sums = torch.zeros_like(outputs)[:, None]
+        for library in model.slot_libraries:
+            said = model.library(library).every_kind(inputs).transpose(0, 1)
+            sums = (sums[:, :, None] + said[:, None]).flatten(1, 2)
+        found.append(mean_squares(sums, outputs[:, None], some.given[:, None]))
+    return torch.cat(found)[:, None]

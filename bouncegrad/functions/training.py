@@ -1,0 +1,190 @@
+"""BounceGrad on functions: structures are searched on the given points of each task, modules learn from the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from bouncegrad.bounce import Bounce, Bounced, KernelBounce, ProposalBounce
+from bouncegrad.checkpoint import CheckpointError
+from bouncegrad.compositions import Composition
+from bouncegrad.functions.adaptation import adapted_losses
+from bouncegrad.functions.inference import found_structures
+from bouncegrad.functions.model import FunctionConfig, FunctionModel
+from bouncegrad.functions.points import PointSets
+from bouncegrad.functions.proposer import PointLearner, PointProposer
+from bouncegrad.functions.target import PointTarget, TabulatedTarget, has_tables
+from bouncegrad.learner import Lesson
+from bouncegrad.train.config import PassReport, TrainingConfig
+from bouncegrad.train.loop import Clock, Trainer, under
+
+NUM_JUDGEMENTS = 50
+"""How often in a training the tasks to choose by are searched, evenly."""
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class FunctionRecipe:
+    """All that a fit of functions needs to know beside the tasks.
+
+    Attributes:
+        model: the library of modules, and how it adapts.
+        training: how modules and structures are learned. Of what only scenes have (horizons, starts, kinds that are
+            merged, priors) nothing is looked at; search "exact" draws from all structures of a task.
+    """
+
+    model: FunctionConfig
+    training: TrainingConfig
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What was done with one batch.
+
+    Attributes:
+        loss: of the gradient step.
+        found: by the search.
+    """
+
+    loss: float
+    found: Bounced
+
+
+class FunctionTraining(Trainer[FunctionModel, _Part]):
+    """A training of a library of modules that searches one structure for each task.
+
+    Args:
+        tasks: to learn from.
+        held_out: tasks by which the best modules are chosen; their structures are found anew each time.
+        composition: how modules make a function.
+        recipe: how it is trained.
+        seed: of all randomness.
+
+    Raises:
+        ValueError: a search that functions do not have, or a composition that does not work.
+    """
+
+    def __init__(
+        self, tasks: PointSets, held_out: PointSets, composition: Composition, recipe: FunctionRecipe, seed: int
+    ) -> None:
+        generator, training = Generator().manual_seed(seed), recipe.training
+        self.tasks, self.held_out = tasks, held_out
+        model = FunctionModel(composition, recipe.model, tasks, generator)
+        check_search(training, model)
+        super().__init__(model, tasks.num_tasks, training.batch_size, training, generator)
+        self.structures = model.space.random(tasks.num_tasks, generator)
+        sees = training.proposer.sees != "nothing"
+        self.learner = PointLearner(PointProposer(training.proposer, model, generator), model) if sees else None
+        self.bounce: Bounce = (
+            ProposalBounce(training.bounce, model.space, self.learner)
+            if training.bounce.search == "metropolis"
+            else KernelBounce(training.bounce, model.space)
+        )
+        self.last_held_out = math.inf
+
+    def learn_from(self, indices: Tensor, progress: float) -> _Part:
+        """Bounce and grad of one batch, and a step of the proposal network."""
+        batch, before = self.tasks.at(indices), self.structures[indices]
+        kind = TabulatedTarget if self.config.bounce.search == "exact" else PointTarget
+        target = kind(self.searched, batch)
+        found = self.bounce.search(target, before, progress, self.generator)
+        self.structures[indices] = found.structures
+        loss = adapted_losses(self.model, found.structures, batch, batch.asked).mean()
+        loss.backward()
+        self.step(progress)
+        if self.learner:
+            self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
+        return _Part(loss.item(), found)
+
+    def finish_pass(self, parts: Sequence[_Part], clock: Clock) -> PassReport:
+        """Note what the pass did; now and then judge the modules by the held-out tasks."""
+        loss = sum(part.loss for part in parts) / len(parts)
+        self.bounce.finish_pass(None)
+        self.descent.finish_pass(loss)
+        every = max(1, self.config.num_passes // NUM_JUDGEMENTS)
+        if self.num_passes_done % every == 0 or clock(self.progress) >= 1:
+            self.last_held_out = self._judged()
+            self.keep_if_best(self.last_held_out)
+        return PassReport(
+            number=self.num_passes_done,
+            loss=loss,
+            held_out=self.last_held_out,
+            temperature=parts[-1].found.temperature,
+            acceptance=float(torch.cat([part.found.changed for part in parts]).float().mean()),
+            proposed=float(torch.cat([part.found.proposed for part in parts]).float().mean()),
+        )
+
+    @torch.no_grad()
+    def _judged(self) -> float:
+        """Mean loss of the asked points of the held-out tasks, under the structures that their given points choose."""
+        structures = found_structures(PointTarget(self.searched, self.held_out), Generator().manual_seed(0))
+        return float(adapted_losses(self.searched, structures, self.held_out, self.held_out.asked).mean())
+
+    def best_model(self) -> FunctionModel:
+        """The library of the pass that explained the held-out tasks best.
+
+        Raises:
+            ValueError: the training diverged from its first pass on.
+        """
+        if self.num_passes_done and self.best_score == math.inf:
+            raise ValueError(
+                "no pass had a finite loss: the training diverged; lower learning_rate, clip_norm or, with adapted "
+                "weights, step_size"
+            )
+        best = FunctionModel(self.model.composition, self.model.config, self.tasks, Generator())
+        best.load_state_dict(self.best_weights)
+        best.proposer = self.learner.kept() if self.learner else None
+        return best.eval()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that a continued training needs, as tensors and JSON."""
+        tensors, meta = super().state()
+        if self.learner:
+            tensors |= {f"proposer.{name}": value for name, value in self.learner.state().items()}
+        meta |= {"bounce": self.bounce.state(), "last_held_out": self.last_held_out}
+        return tensors | {"structures": self.structures}, meta
+
+    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned.
+
+        Raises:
+            CheckpointError: it belongs to another library or other tasks.
+        """
+        try:
+            super().load_state(tensors, meta)
+            if tensors["structures"].shape != self.structures.shape:
+                raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
+            self.structures = tensors["structures"]
+            if self.learner:
+                self.learner.load_state(under("proposer.", tensors))
+            self.bounce.load_state(meta["bounce"])
+            self.last_held_out = meta["last_held_out"]
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit this library and these tasks ({error}): were the tasks changed? Choose "
+                "another run folder to start again"
+            ) from error
+
+
+def check_search(config: TrainingConfig, model: FunctionModel) -> None:
+    """Refuse searches that functions do not have.
+
+    Raises:
+        ValueError: naming what was asked for.
+    """
+    bounce = config.bounce
+    if bounce.search == "relaxed":
+        raise ValueError('functions are searched by "metropolis", "gibbs", "exact" or "frozen"; got "relaxed"')
+    if bounce.heat == "entropy":
+        raise ValueError('functions have no heat "entropy": choose "steered", "scheduled", "stepped" or "automatic"')
+    if bounce.search == "exact" and not has_tables(model.space):
+        raise ValueError(
+            f'search "exact" lists all structures of a task, and {" x ".join(map(str, model.space.num_kinds))} are '
+            'too many: choose search "metropolis" or "gibbs"'
+        )
+    if config.proposer.sees not in ("nothing", "points"):
+        raise ValueError(f'a proposal network of functions sees "points"; got {config.proposer.sees!r}')
