@@ -36,7 +36,8 @@ class ProposerConfig:
         blanked: share of the slots of a structure that its encoder does not see as they are.
         blanking: what it sees there: "uniform", that nothing is known; or "flip", another kind.
         learn_from: "current", the structures of the batch that was just searched (Alet et al. 2019); "accepted", of
-            those only where the search took the proposal (the released code).
+            those only where the search took the proposal (the released code); or "dreams", not from the search at all
+            but from random structures and what the modules make of them (Hinton et al. 1995; functions only).
         optimizer: "momentum", gradient descent with momentum (Alet et al. 2019); or "adam".
         learning_rate: of it.
         momentum: of "momentum".
@@ -58,7 +59,7 @@ class ProposerConfig:
     dropout: float = 0.5
     blanked: float = 0.2
     blanking: Literal["uniform", "flip"] = "uniform"
-    learn_from: Literal["current", "accepted"] = "current"
+    learn_from: Literal["current", "accepted", "dreams"] = "current"
     optimizer: Literal["momentum", "adam"] = "momentum"
     learning_rate: float = 1e-3
     momentum: float = 0.9
@@ -107,6 +108,8 @@ class Proposer(nn.Module):
                 'a proposal network of scenes must see them: choose "trajectories", "structures" or "both", not '
                 f"{config.sees!r}"
             )
+        if config.learn_from == "dreams":
+            raise ValueError('only functions are dreamt of: learn_from must be "current" or "accepted" for scenes')
         if config.encoder == "cnn" and num_times < SHORTEST:
             raise ValueError(
                 f"the convolutions need scenes of at least {SHORTEST} samples, these have {num_times}: "

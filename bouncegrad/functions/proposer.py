@@ -7,12 +7,14 @@ the network sums over them (Zaheer et al. 2017, "Deep sets").
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from bouncegrad.encoders import Perceptron, linear
+from bouncegrad.functions.adaptation import mean_squares
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.learner import Learner, Lesson, with_floor
@@ -20,9 +22,15 @@ from bouncegrad.proposer import ProposerConfig
 from bouncegrad.search.learned import BeliefsFn
 from bouncegrad.types import Structures
 
+FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
+"""Of the sines and cosines of inputs, in radians per spread of the inputs."""
+
 
 class PointProposer(nn.Module):
     """Log probabilities of the modules on every slot: ``W g(mean_p f(x_p, y_p), max_p f(x_p, y_p))``.
+
+    Inputs are read with their sines and cosines of several frequencies, since many a function changes faster than small
+    networks tell (Mildenhall et al. 2020).
 
     Slots that can be swapped are told the same, since a structure does not say which of them is which.
 
@@ -40,7 +48,8 @@ class PointProposer(nn.Module):
         if config.sees != "points":
             raise ValueError(f'the proposal network of point sets sees "points"; got sees {config.sees!r}')
         self.config = config
-        numbers, width = len(model.center_in) + len(model.center_out), config.hidden
+        numbers = (1 + 2 * len(FREQUENCIES)) * len(model.center_in) + len(model.center_out)
+        width = config.hidden
         self.embed = Perceptron(numbers, width, config.dropout, generator)
         self.decide = Perceptron(2 * width, width, config.dropout, generator)
         libraries = model.slot_libraries
@@ -69,7 +78,8 @@ class PointLearner(Learner[PointProposer]):
     """The proposal network as it learns from the structures that the search finds.
 
     It learns from as many points as it will be given, drawn anew from all points of a task each time: what a search
-    found holds for every one of them.
+    found holds for every one of them. Dreams have the inputs of the batch, and noise of the size by which the search
+    still fails to explain it.
 
     Args:
         proposer: the network; it is changed in place.
@@ -95,6 +105,22 @@ class PointLearner(Learner[PointProposer]):
         seen = batch.given_anew(generator)
         return [self.proposer(side_by_side(self.model, seen), seen.given, generator)]
 
+    def learn(self, batch: PointSets, lesson: Lesson, generator: Generator) -> float:
+        """One gradient step, from what the search found or from dreams of as many tasks."""
+        if self.config.learn_from == "dreams":
+            batch, lesson = self._dreamt(batch, lesson, generator)
+        return super().learn(batch, lesson, generator)
+
+    @torch.no_grad()
+    def _dreamt(self, batch: PointSets, lesson: Lesson, generator: Generator) -> tuple[PointSets, Lesson]:
+        """Random structures, and tasks that are what the modules make of them."""
+        structures = self.model.space.random(batch.num_tasks, generator)
+        said = self.model.predict(lesson.after, batch.inputs)
+        off = mean_squares(said, batch.outputs, batch.given).sqrt()[:, None, None]
+        outputs = self.model.predict(structures, batch.inputs)
+        outputs += off * torch.randn(outputs.shape, generator=generator)
+        return replace(batch, outputs=outputs), Lesson(structures, structures, torch.ones_like(lesson.accepted))
+
     def asked(self, batch: PointSets) -> Bool[Tensor, "task slot"]:
         """All slots of all tasks."""
         return torch.ones(batch.num_tasks, self.model.composition.num_slots, dtype=torch.bool)
@@ -110,5 +136,7 @@ def beliefs_of(
 
 
 def side_by_side(model: FunctionModel, points: PointSets) -> Float[Tensor, "task point number"]:
-    """Inputs and outputs of each point, in the model's unit."""
-    return torch.cat(model.normalized(points), 2)
+    """Inputs, their sines and cosines, and outputs of each point, in the model's unit."""
+    inputs, outputs = model.normalized(points)
+    waves = (inputs[..., None] * torch.tensor(FREQUENCIES)).flatten(2)
+    return torch.cat([inputs, waves.sin(), waves.cos(), outputs], 2)
