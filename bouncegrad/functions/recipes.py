@@ -27,8 +27,8 @@ TRAINING = TrainingConfig(
 
 LEARNED = replace(
     TRAINING,
-    bounce=replace(TRAINING.bounce, proposals="learned", block="node"),
-    proposer=ProposerConfig(sees="points", hidden=128, dropout=0.1, optimizer="adam", floor=0.1),
+    bounce=replace(TRAINING.bounce, proposals="learned"),
+    proposer=ProposerConfig(sees="points", hidden=128, dropout=0.1, learn_from="dreams", optimizer="adam", floor=0.1),
 )
 
 EXACT = replace(TRAINING, bounce=BounceConfig(search="exact", heat="scheduled", hottest=0.3, coolest=1e-3))
@@ -46,7 +46,8 @@ of modules, of which each task finds its own; one slot of each task is proposed 
 that a structure is judged by what it becomes. These are the four of the paper; they differ in the number of modules and
 in adaptation only.
 
-``bouncegrad-learned``: the proposals come from a network that learns from what the search finds, all slots at once.
+``bouncegrad-learned``: the proposals come from a network that reads the given points; it learns from random structures
+and what the modules make of them, of which there are more than tasks.
 ``bouncegrad-exact``: structures are drawn from tables of all of them, as hot as a falling schedule says.
 """
 
