@@ -31,7 +31,7 @@ def save_functions(path: str | os.PathLike[str], model: FunctionModel) -> None:
         "composition": _described(model.composition),
         "config": asdict(model.config),
         "adaptation": asdict(model.adaptation),
-        "sizes": [len(model.center_in), len(model.center_out)],
+        "sizes": [len(model.center_in), len(model.scale_out)],
         "proposer": asdict(proposer.config) if proposer else None,
     }
     save_tensors(path, {name: value.detach() for name, value in model.state_dict().items()}, meta)

@@ -89,7 +89,7 @@ def score_functions(
     with torch.no_grad():
         weights = adapted(model, structures, points)
         said = model.outputs(weights, model.normalized_inputs(points.inputs))
-    predictions = said * model.scale_out + model.center_out
+    predictions = said * model.scale_out
     return FunctionScore(mean_squares(predictions, points.outputs, points.asked), structures, predictions)
 
 

@@ -74,8 +74,8 @@ class FunctionConfig:
 class FunctionModel(nn.Module):
     """Functions composed of modules.
 
-    Inputs and outputs are normalised by the mean and the spread of the tasks that are learned from; losses are mean
-    squares in that unit.
+    Inputs are normalised by the mean and the spread of the tasks that are learned from, outputs by their size alone: a
+    product of modules cannot make up for a constant. Losses are mean squares in that unit.
 
     Attributes:
         adaptation: how weights adapt to a task; may be changed at any time.
@@ -93,7 +93,6 @@ class FunctionModel(nn.Module):
 
     center_in: Tensor
     scale_in: Tensor
-    center_out: Tensor
     scale_out: Tensor
 
     def __init__(
@@ -110,10 +109,11 @@ class FunctionModel(nn.Module):
         )
         self.slot_libraries = tuple(libraries.index(size) for size in sizes)
         there = points.given | points.asked
-        for name, values in (("in", points.inputs[there]), ("out", points.outputs[there])):
-            self.register_buffer(f"center_{name}", values.mean(0))
-            spread = values.std(0, correction=0)
-            self.register_buffer(f"scale_{name}", torch.where(spread > 0, spread, 1.0))
+        inputs, outputs = points.inputs[there], points.outputs[there]
+        spread, size = inputs.std(0, correction=0), outputs.square().mean(0).sqrt()
+        self.register_buffer("center_in", inputs.mean(0))
+        self.register_buffer("scale_in", torch.where(spread > 0, spread, 1.0))
+        self.register_buffer("scale_out", torch.where(size > 0, size, 1.0))
         self.proposer: nn.Module | None = None
         self._check_composition(points)
 
@@ -147,7 +147,7 @@ class FunctionModel(nn.Module):
     ) -> Float[Tensor, "task point out"]:
         """What structures make of inputs, both in the user's units."""
         said = self.outputs(self.weights_of(structures), self.normalized_inputs(inputs))
-        return said * self.scale_out + self.center_out
+        return said * self.scale_out
 
     def normalized_inputs(self, inputs: Float[Tensor, "task point in"]) -> Float[Tensor, "task point in"]:
         """As the modules read them."""
@@ -155,7 +155,7 @@ class FunctionModel(nn.Module):
 
     def normalized(self, points: PointSets) -> tuple[Tensor, Tensor]:
         """Inputs and outputs in the model's unit."""
-        return self.normalized_inputs(points.inputs), (points.outputs - self.center_out) / self.scale_out
+        return self.normalized_inputs(points.inputs), points.outputs / self.scale_out
 
     def _check_composition(self, points: PointSets) -> None:
         """Try the composition on two tasks of three points, at once and beside each other."""

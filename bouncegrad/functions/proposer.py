@@ -48,7 +48,7 @@ class PointProposer(nn.Module):
         if config.sees != "points":
             raise ValueError(f'the proposal network of point sets sees "points"; got sees {config.sees!r}')
         self.config = config
-        numbers = (1 + 2 * len(FREQUENCIES)) * len(model.center_in) + len(model.center_out)
+        numbers = (1 + 2 * len(FREQUENCIES)) * len(model.center_in) + len(model.scale_out)
         width = config.hidden
         self.embed = Perceptron(numbers, width, config.dropout, generator)
         self.decide = Perceptron(2 * width, width, config.dropout, generator)

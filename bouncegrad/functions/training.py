@@ -23,7 +23,7 @@ from bouncegrad.learner import Lesson
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.loop import Clock, Trainer, under
 
-NUM_JUDGEMENTS = 50
+NUM_JUDGEMENTS = 25
 """How often in a training the tasks to choose by are searched, evenly."""
 
 
