@@ -16,6 +16,7 @@ from bouncegrad.graphs import Layout, senders_of
 from bouncegrad.priors.moves import independent_moves
 from bouncegrad.priors.posterior import (
     EnumeratedPosterior,
+    Exact,
     FactoredPosterior,
     SampledPosterior,
     check_edges_only,
@@ -90,7 +91,7 @@ class Independent:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NodeClasses:
+class NodeClasses(Exact):
     """Every entity belongs to a hidden class; the two classes decide the kind: ``kind = map[c_receiver, c_sender]``.
 
     All maps from pairs of classes to kinds are candidates; one of them holds for all scenes, and which one is learned:
@@ -129,9 +130,6 @@ class NodeClasses:
         num_labelings = len(structures) // len(self.log_weights)
         log_prior = choices @ self.log_weights - math.log(num_labelings)
         return enumerated(structures, log_prior, choices, factors, temperature, same)
-
-    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> None:
-        """Graphs are always listed."""
 
     def reweighted(self, log_weights: Float[Tensor, "map"]) -> NodeClasses:
         """The same belief with other weights of the maps."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bouncegrad.graphs import Layout
 from bouncegrad.priors.mixture import EmptyKindPosterior, mixed
+from bouncegrad.priors.odds import Counts
 from bouncegrad.priors.posterior import (
     FactoredPosterior,
     OnTables,
@@ -20,8 +21,8 @@ from bouncegrad.priors.posterior import (
 from bouncegrad.search.population import THOROUGH, Ladder
 from bouncegrad.types import Factors, Structures
 
-LARGEST_ODDS = 30.0
-"""Log odds beyond which an edge acts as good as surely."""
+ABOUT = 1e-6
+"""Log odds that make no difference."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,7 @@ class Few(OnTables):
         if max_senders < 1:
             raise ValueError(f"expected at least one sender for each receiver, got max_senders {max_senders}")
         num_kinds, counts = layout.num_edge_kinds, _counts(layout.num_entities - 1, max_senders)
-        acting = _share_at(math.log(max(1, num_kinds - 1)), counts)
+        acting = counts.share_at(math.log(max(1, num_kinds - 1)))
         shares = torch.full((num_kinds, num_kinds), acting / max(1, num_kinds - 1)).fill_diagonal_(1 - acting)
         return cls(layout, (shares / num_kinds).log().flatten(), max_senders)
 
@@ -87,36 +88,14 @@ class Few(OnTables):
         shares, width = self._table()[empty].log_softmax(0), edges.shape[-1]
         acting = shares.masked_fill(torch.arange(len(shares)) == empty, -math.inf)
         counts = _counts(width, self.max_senders)
-        log_odds = _log_odds(float(acting.exp().sum()), counts)
+        log_odds = counts.log_odds(float(acting.exp().sum()), ABOUT)
         log_kinds = (acting.log_softmax(0) + log_odds).masked_fill(torch.arange(len(shares)) == empty, 0.0)
         total = torch.logsumexp(counts.log_ways + log_odds * counts.numbers, 0)
         weights = log_kinds.to(edges.device)[edges].sum(-1) - total.to(edges.device)
         return weights.masked_fill((edges != empty).sum(-1) > self.max_senders, -math.inf).float()
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """How many senders a row may have, and in how many ways."""
-
-    numbers: Float[Tensor, "count"]
-    log_ways: Float[Tensor, "count"]
-    width: int
-
-
-def _counts(width: int, max_senders: int) -> _Counts:
+def _counts(width: int, max_senders: int) -> Counts:
     numbers = range(min(width, max_senders) + 1)
     ways = [math.comb(width, number) for number in numbers]
-    return _Counts(torch.tensor([*numbers], dtype=torch.float64), torch.tensor(ways).double().log(), width)
-
-
-def _log_odds(share: float, counts: _Counts) -> float:
-    """Log odds of an edge under which that share of edges acts, though rows have few senders at most; by bisection."""
-    low, high = -LARGEST_ODDS, LARGEST_ODDS
-    while high - low > 1e-6:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if _share_at(middle, counts) < share else (low, middle)
-    return low
-
-
-def _share_at(log_odds: float, counts: _Counts) -> float:
-    return float((counts.log_ways + log_odds * counts.numbers).softmax(0) @ counts.numbers) / counts.width
+    return Counts(torch.tensor([*numbers], dtype=torch.float64), torch.tensor(ways).double().log(), width)

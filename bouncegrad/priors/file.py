@@ -13,18 +13,21 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout, senders_of
-from bouncegrad.priors.few import LARGEST_ODDS
-from bouncegrad.priors.leader import check_kinds, energies_of_rows
-from bouncegrad.priors.posterior import categorical
-from bouncegrad.search.population import THOROUGH, Ladder
+from bouncegrad.priors.leader import check_kinds, energies_of_rows, with_nobody
+from bouncegrad.priors.odds import Counts
+from bouncegrad.priors.posterior import Exact, categorical
+from bouncegrad.search.population import THOROUGH, Ladder, by_slot
 from bouncegrad.types import Factors, Structures
 
 LARGEST = 13
 """Entities up to which all sets of followed ones are gone through (8,192 of them)."""
 
+ABOUT = 1e-7
+"""Log odds that make no difference."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class File:
+class File(Exact):
     """Rows as under :class:`bouncegrad.priors.leader.Leader`, but no two receivers have the same sender.
 
     Where all senders differ, ``p(graph)`` is proportional to the product over all who follow somebody of
@@ -53,7 +56,7 @@ class File:
             )
         check_kinds("file", layout)
         num_kinds = layout.num_edge_kinds - 1
-        followers = _share_at(math.log(num_kinds), layout.num_entities)
+        followers = _counts(layout.num_entities).share_at(math.log(num_kinds))
         return cls(layout, torch.tensor([1 - followers, *[followers / num_kinds] * num_kinds]).log())
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
@@ -79,9 +82,6 @@ class File:
         before = _Sums.of(by_sender(log_rows, num_entities), num_entities).total
         sums = _Sums.of(by_sender(scores, num_entities), num_entities)
         return FilePosterior(factors.slots, scores, sums, (sums.total - before).float())
-
-    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> None:
-        """Nothing is sampled."""
 
     def reweighted(self, log_weights: Float[Tensor, "kind"]) -> File:
         """The same belief with other weights."""
@@ -114,8 +114,9 @@ def _sets(num_entities: int) -> tuple[Int[Tensor, "sender half"], Int[Tensor, "s
     return torch.stack(without), torch.stack([sets | 1 << sender for sender, sets in enumerate(without)])
 
 
-def _share_at(log_odds: float, num_entities: int) -> float:
-    """The share of entities that follow somebody, under these odds of each one that does.
+@lru_cache(maxsize=16)
+def _counts(num_entities: int) -> Counts:
+    """How many follow somebody.
 
     There are ``sum_k (-1)^k C(N, k) C(N - k, m - k)^2 (m - k)!`` files with m followers: placements of m rooks on a
     board without its diagonal.
@@ -123,8 +124,7 @@ def _share_at(log_odds: float, num_entities: int) -> float:
     numbers = range(num_entities + 1)
     ways = [sum((-1) ** k * _placements(num_entities, k, m) for k in range(m + 1)) for m in numbers]
     logs = torch.tensor([math.log(way) if way else -math.inf for way in ways], dtype=torch.float64)
-    followers = torch.tensor([*numbers], dtype=torch.float64)
-    return float((logs + log_odds * followers).softmax(0) @ followers) / num_entities
+    return Counts(torch.tensor([*numbers], dtype=torch.float64), logs, num_entities)
 
 
 def _placements(num_entities: int, fixed: int, followers: int) -> int:
@@ -134,12 +134,7 @@ def _placements(num_entities: int, fixed: int, followers: int) -> int:
 
 @lru_cache(maxsize=256)
 def _log_odds(share: float, num_entities: int) -> float:
-    """The odds under which that share follows somebody; by bisection."""
-    low, high = -LARGEST_ODDS, LARGEST_ODDS
-    while high - low > 1e-7:
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if _share_at(middle, num_entities) < share else (low, middle)
-    return low
+    return _counts(num_entities).log_odds(share, ABOUT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,9 +213,7 @@ class FilePosterior:
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot."""
-        acting = self._acting()
-        every = torch.cat([1 - acting.sum(3, keepdim=True), acting], 3).clamp_min(0).float()
-        return torch.empty_like(every.flatten(1, 2)).index_copy(1, self.slots.flatten(), every.flatten(1, 2))
+        return with_nobody(self._acting(), self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
         """How often nobody is followed, and somebody in the way of each other kind; by those who could follow."""
@@ -261,4 +254,4 @@ class FilePosterior:
         drawn = kinds.argmax(3) if generator is None else categorical(kinds, generator)
         followed = senders_of(len(self.slots)) == chosen[:, :, None]
         each = torch.where(followed, drawn + 1, 0)
-        return torch.empty_like(each.flatten(1)).index_copy(1, self.slots.flatten(), each.flatten(1))
+        return by_slot(each, self.slots)

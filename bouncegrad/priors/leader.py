@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout
-from bouncegrad.priors.posterior import categorical, check_edges_only
-from bouncegrad.search.population import THOROUGH, Ladder
+from bouncegrad.priors.posterior import Exact, categorical, check_edges_only
+from bouncegrad.search.population import THOROUGH, Ladder, by_slot
 from bouncegrad.types import Factors, Structures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Leader:
+class Leader(Exact):
     """Each receiver has one sender at most: kind 0 on all its edges but one, or on all of them.
 
     ``p(row) = weight[0]`` for nobody, ``weight[kind] / number of senders`` for each of them. Receivers do not know of
@@ -57,9 +57,6 @@ class Leader:
         evidence = scores.logsumexp(2)
         return LeaderPosterior(factors.slots, scores - evidence[:, :, None], evidence.sum(1).float())
 
-    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> None:
-        """Nothing is sampled."""
-
     def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Leader:
         """The same belief with other weights."""
         return replace(self, log_weights=log_weights)
@@ -93,6 +90,14 @@ def check_kinds(name: str, layout: Layout) -> None:
         raise ValueError(f"the prior {name!r} needs a kind for nobody and one for somebody, got 1 edge kind")
 
 
+def with_nobody(
+    acting: Float[Tensor, "task factor width kind"], slots: Int[Tensor, "factor width"]
+) -> Float[Tensor, "task slot kind"]:
+    """The probability of each kind on each slot, given those of all kinds but 0."""
+    every = torch.cat([1 - acting.sum(3, keepdim=True), acting], 3).clamp_min(0).float()
+    return by_slot(every, slots)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LeaderPosterior:
     """Whom each receiver follows, and in which way.
@@ -117,9 +122,7 @@ class LeaderPosterior:
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot."""
-        acting = self._acting()
-        every = torch.cat([1 - acting.sum(3, keepdim=True), acting], 3).clamp_min(0).float()
-        return torch.empty_like(every.flatten(1, 2)).index_copy(1, self.slots.flatten(), every.flatten(1, 2))
+        return with_nobody(self._acting(), self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
         """How often nobody is followed, and somebody in the way of each other kind; by those who could follow."""
@@ -137,6 +140,4 @@ class LeaderPosterior:
         kinds = torch.where(rows > 0, chosen % num_kinds + 1, 0)
         each = torch.zeros(len(rows), num_factors, width, dtype=torch.long)
         each.scatter_(2, (chosen // num_kinds)[:, :, None], kinds[:, :, None])
-        structures = torch.empty(len(rows), num_factors * width, dtype=torch.long)
-        structures[:, self.slots.flatten()] = each.flatten(1)
-        return structures
+        return by_slot(each, self.slots)

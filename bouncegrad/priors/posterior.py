@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.graphs import Layout
-from bouncegrad.search.population import THOROUGH, Ladder, Rung, structures_of
+from bouncegrad.search.population import THOROUGH, Ladder, Rung, by_slot
 from bouncegrad.types import Factors, FactorTables, Structures
 
 LISTED_AT_ONCE = 256
@@ -187,7 +187,7 @@ class SampledPosterior:
 
     def best(self) -> Structures:
         """The most probable structure of all that were seen."""
-        return structures_of(self.rung.best, self.slots)
+        return by_slot(self.rung.best, self.slots)
 
     def draw(self, generator: Generator) -> Structures:
         """One of the chains for each task, or one for each factor."""
@@ -195,12 +195,11 @@ class SampledPosterior:
         num_tasks, num_chains, num_factors, width = kinds.shape
         num_units = num_factors if self.separate else 1
         chosen = torch.randint(num_chains, (num_tasks, 1, num_units, 1), generator=generator)
-        return structures_of(kinds.gather(1, chosen.expand(-1, -1, num_factors, width)).squeeze(1), self.slots)
+        return by_slot(kinds.gather(1, chosen.expand(-1, -1, num_factors, width)).squeeze(1), self.slots)
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot, as the mean of the conditionals of all chains."""
-        flat = self.rung.marginals.flatten(1, 2)
-        return torch.empty_like(flat).index_copy(1, self.slots.flatten(), flat)
+        return by_slot(self.rung.marginals, self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
         """How often each kind is on an edge, or on a pair."""
@@ -238,13 +237,19 @@ def _losses_of_all(factors: Factors, structures: Int[Tensor, "graph slot"]) -> F
     return torch.cat([factors.standing(some).energies.sum(2) for some in chains.split(LISTED_AT_ONCE, 1)], 1)
 
 
-class OnTables:
-    """What priors share whose posteriors are exact and need tables."""
+class Exact:
+    """What priors share whose posteriors are exact."""
 
     __slots__ = ()
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> None:
         """Nothing is sampled."""
+
+
+class OnTables(Exact):
+    """What priors share whose posteriors are exact and need tables."""
+
+    __slots__ = ()
 
     @staticmethod
     def tables_in(factors: Factors) -> FactorTables:

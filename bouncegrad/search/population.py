@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 
-from bouncegrad.types import Factors, Standing, Structures
+from bouncegrad.types import Factors, Standing
 
 LEAP = 4.0
 """Factor by which a rung may be colder than the one before, however little the energies differ."""
@@ -153,9 +153,12 @@ def swept(
     return standing, marginals
 
 
-def structures_of(kinds: Int[Tensor, "task factor width"], slots: Int[Tensor, "factor width"]) -> Structures:
-    """The kinds of all factors as structures."""
-    return torch.empty_like(kinds.flatten(1)).index_copy(1, slots.flatten(), kinds.flatten(1))
+def by_slot(
+    values: Shaped[Tensor, "task factor width *rest"], slots: Int[Tensor, "factor width"]
+) -> Shaped[Tensor, "task slot *rest"]:
+    """What is on the slots of each factor, such as kinds, in the order of the slots: kinds become structures."""
+    flat = values.flatten(1, 2)
+    return torch.empty_like(flat).index_copy(1, slots.flatten(), flat)
 
 
 def _num_chains(factors: Factors, ladder: Ladder) -> int:
