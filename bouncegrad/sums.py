@@ -105,7 +105,7 @@ def _log_products(values: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batc
     return (first * second).add_(first).add_(second).log1p_().sum(-1) + rest.log1p().sum(-1)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class MessageSums:
     """The loss of every task as a sum of receivers' energies, each a function of a sum of messages.
 

@@ -139,7 +139,7 @@ def block_kinds(num_kinds: int, size: int) -> Int[Tensor, "code block"]:
     return torch.tensor(list(product(range(num_kinds), repeat=size)), dtype=torch.long)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class FactorTables:
     """The loss of every task as a sum of tabulated terms; itself a :data:`LossFn` that only looks up.
 
@@ -216,7 +216,7 @@ class FactorTables:
         return found.transpose(1, 2)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Added:
     """Two losses of the same tasks, factor by factor.
 

@@ -76,8 +76,8 @@ class File(Exact):
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> FilePosterior:
         """Over all files that senders who are there allow."""
         del ladder
-        num_entities, shape = self.layout.num_entities, (factors.num_tasks, *factors.slots.shape)
-        log_rows = self._log_rows(torch.ones(shape, dtype=torch.bool) if factors.exist is None else factors.exist)
+        num_entities, alike = self.layout.num_entities, torch.ones(1, *factors.slots.shape, dtype=torch.bool)
+        log_rows = self._log_rows(alike if factors.exist is None else factors.exist)
         scores = log_rows - energies_of_rows(factors).double() / temperature
         before = _Sums.of(by_sender(log_rows, num_entities), num_entities).total
         sums = _Sums.of(by_sender(scores, num_entities), num_entities)

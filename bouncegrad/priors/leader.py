@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
@@ -73,7 +74,20 @@ class Leader(Exact):
 
 
 def energies_of_rows(factors: Factors) -> Float[Tensor, "task factor row"]:
-    """What it costs to follow nobody, then each sender in the way of each kind."""
+    """What it costs to follow nobody, then each sender in the way of each kind.
+
+    Temperatures do not change it, so it is kept for as long as the factors are there.
+    """
+    found = _ROWS.get(factors)
+    if found is None:
+        found = _ROWS[factors] = _energies_of_rows(factors)
+    return found
+
+
+_ROWS: WeakKeyDictionary[Factors, Tensor] = WeakKeyDictionary()
+
+
+def _energies_of_rows(factors: Factors) -> Float[Tensor, "task factor row"]:
     num_factors, width = factors.slots.shape
     nobody = factors.standing(torch.zeros(factors.num_tasks, 1, num_factors, width, dtype=torch.long))
     columns = [nobody.energies[:, 0, :, None]]
