@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bouncegrad.infer.modes import infer
-from bouncegrad.infer.posterior import MODES, Mode, Posterior, chunks
+from bouncegrad.infer.posterior import MODES, Mode, Posterior, beside_structures, chunks
 from bouncegrad.infer.prediction import measured_at, messages_said, placed, predict, weakest_kind
 
 __all__ = [
     "MODES",
     "Mode",
     "Posterior",
+    "beside_structures",
     "chunks",
     "infer",
     "measured_at",

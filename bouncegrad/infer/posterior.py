@@ -81,6 +81,14 @@ def chunks(model: Model, scenes: Scenes, num_combinations: int, more: int = 0) -
         yield scenes.at(indices)
 
 
+def beside_structures(model: Model, scenes: Scenes, posterior: Posterior) -> Iterator[tuple[Scenes, Structures]]:
+    """Parts of ``scenes`` that are small enough to be looked at (:func:`chunks`), each beside its structures."""
+    done = 0
+    for chunk in chunks(model, scenes, 1):
+        yield chunk, posterior.structures[done : done + chunk.num_scenes]
+        done += chunk.num_scenes
+
+
 def joined(parts: Sequence[Posterior]) -> Posterior:
     """The posteriors of all chunks as one."""
     return Posterior(

@@ -35,10 +35,8 @@ def predict(
     Raises:
         DataError: ``start`` outside the scenes, no step to predict, or structures of other scenes.
     """
-    if start < 0:
-        scenes = scenes.ending_together()
     before = model.config.network.history - 1
-    last = start + scenes.num_times if start < 0 else start
+    scenes, last = _counted(scenes, start)
     if not before <= last < scenes.num_times or num_steps < 1:
         raise DataError(
             f"expected a start from {before} to {scenes.num_times - 1} and at least one step, "
@@ -73,14 +71,19 @@ def placed(model: Model, scenes: Scenes, start: int) -> tuple[Scenes, int]:
     Raises:
         DataError: a start outside the scenes, or too few samples up to it.
     """
-    moved, first = scenes.ending_together() if start < 0 else scenes, model.config.network.history
-    last = start + scenes.num_times if start < 0 else start
+    first = model.config.network.history
+    moved, last = _counted(scenes, start)
     if not first <= last < scenes.num_times:
         raise DataError(
             f"expected a start from {first} to {scenes.num_times - 1} (relations are inferred from the samples up to "
             f"it), got {start}"
         )
     return moved, last
+
+
+def _counted(scenes: Scenes, start: int) -> tuple[Scenes, int]:
+    """Scenes and a sample of all of them counted from 0, which may be counted from the last sample of each."""
+    return (scenes.ending_together(), start + scenes.num_times) if start < 0 else (scenes, start)
 
 
 def _given(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.compositions import silenced
-from bouncegrad.infer import Posterior, chunks, messages_said
+from bouncegrad.infer import Posterior, beside_structures, chunks, messages_said
 from bouncegrad.model import Batch, Model, Windows, pack, windows
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.tables.columns import position_names, velocity_name
@@ -77,11 +77,8 @@ class PairEffects:
 
         After several rounds of messages: what the first does.
         """
-        silence, parts, done = _silence(model, scenes), [], 0
-        for chunk in chunks(model, scenes, 1):
-            structures = posterior.structures[done : done + chunk.num_scenes]
-            parts.append(_chunk_effects(model, chunk, structures, silence))
-            done += chunk.num_scenes
+        silence = _silence(model, scenes)
+        parts = [_chunk_effects(model, *chunk, silence) for chunk in beside_structures(model, scenes, posterior)]
         kinds, effects, differences = (torch.cat(each) for each in zip(*parts, strict=True))
         low, high = torch.tensor([model.normalization.minimum, model.normalization.maximum], dtype=torch.float64)
         scale = 0.5 * (high - low)

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from bouncegrad.evaluate import log_scales_of
-from bouncegrad.infer import Posterior, chunks
+from bouncegrad.infer import Posterior, beside_structures
 from bouncegrad.model import Model, pack, windows
 from bouncegrad.scenes import Scenes
 
@@ -38,11 +38,7 @@ class Residuals:
     @classmethod
     def of(cls, model: Model, scenes: Scenes, posterior: Posterior) -> Residuals:
         """Predict every sample of scenes from the one before, under the most probable structures."""
-        parts, done = [], 0
-        for chunk in chunks(model, scenes, 1):
-            structures = posterior.structures[done : done + chunk.num_scenes]
-            parts.append(_residuals(model, chunk, structures))
-            done += chunk.num_scenes
+        parts = [_residuals(model, *chunk) for chunk in beside_structures(model, scenes, posterior)]
         values, moved, left, valid = (torch.cat(each) for each in zip(*parts, strict=True))
         claimed = model.scale is not None
         if not claimed:
