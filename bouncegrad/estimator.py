@@ -15,6 +15,7 @@ from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden
 from bouncegrad.infer import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.infer.search import check_prior
 from bouncegrad.model import Model
+from bouncegrad.priors import check_possible
 from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
 from bouncegrad.scenes import Scenes, read_part
 from bouncegrad.score import Score, score
@@ -51,7 +52,7 @@ class RelationalModel:
         seed: of all randomness.
 
     Raises:
-        ValueError: an unknown recipe or prior, or kinds that cannot be.
+        ValueError: an unknown recipe or prior, or kinds that cannot be, or that the prior cannot treat.
 
     Example:
         >>> RelationalModel(kinds=3, seed=1)
@@ -72,7 +73,8 @@ class RelationalModel:
         check_prior(prior)
         self.recipe, self.prior, self.minutes, self.seed = recipe, prior, minutes, seed
         self.kinds: int | Literal["auto"] | None = kinds
-        with_kinds(self._settings(), self._kinds(), 2)
+        network = with_kinds(self._settings(), self._kinds(), 2).model.network
+        check_possible(prior, network.num_edge_kinds, network.num_node_kinds)
         self._learned: tuple[Model, Origin] | None = None
 
     def __repr__(self) -> str:

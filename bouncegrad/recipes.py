@@ -14,6 +14,7 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig, polish
+from bouncegrad.priors import check_possible
 from bouncegrad.proposer import ProposerConfig
 from bouncegrad.scenes import Scenes, split
 from bouncegrad.settings import is_count
@@ -185,10 +186,16 @@ def with_kinds(recipe: Recipe, kinds: int | Literal["auto"] | None, num_entities
         num_entities: of the scenes.
 
     Raises:
-        ValueError: no number of kinds.
+        ValueError: no number of kinds, or one that the search cannot have with what it is to believe of graphs.
     """
-    if kinds is None:
-        return recipe
+    chosen = recipe if kinds is None else _with_so_many(recipe, kinds, num_entities)
+    if recipe.training.bounce.search == "exact":
+        network = chosen.model.network
+        check_possible(recipe.training.bounce.prior, network.num_edge_kinds, network.num_node_kinds)
+    return chosen
+
+
+def _with_so_many(recipe: Recipe, kinds: int | Literal["auto"], num_entities: int) -> Recipe:
     if kinds != "auto" and not is_count(kinds):
         raise ValueError(f'kinds must be a whole number, 1 or more, or "auto"; got {kinds!r}')
     fitting = (number for number in range(MOST_KINDS, 3, -1) if number ** (num_entities - 1) <= TABLE_ROWS)

@@ -57,6 +57,15 @@ def test_what_cannot_be_is_refused_at_once():
         RelationalModel("alet2019-small", 3)
 
 
+@pytest.mark.parametrize("prior", ["leader", "file", "tree"])
+def test_one_kind_says_nothing_of_who_is_followed(prior):
+    with pytest.raises(ValueError, match=f"the prior '{prior}' needs .* expected 2 kinds or more, got 1; have more"):
+        RelationalModel(kinds=1, prior=prior)
+    with pytest.raises(ValueError, match="expected 2 kinds"):
+        RelationalModel("nri-full", None, prior=prior)
+    RelationalModel("nri-full", prior="few")
+
+
 def test_who_has_learned_nothing_says_so(scenes, tmp_path):
     new = RelationalModel()
     asked = [

@@ -242,6 +242,12 @@ def test_without_a_valid_split_a_tenth_is_held_out(tmp_path):
     assert torch.equal(training_scenes(tmp_path, 0)[1].states, held_out.states)
 
 
+def test_a_belief_that_one_kind_cannot_have_is_refused_before_anything_is_read(tmp_path):
+    recipe = tiny(prior="leader")
+    with pytest.raises(ValueError, match="the prior 'leader' needs .* expected 2 kinds or more, got 1; have more"):
+        RunConfig(str(tmp_path / "nothing"), "fast", recipe, kinds=1)
+
+
 @pytest.mark.parametrize("minutes", [0, -1.0, float("nan"), float("inf")])
 def test_impossible_minutes(minutes):
     with pytest.raises(ValueError, match="positive, finite number of minutes"):

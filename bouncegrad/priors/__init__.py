@@ -3,7 +3,7 @@
 Which of them holds is decided by evidence, never by the name of the data (:mod:`bouncegrad.priors.choice`).
 """
 
-from bouncegrad.priors.choice import COMPARED, PRIORS, priors_for, quickly_compared
+from bouncegrad.priors.choice import COMPARED, PRIORS, check_possible, priors_for, quickly_compared
 from bouncegrad.priors.dyads import Dyads
 from bouncegrad.priors.families import Independent, NodeClasses, least_losses
 from bouncegrad.priors.few import Few
@@ -28,6 +28,7 @@ __all__ = [
     "Symmetric",
     "Tree",
     "Triads",
+    "check_possible",
     "learned",
     "least_losses",
     "priors_for",

@@ -35,6 +35,16 @@ COMPARED = ("none", "symmetric", "classes")
 the time of its posterior in every batch, and one more chance to be chosen by accident."""
 
 
+def check_possible(name: str, num_edge_kinds: int, num_node_kinds: int) -> None:
+    """Refuse a prior by name that has no use for these kinds, whatever the scenes; "auto" finds one that has.
+
+    Raises:
+        ValueError: one edge kind, or several node kinds, where the prior cannot treat them.
+    """
+    if name != "auto":
+        PRIORS[name](Layout(3, min(2, num_edge_kinds), num_node_kinds))
+
+
 def quickly_compared(layout: Layout, has_tables: bool) -> dict[str, GraphPrior]:
     """Those of :data:`COMPARED` that a search can hold against each other again and again.
 

@@ -101,7 +101,10 @@ def check_kinds(name: str, layout: Layout) -> None:
     """Refuse node kinds, and layouts in which nobody can be followed."""
     check_edges_only(name, layout)
     if layout.num_edge_kinds < 2:
-        raise ValueError(f"the prior {name!r} needs a kind for nobody and one for somebody, got 1 edge kind")
+        raise ValueError(
+            f"the prior {name!r} needs a kind for nobody and one for somebody: expected 2 kinds or more, got 1; "
+            "have more kinds, or use 'none'"
+        )
 
 
 def with_nobody(

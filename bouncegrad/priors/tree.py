@@ -146,7 +146,10 @@ class Tree(OnTables):
         """
         check_edges_only("tree", layout)
         if layout.num_edge_kinds < 2:
-            raise ValueError("the prior 'tree' needs a kind that acts and one that does not: expected 2 kinds or more")
+            raise ValueError(
+                "the prior 'tree' needs a kind that acts and one that does not: expected 2 kinds or more, got 1; "
+                "have more kinds, or use 'none'"
+            )
         return cls(layout, uniform(layout.num_edge_kinds**2))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
