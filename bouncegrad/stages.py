@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
 
 from bouncegrad.answers import relation_table, write_table
 from bouncegrad.graphs import to_matrix
@@ -249,7 +252,8 @@ def predict_file(
     """Infer relations from the samples up to the start, roll on, and write a ``.npz`` of scenes; returns a line.
 
     ``loc`` and ``vel``, or ``states`` of other features, are what is predicted; ``edges`` are the inferred kinds;
-    ``mask`` is False for entities that were not measured at the start, or in the model's history before it.
+    ``mask`` is False for entities that were not measured at the start, or in the model's history before it. A single
+    step is followed by a sample that nobody measured, because there are no scenes of one sample.
 
     Raises:
         DataError: another file type, a start outside the scenes, or too few samples up to it.
@@ -265,18 +269,25 @@ def predict_file(
     seen, observed = measured_at(scenes, start, model.config.network.history), scenes.between(0, start + 1)
     posterior = infer(model, observed, prior=prior)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)
-    clean = predicted.masked_fill(~seen[:, None, :, None], 0)
+    there = _two_or_more(seen[:, None].expand(-1, span.num_steps, -1))
+    clean = _two_or_more(predicted).masked_fill(~there[..., None], 0)
     loc, vel = clean.swapaxes(2, 3).chunk(2, 2) if scenes.num_features > 1 else (clean, clean)
     arrays = {"loc": loc, "vel": vel} if has_motion(scenes.feature_names) else {"states": clean}
     arrays |= {
         "edges": posterior.relations.double().masked_fill(~observed.pairs, math.nan),
-        "mask": seen[:, None].expand(-1, span.num_steps, -1),
+        "mask": there,
     } | ({} if scenes.exogenous is None else {"exogenous": scenes.exogenous})
     names = {word: getattr(scenes, word) for word in ("feature_names", "entity_names", "scene_names", "names")}
     meta = {"time_step": scenes.time_step, "meta": json.dumps({key: value for key, value in names.items() if value})}
     with whole_files(place.parent) as folder:
         numpy.savez(folder / place.name, **{name: array.numpy() for name, array in arrays.items()}, **meta)
-    return f"{place}: {span.num_steps} samples after sample {start} of {scenes.num_scenes} scenes"
+    ahead = "1 sample (and an empty one: mask)" if span.num_steps == 1 else f"{span.num_steps} samples"
+    return f"{place}: {ahead} after sample {start} of {scenes.num_scenes} scenes"
+
+
+def _two_or_more(samples: Shaped[Tensor, "scene time *rest"]) -> Shaped[Tensor, "scene time *rest"]:
+    """With an empty sample behind a single one."""
+    return samples if samples.shape[1] > 1 else torch.cat([samples, torch.zeros_like(samples)], 1)
 
 
 def draw(

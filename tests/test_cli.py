@@ -257,9 +257,23 @@ def test_predict(data, run, tmp_path, start, steps):
     words = ["--model", str(run), "--data", str(data), "--out", str(tmp_path / "future.npz")]
     assert main(["predict", *words, "--start", start, "--steps", str(steps)]) == 0
     arrays = numpy.load(tmp_path / "future.npz")
-    assert arrays["loc"].shape == arrays["vel"].shape == (5, steps, 2, 3)
+    num_times = max(2, steps)
+    assert arrays["loc"].shape == arrays["vel"].shape == (5, num_times, 2, 3)
     assert arrays["edges"].shape == (5, 3, 3)
     assert numpy.isfinite(arrays["loc"]).all()
+    future = read_scenes(tmp_path / "future.npz")
+    assert future.num_times == num_times
+    assert future.mask[:, :steps].all()
+    assert not future.mask[:, steps:].any()
+
+
+def test_one_step_is_the_first_of_many(data, run, tmp_path, capsys):
+    words = ["predict", "--model", str(run), "--data", str(data)]
+    for steps in ("1", "5"):
+        assert main([*words, "--steps", steps, "--out", str(tmp_path / f"{steps}.npz")]) == 0
+    assert "1 sample (and an empty one: mask) after sample 98" in capsys.readouterr().out
+    one, five = (read_scenes(tmp_path / f"{steps}.npz") for steps in ("1", "5"))
+    assert torch.equal(one.states[:, 0], five.states[:, 0])
 
 
 @pytest.mark.parametrize("verb", ["simulate", "fit", "infer", "predict", "evaluate", "reproduce", "table"])

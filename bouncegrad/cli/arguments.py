@@ -189,7 +189,7 @@ def _predict_parser() -> ArgumentParser:
         "  bouncegrad predict --model runs/springs5 --data data/springs5 --steps 20 --out future.npz"
     )
     parser.add_argument("--start", type=int, default=-1, help="sample to start from, counted from 0; -1 = the last")
-    parser.add_argument("--steps", type=int, default=20, help="samples to predict")
+    parser.add_argument("--steps", type=int, default=20, help="samples to predict; an empty one follows one alone")
     parser.add_argument("--out", type=str, required=True, help="the predicted states, as .npz in the NRI layout")
     _add_prior(parser)
     return parser
