@@ -1,9 +1,10 @@
-"""Live progress of a fit: a bar on a terminal, a line now and then in a log."""
+"""Live progress of what takes long: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -11,7 +12,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from bouncegrad.train import PassReport
 
 LINES = 10
-"""Lines that a whole fit writes where there is no terminal."""
+"""Lines that all of it writes where there is no terminal."""
+
+Told: TypeAlias = Callable[[float, str], None]
+"""Told which share of the work is done, and what is being done."""
 
 
 def describe(report: PassReport) -> str:
@@ -27,31 +31,38 @@ def describe(report: PassReport) -> str:
 
 
 @contextmanager
-def fit_progress(quiet: bool = False) -> Iterator[Callable[[PassReport], None] | None]:
-    """Something to hand to :func:`bouncegrad.run.fit_folder` as ``watch``; nothing when ``quiet``."""
+def progress(first: str, quiet: bool = False) -> Iterator[Told | None]:
+    """Something to tell how far the work is, beginning with ``first``; nothing when ``quiet``."""
     console = Console(stderr=True)
     if quiet:
         yield None
     elif console.is_terminal:
-        yield from _bar(console)
+        yield from _bar(console, first)
     else:
         yield _lines(console)
 
 
-def _bar(console: Console) -> Iterator[Callable[[PassReport], None]]:
+@contextmanager
+def fit_progress(quiet: bool = False) -> Iterator[Callable[[PassReport], None] | None]:
+    """Something to hand to :func:`bouncegrad.run.fit_folder` as ``watch``; nothing when ``quiet``."""
+    with progress("searching and learning", quiet) as told:
+        yield None if told is None else lambda report: told(report.progress, describe(report))
+
+
+def _bar(console: Console, first: str) -> Iterator[Told]:
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("searching and learning", total=1.0)
-        yield lambda report: bar.update(task, completed=report.progress, description=describe(report))
+        task = bar.add_task(first, total=1.0)
+        yield lambda share, what: bar.update(task, completed=share, description=what)
 
 
-def _lines(console: Console) -> Callable[[PassReport], None]:
+def _lines(console: Console) -> Told:
     written = 0
 
-    def write(report: PassReport) -> None:
+    def write(share: float, what: str) -> None:
         nonlocal written
-        if report.progress * LINES >= written:
-            written = int(report.progress * LINES) + 1
-            console.print(f"{report.progress:4.0%}  {describe(report)}", soft_wrap=True, highlight=False)
+        if share * LINES >= written:
+            written = int(share * LINES) + 1
+            console.print(f"{share:4.0%}  {what}", soft_wrap=True, highlight=False)
 
     return write

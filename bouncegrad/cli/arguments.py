@@ -275,6 +275,7 @@ def _trust_parser() -> ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw what each kind does against distance (.png, .pdf, .svg)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser
 
 

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from bouncegrad import run, seek, stages, tabulate
 from bouncegrad.checkpoint import load_model
-from bouncegrad.progress import fit_progress
+from bouncegrad.progress import fit_progress, progress
 from bouncegrad.recipes import recipe_named
 from bouncegrad.report import draw_meanings, hidden_table, posterior_table, score_table
 from bouncegrad.reproduce import Places, Request, reproduce, rewrite_results
@@ -107,7 +107,8 @@ def _hidden(options: Namespace) -> None:
 
 def _trust(options: Namespace) -> None:
     model = load_model(options.model)
-    found = examine_file(model, options.data, options.split, options.scenes, options.shuffles)
+    with progress("reading", quiet=options.quiet) as told:
+        found = examine_file(model, options.data, options.split, options.scenes, options.shuffles, told)
     print(json.dumps(found.to_dict()) if options.json else found)
     if options.picture:
         draw_meanings(found.meanings, options.picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +41,13 @@ class Examination:
         return "\n".join([str(self.null), str(self.misfit), *map(str, self.meanings)])
 
 
-def examine(model: Model, scenes: Scenes, num_shuffles: int = 19, seed: int = 0) -> Examination:
+def examine(
+    model: Model,
+    scenes: Scenes,
+    num_shuffles: int = 19,
+    seed: int = 0,
+    watch: Callable[[float, str], None] | None = None,
+) -> Examination:
     """Test for relations, for misfit, and describe the kinds; labels are not looked at.
 
     Args:
@@ -48,17 +55,34 @@ def examine(model: Model, scenes: Scenes, num_shuffles: int = 19, seed: int = 0)
         scenes: best ones that it was not trained on.
         num_shuffles: sets of scenes of strangers (:func:`bouncegrad.trust.null_test`).
         seed: of the shuffles.
+        watch: told which share is done, and what comes next.
     """
+    num_parts = num_shuffles + 4  # the relations, the real scenes, the shuffled ones, misfit, kinds: about alike
+
+    def tell(part: int, what: str) -> None:
+        if watch:
+            watch(part / num_parts, what)
+
+    def compared(number: int) -> None:
+        tell(2 + number, f"scenes of strangers beside the real ones: {number} of {num_shuffles}")
+
+    tell(0, f"relations of {scenes.num_scenes} scenes")
     posterior = infer(model, scenes)
-    return Examination(
-        null_test(model, scenes, num_shuffles, seed),
-        misfit(model, scenes, posterior),
-        describe_kinds(model, scenes, posterior),
-    )
+    tell(1, "the real scenes, one half beside the other")
+    null = null_test(model, scenes, num_shuffles, seed, compared)
+    tell(num_parts - 2, "whether the model fits")
+    fits = misfit(model, scenes, posterior)
+    tell(num_parts - 1, "what each kind does")
+    return Examination(null, fits, describe_kinds(model, scenes, posterior))
 
 
 def examine_file(
-    model: Model, data: str | os.PathLike[str], part: str, num_scenes: int | None = None, num_shuffles: int = 19
+    model: Model,
+    data: str | os.PathLike[str],
+    part: str,
+    num_scenes: int | None = None,
+    num_shuffles: int = 19,
+    watch: Callable[[float, str], None] | None = None,
 ) -> Examination:
     """Examine a model on the first scenes of one split of a folder, or of a ``.npz``; all of them if None.
 
@@ -69,4 +93,4 @@ def examine_file(
     if num_scenes is not None and num_scenes < 1:
         raise DataError(f"expected one scene or more, got {num_scenes}")
     first = scenes.num_scenes if num_scenes is None else min(num_scenes, scenes.num_scenes)
-    return examine(model, scenes.at(range(first)), num_shuffles)
+    return examine(model, scenes.at(range(first)), num_shuffles, watch=watch)

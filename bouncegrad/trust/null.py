@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,13 @@ def _rank(real: float, null: Sequence[float]) -> float:
     return (1 + sum(each >= real for each in null)) / (1 + len(null))
 
 
-def null_test(model: Model, scenes: Scenes, num_shuffles: int = 19, seed: int = 0) -> NullTest:
+def null_test(
+    model: Model,
+    scenes: Scenes,
+    num_shuffles: int = 19,
+    seed: int = 0,
+    watch: Callable[[int], None] | None = None,
+) -> NullTest:
     """Test whether there are relations at all: real scenes beside scenes of strangers.
 
     If nobody acts on anybody, a scene is a bundle of tracks that know nothing of each other, and tracks that are
@@ -152,6 +158,7 @@ def null_test(model: Model, scenes: Scenes, num_shuffles: int = 19, seed: int = 
         scenes: that it was not trained on, or it has seen those who were there and no strangers.
         num_shuffles: sets of scenes of strangers, :data:`LEAST_SHUFFLES` or more.
         seed: of the shuffles.
+        watch: called after each set of scenes of strangers, with how many are done.
 
     Raises:
         DataError: scenes too short to have two halves.
@@ -164,7 +171,11 @@ def null_test(model: Model, scenes: Scenes, num_shuffles: int = 19, seed: int = 
     whole = shuffles[0].as_gappy(scenes) if turned else scenes
     nats = _nats(model, scenes)
     real = _Sums.of(model, whole, nats)
-    null = [_Sums.of(model, shuffle.apply(scenes), nats) for shuffle in shuffles]
+    null = []
+    for shuffle in shuffles:
+        null.append(_Sums.of(model, shuffle.apply(scenes), nats))
+        if watch:
+            watch(len(null))
     return NullTest(
         real.foresight(real),
         tuple(each.foresight(real) for each in null),
