@@ -199,7 +199,7 @@ def infer_file(
     ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and beside absent entities),
     ``probabilities`` ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]`` (NaN in mode "proposal", which
     computes none).
-    The picture, if there is to be one, shows the graphs of the first scenes.
+    The picture, if there is to be one, shows the graphs of the first :data:`DRAWN` scenes.
 
     Raises:
         DataError: another file type, or a place that cannot be written.
@@ -226,11 +226,14 @@ def infer_file(
                 losses=posterior.losses.numpy(),
             )
     weakest = weakest_kind(model, scenes)
+    shown = min(DRAWN, scenes.num_scenes)
     if picture is not None:
-        draw_graphs(scenes, range(min(DRAWN, scenes.num_scenes)), Answer(posterior.relations, weakest), picture)
+        draw_graphs(scenes, range(shown), Answer(posterior.relations, weakest), picture)
     remark = "every kind acts" if weakest is None else f"kind {weakest} does next to nothing"
     belief = f", read under the prior {posterior.prior}" if mode == "search" else ""
-    return f"{place}: relations of {scenes.num_scenes} scenes{belief}; {remark}"
+    which = "all of them" if shown == scenes.num_scenes else f"the first {shown} of them"
+    drawn = f"; {picture} shows {which}" if picture is not None else ""
+    return f"{place}: relations of {scenes.num_scenes} scenes{belief}; {remark}{drawn}"
 
 
 @dataclass(frozen=True, slots=True)

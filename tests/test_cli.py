@@ -267,6 +267,19 @@ def test_predict(data, run, tmp_path, start, steps):
     assert not future.mask[:, steps:].any()
 
 
+def test_a_picture_of_the_first_scenes_says_so(data, run, tmp_path, capsys):
+    picture = tmp_path / "who.png"
+    words = ["infer", "--model", str(run), "--data", str(data), "--out", str(tmp_path / "who.csv")]
+    assert main([*words, "--picture", str(picture)]) == 0
+    assert f"; {picture} shows the first 3 of them" in capsys.readouterr().out
+    assert picture.stat().st_size > 1000
+    assert main([*words, "--split", "valid"]) == 0
+    assert "shows" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["infer", "--help"])
+    assert "graphs of the first 3 scenes" in " ".join(capsys.readouterr().out.split())
+
+
 def test_one_step_is_the_first_of_many(data, run, tmp_path, capsys):
     words = ["predict", "--model", str(run), "--data", str(data)]
     for steps in ("1", "5"):

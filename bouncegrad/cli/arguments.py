@@ -17,6 +17,7 @@ from bouncegrad.priors import PRIORS
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.reproduce import TARGETS
 from bouncegrad.reproduce.rows import SYSTEMS
+from bouncegrad.stages import DRAWN
 from bouncegrad.version import __version__
 
 DESCRIPTION = """\
@@ -176,7 +177,9 @@ def _infer_parser() -> ArgumentParser:
     parser.add_argument(
         "--out", type=str, required=True, help="relations to write: .csv or .parquet (a row a pair), or .npz"
     )
-    parser.add_argument("--picture", type=str, help="also draw the graphs of the first scenes (.png, .pdf, .svg)")
+    parser.add_argument(
+        "--picture", type=str, help=f"also draw the graphs of the first {DRAWN} scenes (.png, .pdf, .svg)"
+    )
     _add_prior(parser)
     _add_mode(parser)
     return parser
@@ -205,7 +208,9 @@ def _evaluate_parser() -> ArgumentParser:
     _add_prior(parser)
     _add_mode(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    parser.add_argument("--picture", type=str, help="also draw trajectories and inferred graphs (.png, .pdf, .svg)")
+    parser.add_argument(
+        "--picture", type=str, help=f"also draw tracks and graphs of the first {DRAWN} scenes (.png, .pdf, .svg)"
+    )
     parser.add_argument("--reliability", type=str, help="also draw how often answers are right, by how sure they are")
     return parser
 
