@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -91,7 +91,8 @@ def fit_folder(
     """Learn from the scenes at ``config.data`` and leave everything in the run folder ``out``.
 
     A run that was interrupted goes on from its last pass when it is called again with the same configuration, and ends
-    in the same bits as if it had not been interrupted (unless ``minutes`` bounds it: seconds are not repeatable).
+    in the same bits as if it had not been interrupted (unless ``minutes`` bounds it: seconds are not repeatable). A
+    setting that its ``config.yaml`` does not name, because there was none yet, had its default.
 
     At the end the model is scored on the ``test`` split, or without one on the held-out scenes. Where these are too
     short to predict from there is no ``summary.json``.
@@ -181,12 +182,11 @@ def write_summary(folder: str | os.PathLike[str], found: Score, kinds: KindsRepo
 
 def _open(folder: Path, config: Asked, trainer: Trainer[Any, Any], scenes: str) -> float:
     """Start a run, or go on with the one that lies there; returns the seconds that it has already had."""
-    settings = f"# bouncegrad {__version__}\n" + yaml.safe_dump(asdict(config), sort_keys=False)
-    _check_same(folder, settings)
+    _check_same(folder, config)
     _clear_unfinished(folder)
     if not (folder / CHECKPOINT).exists():
         machine = f"{platform.machine()}, {os.cpu_count()} cores"
-        _write_text(folder, SETTINGS, settings)
+        _write_text(folder, SETTINGS, _settings(asdict(config)))
         _write_text(folder, "versions.json", json.dumps(versions() | {"machine": machine}, indent=2) + "\n")
         _write_text(folder, LOG, "")
         return 0.0
@@ -201,11 +201,15 @@ def _open(folder: Path, config: Asked, trainer: Trainer[Any, Any], scenes: str) 
     return float(meta["elapsed"])
 
 
-def _check_same(folder: Path, settings: str) -> None:
+def _settings(values: Any, version: str = f"# bouncegrad {__version__}") -> str:
+    return f"{version}\n" + yaml.safe_dump(values, sort_keys=False)
+
+
+def _check_same(folder: Path, config: Asked) -> None:
     if not any((folder / name).exists() for name in (CHECKPOINT, SETTINGS)):
         return
-    there = (folder / SETTINGS).read_text().splitlines() if (folder / SETTINGS).exists() else []
-    asked = settings.splitlines()
+    text = (folder / SETTINGS).read_text() if (folder / SETTINGS).exists() else ""
+    there, asked = _as_of_now(text, config).splitlines(), _settings(asdict(config)).splitlines()
     if there != asked:
         first = next((line.strip() for line in there if line not in asked), "nothing")
         instead = next((line.strip() for line in asked if line not in there), "nothing")
@@ -213,6 +217,31 @@ def _check_same(folder: Path, settings: str) -> None:
             f"{folder} holds a run of another configuration (its {SETTINGS} says {first!r} where {instead!r} was asked "
             "for): choose another --out, or delete that folder to start again"
         )
+
+
+def _as_of_now(text: str, config: Asked) -> str:
+    """Settings as they were written, and those that there were not yet: what was done then is their default."""
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return _settings(_completed(values, config), text.split("\n", 1)[0]) if isinstance(values, dict) else text
+
+
+def _completed(values: Any, record: Any) -> Any:
+    """The values of a record of settings in the order of its fields, then those that it does not know."""
+    if not is_dataclass(record) or not isinstance(values, dict):
+        return values
+    found = {}
+    for each in fields(record):
+        default = each.default if each.default_factory is MISSING else each.default_factory()
+        if each.name in values:
+            found[each.name] = _completed(values[each.name], getattr(record, each.name))
+        elif is_dataclass(default) and not isinstance(default, type):
+            found[each.name] = asdict(default)
+        elif default is not MISSING:
+            found[each.name] = default
+    return found | {name: value for name, value in values.items() if name not in found}
 
 
 def _clear_unfinished(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from bouncegrad.checkpoint import CheckpointError, load_model, load_tensors
 from bouncegrad.recipes import RECIPES, Recipe
@@ -168,6 +169,47 @@ def test_another_configuration_is_refused(data, tmp_path, changes, words):
     with pytest.raises(DataError, match=f"another configuration .*{words}.*choose another --out"):
         fit_folder(config(data, **changes), tmp_path / "run")
     assert_same_run(tmp_path / "run", tmp_path / "other")
+
+
+def without_settings(folder: Path) -> None:
+    """As an older program wrote it, which did not have two of the settings, nor a whole section of them."""
+    text = (folder / "config.yaml").read_text()
+    values = yaml.safe_load(text)
+    del values["kinds"], values["settings"]["model"]["network"]["history"], values["settings"]["polish"]
+    version = text.split("\n")[0]
+    (folder / "config.yaml").write_text(f"{version}\n{yaml.safe_dump(values, sort_keys=False)}")
+
+
+def test_settings_that_came_later_had_their_defaults(data, tmp_path):
+    for name in ("run", "other"):
+        with pytest.raises(KeyboardInterrupt):
+            fit_folder(config(data), tmp_path / name, interrupt_after(1))
+    without_settings(tmp_path / "run")
+    for name in ("run", "other"):
+        fit_folder(config(data), tmp_path / name)
+    model = "model/model.safetensors"
+    assert (tmp_path / "run" / model).read_bytes() == (tmp_path / "other" / model).read_bytes()
+
+
+def test_settings_that_came_later_and_are_not_their_defaults_are_refused(data, tmp_path):
+    recipe = tiny()
+    network = replace(recipe.model.network, history=2)
+    another = replace(recipe, model=replace(recipe.model, network=network))
+    fit_folder(config(data, another), tmp_path)
+    without_settings(tmp_path)
+    with pytest.raises(DataError, match="another configuration .*'history: 1' where 'history: 2'"):
+        fit_folder(config(data, another), tmp_path)
+    other = tiny(batch_size=5)
+    with pytest.raises(DataError, match="another configuration .*'batch_size: .*' where 'batch_size: 5'"):
+        fit_folder(config(data, other), tmp_path)
+
+
+def test_settings_that_are_gone_are_refused(data, tmp_path):
+    fit_folder(config(data), tmp_path)
+    text = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("  training:\n", "  training:\n    patience: 3\n"))
+    with pytest.raises(DataError, match="another configuration .*'patience: 3' where 'nothing'"):
+        fit_folder(config(data), tmp_path)
 
 
 def test_a_folder_with_somebody_elses_settings_is_left_alone(data, tmp_path):
