@@ -92,20 +92,25 @@ def save_model(folder: str | os.PathLike[str], model: Model, about: Mapping[str,
         about: what else to say of it, as plain JSON; :func:`read_about` reads it back.
     """
     with whole_files(folder) as temporary:
-        weights = _serialized(model.state_dict())
-        (temporary / WEIGHTS).write_bytes(weights)
-        description = {
-            "format": FORMAT,
-            "bouncegrad": __version__,
-            "model": asdict(model.config),
-            "feature_names": list(model.feature_names),
-            "normalization": model.normalization.to_dict(),
-            "reading": asdict(model.reading),
-            "kinds": None if model.kinds is None else model.kinds.to_dict(),
-            "proposer": None if model.proposer is None else _proposer_description(model.proposer),
-        } | ({} if about is None else {"about": dict(about)})
-        checked = {**description, "sha256": _checksum(weights, description)}
-        (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
+        write_model(temporary, model, about)
+
+
+def write_model(temporary: Path, model: Model, about: Mapping[str, Any] | None = None) -> None:
+    """The files of :func:`save_model`, in a temporary folder that somebody else opened for more than these."""
+    weights = _serialized(model.state_dict())
+    (temporary / WEIGHTS).write_bytes(weights)
+    description = {
+        "format": FORMAT,
+        "bouncegrad": __version__,
+        "model": asdict(model.config),
+        "feature_names": list(model.feature_names),
+        "normalization": model.normalization.to_dict(),
+        "reading": asdict(model.reading),
+        "kinds": None if model.kinds is None else model.kinds.to_dict(),
+        "proposer": None if model.proposer is None else _proposer_description(model.proposer),
+    } | ({} if about is None else {"about": dict(about)})
+    checked = {**description, "sha256": _checksum(weights, description)}
+    (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
 
 
 def read_about(place: str | os.PathLike[str]) -> dict[str, Any]:

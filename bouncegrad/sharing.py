@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from bouncegrad.checkpoint import CheckpointError, read_about, save_model
+from bouncegrad.checkpoint import CheckpointError, read_about, write_model
 from bouncegrad.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, hold_out
 from bouncegrad.scenes import Scenes
@@ -103,7 +103,8 @@ def save_pretrained(folder: str | os.PathLike[str], model: Model, origin: Origin
     """Write a model so that others can use it: ``model.safetensors``, ``config.json`` and the card ``README.md``.
 
     Whoever reads it runs none of its code: weights are safetensors, the rest is JSON. The checksum in ``config.json``
-    finds damage; it does not prove who wrote the files. The card is for people and is not read back.
+    finds damage; it does not prove who wrote the files. The card is for people and is not read back. Where something
+    fails, none of the three is written.
 
     Args:
         folder: made where it does not exist.
@@ -114,9 +115,10 @@ def save_pretrained(folder: str | os.PathLike[str], model: Model, origin: Origin
         DataError: a folder that cannot be written.
     """
     known = origin or Origin()
-    save_model(folder, model, asdict(known))
+    text = card(model, known)
     with whole_files(folder) as temporary:
-        (temporary / CARD).write_text(card(model, known), encoding="utf-8")
+        write_model(temporary, model, asdict(known))
+        (temporary / CARD).write_text(text, encoding="utf-8")
 
 
 def read_origin(place: str | os.PathLike[str]) -> Origin:

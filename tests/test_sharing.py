@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars
@@ -26,7 +28,7 @@ from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import KindsReport, Merge, Model
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.scenes import Normalization, Scenes, from_arrays, write_npz
+from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, write_npz
 from bouncegrad.sharing import Origin, card, name_of, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.simulate import Charged, Springs, simulate
 from small import springs, tiny
@@ -69,6 +71,24 @@ def test_a_model_comes_back_with_its_origin(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     assert are_same(load_model(folder), some_model())
     assert read_origin(folder) == ORIGIN
+
+
+def test_no_model_without_its_card(folder, tmp_path, monkeypatch):
+    """Neither where there was nothing nor where there was another one, when the disk is full at the last file."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write_text = Path.write_text
+
+    def full(self: Path, *arguments: str, **options: str) -> int:
+        if self.name == "README.md":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    for place in (folder, tmp_path / "new"):
+        with pytest.raises(DataError, match=f"cannot write in {place}: No space left on device"):
+            save_pretrained(place, some_model(), replace(ORIGIN, seed=4))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_nothing_is_known_of_a_model_that_was_only_saved(tmp_path):
