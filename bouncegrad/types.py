@@ -87,6 +87,8 @@ class Factors(Protocol):
 
     Every slot of a task is in exactly one factor. A *block* is some positions in the slots of each factor, of one
     number of kinds; a *code* says which kinds they take, as one mixed-radix number, the first the most significant.
+    Energies do not change once there are factors, and weak references can be made to them: what follows from them is
+    kept for as long as they are there.
     """
 
     @property
