@@ -52,10 +52,11 @@ class Row:
     tasks: str
     recipe: str
     seed: int
+    passes: int
 
     @property
     def name(self) -> str:
-        return f"{self.tasks}_{self.recipe}_seed{self.seed}"
+        return f"{self.tasks}_{self.recipe}_{self.passes}_seed{self.seed}"
 
     def splits(self) -> MetaSplits:
         return sums_of_functions(self.seed) if self.tasks == "sums" else sines(NUM_SINES, self.seed)
@@ -67,9 +68,13 @@ class Row:
         return Sum(2) if self.tasks == "sums" else Chain(2)
 
 
+SEARCHES, SHORTER = ("bouncegrad", *BEYOND), (250, 500)
+"""What finds structures, and passes of shorter trainings: a search must cool, so each length is one of its own."""
+
 ROWS = [
-    *(Row("sums", recipe, seed) for seed in SEEDS for recipe in (*FOUR, *BEYOND)),
-    *(Row("sines", recipe, seed) for seed in SEEDS for recipe in FOUR),
+    *(Row("sums", recipe, seed, PASSES["sums"]) for seed in SEEDS for recipe in (*FOUR, *BEYOND)),
+    *(Row("sums", recipe, seed, passes) for seed in SEEDS for passes in SHORTER for recipe in SEARCHES),
+    *(Row("sines", recipe, seed, PASSES["sines"]) for seed in SEEDS for recipe in FOUR),
 ]
 
 
@@ -77,7 +82,7 @@ def done(row: Row) -> dict[str, Any]:
     """Train and score one row."""
     torch.set_num_threads(1)
     recipe = FUNCTION_RECIPES[row.recipe]
-    recipe = replace(recipe, training=replace(recipe.training, num_passes=PASSES[row.tasks]))
+    recipe = replace(recipe, training=replace(recipe.training, num_passes=row.passes))
     splits, started = row.splits(), time.process_time()
     training = FunctionTraining(splits.train, splits.valid, row.composition(), recipe, row.seed)
     curve = [
@@ -140,7 +145,8 @@ def draw(found: dict[Row, dict[str, Any]], place: Path) -> None:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axes, word in zip(figure.subplots(1, 2, sharey=True), ("pass", "cpu_seconds"), strict=True):
         for number, recipe in enumerate((*FOUR, *BEYOND)):
-            rows = [each["curve"] for row, each in found.items() if (row.tasks, row.recipe) == ("sums", recipe)]
+            asked = ("sums", recipe, PASSES["sums"])
+            rows = [each["curve"] for row, each in found.items() if (row.tasks, row.recipe, row.passes) == asked]
             for curve in rows:
                 label = recipe if curve is rows[0] else None
                 held_out = [point["held_out"] for point in curve]
