@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables
-from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.search.kernels import exact, metropolis
@@ -24,6 +24,7 @@ from bouncegrad.search.proposals import node_block
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.train import TrainingConfig
 from bouncegrad.types import Kernel, LossFn, Structures
+from bouncegrad.windows import Batch, Windows, pack, windows
 
 SHAPES = {"paper": "alet2019-small", "fast": "fast"}
 """What is measured: the network, loss, horizon and search of a recipe."""

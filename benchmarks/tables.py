@@ -24,11 +24,12 @@ from torch import Generator
 
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables
-from bouncegrad.model import Batch, Model, ModelConfig, Windows, pack, windows
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.types import Structures
+from bouncegrad.windows import Batch, Windows, pack, windows
 
 NUM_ENTITIES = 5
 RESULTS = Path(__file__).parent / "results" / "tables.json"

@@ -17,23 +17,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bouncegrad.graphs import Layout
-from bouncegrad.model import (
-    Batch,
-    KindsReport,
-    Merge,
-    Model,
-    Reading,
-    early_half,
-    late_half,
-    only_kinds,
-    pack,
-)
+from bouncegrad.model import KindsReport, Merge, Model, Reading, only_kinds
 from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
 from bouncegrad.priors.posterior import combination_kinds
 from bouncegrad.priors.temper import Halves, reading_of, together
 from bouncegrad.scenes import Scenes
 from bouncegrad.sums import TABLE_LIMIT, factors_of_some, has_tables
 from bouncegrad.types import Factors, FactorTables
+from bouncegrad.windows import Batch, early_half, late_half, pack
 
 WORTH = 0.3
 """Share of what the distinction of two kinds could foretell that it must foretell to be kept. It could foretell its own

@@ -19,10 +19,10 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bouncegrad.graphs import Layout, SuperGraph
-from bouncegrad.model import Batch
 from bouncegrad.proposer import Proposer, ProposerConfig, blanked
 from bouncegrad.search.learned import Beliefs, BeliefsFn
 from bouncegrad.types import Structures
+from bouncegrad.windows import Batch
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from bouncegrad.evaluate import training_loss
 from bouncegrad.infer import chunks, infer
 from bouncegrad.kinds import halves
-from bouncegrad.model import Model, pack, some_starts, windows
+from bouncegrad.model import Model
 from bouncegrad.priors import priors_for
 from bouncegrad.priors.temper import Halves
 from bouncegrad.scenes import Scenes
@@ -27,6 +27,7 @@ from bouncegrad.search.annealing import cosine
 from bouncegrad.settings import check_settings
 from bouncegrad.sums import has_tables
 from bouncegrad.types import Structures
+from bouncegrad.windows import pack, some_starts, windows
 
 GROWING = 0.5
 """Share of the polish over which its rollouts grow to their full length."""

@@ -20,10 +20,11 @@ from torch.nn import functional
 from bouncegrad.evaluate import add_gradients, training_loss
 from bouncegrad.graphs import Layout
 from bouncegrad.learner import existing_slots
-from bouncegrad.model import Batch, Model, Windows, windows
+from bouncegrad.model import Model
 from bouncegrad.proposer import Proposer
 from bouncegrad.settings import check_settings
 from bouncegrad.types import RelaxedStructures
+from bouncegrad.windows import Batch, Windows, windows
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()

@@ -23,7 +23,7 @@ import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
-from bouncegrad.model import KindsReport, Model, pack
+from bouncegrad.model import KindsReport, Model
 from bouncegrad.polish import polish
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
 from bouncegrad.scenes import DataError, Normalization, Scenes, has_split, read_meta, read_part
@@ -33,6 +33,7 @@ from bouncegrad.settings import is_positive
 from bouncegrad.train import BounceGrad, PassReport
 from bouncegrad.train.loop import Trainer
 from bouncegrad.version import __version__
+from bouncegrad.windows import pack
 
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from bouncegrad.compositions import GraphNetwork
 from bouncegrad.evaluate import CHUNK_CELLS, receiver_tables, tables_of
 from bouncegrad.graphs import Layout, SuperGraph
-from bouncegrad.model import Batch, Model, Windows, windows
+from bouncegrad.model import Model
 from bouncegrad.types import Factors, Losses, Standing, Structures, block_kinds
+from bouncegrad.windows import Batch, Windows, windows
 
 TABLE_LIMIT = 4096
 """Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""

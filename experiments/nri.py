@@ -21,9 +21,10 @@ import torch
 
 from bouncegrad.checkpoint import load_model
 from bouncegrad.evaluate import step_errors
-from bouncegrad.model import Model, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.scenes import read_scenes
 from bouncegrad.score import score
+from bouncegrad.windows import pack, windows
 
 RESULTS = Path(__file__).parent / "results"
 NUMBER = r"(-?[\d.e+-]+)"

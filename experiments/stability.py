@@ -32,13 +32,14 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.encoders import Perceptron
 from bouncegrad.graphs import Layout, to_slots
 from bouncegrad.learner import Lesson, ProposalLearner, with_floor
-from bouncegrad.model import Batch, Model, ModelConfig, pack
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.report.colours import ENTITY_COLOURS, INK, MISSED, PALE, WRONG
 from bouncegrad.scenes import Normalization, Scenes, from_arrays, relation_kinds
 from bouncegrad.search.annealing import cosine
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.types import Structures
+from bouncegrad.windows import Batch, pack
 
 RESULTS = Path(__file__).parent / "results"
 NUM_ENTITIES, NUM_SCENES, NUM_ASKED, BATCH_SIZE = 5, 300, 40, 20

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from bouncegrad.graphs import Layout, super_graph, to_matrix
 from bouncegrad.learner import Lesson, ProposalLearner
-from bouncegrad.model import Batch
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.types import Structures
+from bouncegrad.windows import Batch
 from worlds import generator
 
 TIMES = 16

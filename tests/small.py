@@ -9,12 +9,13 @@ import torch
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import Batch, Model, ModelConfig, pack
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.train import TrainingConfig
+from bouncegrad.windows import Batch, pack
 from worlds import generator
 
 QUICK = Recipe(training=TrainingConfig(num_passes=15, batch_size=10, learning_rate=4e-3))

@@ -12,11 +12,12 @@ from bouncegrad.bounce import BounceConfig
 from bouncegrad.bounce.heat import Heat
 from bouncegrad.bounce.target import SceneTarget, automatic_temperature
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import Batch, Model, ModelConfig, Rollout, Windows, pack, windows
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.search.annealing import AcceptedWorse
 from bouncegrad.types import SearchInfo, Structures
+from bouncegrad.windows import Batch, Rollout, Windows, pack, windows
 from worlds import generator
 
 NO_TARGET: Any = (None, None, None)

@@ -14,11 +14,12 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout, super_graph
 from bouncegrad.learner import ProposalLearner
-from bouncegrad.model import Batch, Model, ModelConfig, Windows, pack, windows
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.types import LossFn, Structures
+from bouncegrad.windows import Batch, Windows, pack, windows
 from small import springs
 from worlds import Counting, canonical, generator
 

@@ -18,9 +18,10 @@ from bouncegrad.evaluate import (
     training_loss,
 )
 from bouncegrad.graphs import Layout, super_graph
-from bouncegrad.model import Model, ModelConfig, Rollout, pack, windows
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig, SharedScale, negative_log_likelihood
 from bouncegrad.scenes import Normalization, Scenes
+from bouncegrad.windows import Rollout, pack, windows
 
 NETWORKS = [
     NetworkConfig(hidden=6, update=update, skip=skip, inputs=inputs, num_node_kinds=num_node_kinds)

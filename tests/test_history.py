@@ -11,16 +11,7 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
 from bouncegrad.hidden import find_hidden
 from bouncegrad.infer import placed, weakest_kind
-from bouncegrad.model import (
-    Model,
-    ModelConfig,
-    Windows,
-    early_half,
-    late_half,
-    pack,
-    side_by_side,
-    windows,
-)
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig
 from bouncegrad.priors import PRIORS
@@ -31,6 +22,7 @@ from bouncegrad.sharing import Origin
 from bouncegrad.stages import Span, predict_file
 from bouncegrad.sums import message_sums
 from bouncegrad.train import TrainingConfig
+from bouncegrad.windows import Windows, early_half, late_half, pack, side_by_side, windows
 from small import untrained
 from worlds import generator
 

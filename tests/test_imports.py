@@ -18,6 +18,7 @@ ORDER = [
     "encoders",
     "proposer",
     "model",
+    "windows",
     "evaluate",
     "sums",
     "search",

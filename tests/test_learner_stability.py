@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from bouncegrad.learner import ProposalLearner
-from bouncegrad.model import Batch
 from bouncegrad.proposer import FARTHEST, ProposerConfig
 from bouncegrad.types import Structures
+from bouncegrad.windows import Batch
 from lessons import EAGER, LAYOUT, learner_of, lesson_of, pulled
 from worlds import generator
 

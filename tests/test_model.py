@@ -5,9 +5,10 @@ import torch
 
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
-from bouncegrad.model import Model, ModelConfig, Rollout, of_tasks, pack, split_tasks, windows
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
+from bouncegrad.windows import Rollout, of_tasks, pack, split_tasks, windows
 from worlds import generator
 
 

@@ -15,7 +15,7 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import energies, training_loss
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.recipes import RECIPES, Recipe, fit
@@ -27,6 +27,7 @@ from bouncegrad.relaxed import (
     relaxed_sample,
 )
 from bouncegrad.train import BounceGrad
+from bouncegrad.windows import Batch, Windows, pack, windows
 from small import springs, tiny, untrained, without_labels
 from worlds import generator
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.infer import infer
-from bouncegrad.model import Model, pack
+from bouncegrad.model import Model
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.recipes import fit
 from bouncegrad.scenes import DataError, Scenes, from_arrays
@@ -17,6 +17,7 @@ from bouncegrad.simulate import Springs, simulate
 from bouncegrad.trust import Shuffle, misfit, null_test
 from bouncegrad.trust.misfit import judged
 from bouncegrad.trust.residuals import Residuals
+from bouncegrad.windows import pack
 from small import springs, tiny, untrained
 from worlds import generator
 

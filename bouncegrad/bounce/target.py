@@ -7,8 +7,9 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from bouncegrad.evaluate import loss_fn, residual_moments
-from bouncegrad.model import Batch, Model, Windows, of_tasks
+from bouncegrad.model import Model
 from bouncegrad.types import LossFn, Structures
+from bouncegrad.windows import Batch, Windows, of_tasks
 
 
 class Target(Protocol):

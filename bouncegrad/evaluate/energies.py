@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.model import Batch, Model, Windows, split_tasks
+from bouncegrad.model import Model
 from bouncegrad.noise import negative_log_likelihood
 from bouncegrad.types import LossFn, RelaxedStructures, Structures
+from bouncegrad.windows import Batch, Windows, split_tasks
 
 CHUNK_CELLS = 1_000_000
 """Numbers in the largest array of one chunk of nodes: 4 MB, about what stays in a core's cache."""

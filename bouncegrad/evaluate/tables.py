@@ -14,8 +14,9 @@ from torch.nn import functional
 from bouncegrad.compositions import silenced
 from bouncegrad.evaluate import energies as of
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.model import Batch, Model, Windows, windows
+from bouncegrad.model import Model
 from bouncegrad.types import FactorTables
+from bouncegrad.windows import Batch, Windows, windows
 
 
 @torch.no_grad()

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bouncegrad.evaluate import receiver_tables
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.model import Batch, Model, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.types import FactorTables, Structures
+from bouncegrad.windows import Batch, pack, windows
 
 Tracks: TypeAlias = Float[Tensor, "task hidden time feature"]
 """Where hidden entities are supposed to be."""

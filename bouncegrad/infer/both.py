@@ -17,13 +17,14 @@ from bouncegrad.infer.posterior import Posterior, chunks, joined
 from bouncegrad.infer.proposal import cells_read, proposer_of
 from bouncegrad.infer.search import nats_per_loss, weighted
 from bouncegrad.learner import existing_slots, network_beliefs, network_guess
-from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.search.kernels import metropolis
 from bouncegrad.search.learned import Beliefs, BeliefsFn, believed_block, believed_slot
 from bouncegrad.search.wrappers import BestState, best_so_far, mixture
 from bouncegrad.sums import message_sums
 from bouncegrad.types import Kernel, LogPrior, Losses, LossFn, Structures
+from bouncegrad.windows import Batch, Windows, pack, windows
 
 PROPOSALS = 20
 """Proposals for each entity of a scene, half of them to find structures, half to sample: the cost is bounded."""

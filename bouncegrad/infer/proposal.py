@@ -10,9 +10,10 @@ import math
 import torch
 
 from bouncegrad.infer.posterior import Posterior, chunks, joined
-from bouncegrad.model import Model, pack
+from bouncegrad.model import Model
 from bouncegrad.proposer import Proposer
 from bouncegrad.scenes import Scenes
+from bouncegrad.windows import pack
 
 
 @torch.no_grad()

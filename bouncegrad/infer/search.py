@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.graphs import Layout
 from bouncegrad.infer.posterior import Posterior, chunks, joined
-from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
 from bouncegrad.scenes import Scenes
 from bouncegrad.search.annealing import exponential
@@ -21,6 +21,7 @@ from bouncegrad.search.population import QUICK
 from bouncegrad.search.wrappers import BestState, best_so_far
 from bouncegrad.sums import TABLE_LIMIT, factors_of, has_tables
 from bouncegrad.types import Factors
+from bouncegrad.windows import Batch, Windows, pack, windows
 
 SHARE_STEPS = 2
 """Times that sampled scenes teach the prior their shares of kinds before they are read."""

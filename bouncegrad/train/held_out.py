@@ -12,13 +12,14 @@ import torch
 
 from bouncegrad.graphs import Layout
 from bouncegrad.kinds import halves
-from bouncegrad.model import Batch, Model, Reading, pack
+from bouncegrad.model import Model, Reading
 from bouncegrad.priors import learned, least_losses, priors_for, quickly_compared
 from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, entropy_left, reading_of, together
 from bouncegrad.scenes import Scenes
 from bouncegrad.search.population import QUICK
 from bouncegrad.sums import has_tables
 from bouncegrad.types import Factors, FactorTables
+from bouncegrad.windows import Batch, pack
 
 BEGUN, BEGUN_STEPS = 0.08, 1000
 """Share of the training, and gradient steps, after which it is asked whether the structures mean anything yet."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from torch import Generator
 
 from bouncegrad.graphs import Layout, to_slots
-from bouncegrad.model import Batch, Model, ModelConfig, Rollout, Windows, windows
+from bouncegrad.model import Model, ModelConfig
 from bouncegrad.proposer import Proposer
 from bouncegrad.scenes import Scenes, relation_kinds
 from bouncegrad.train.config import TrainingConfig
 from bouncegrad.types import Structures
+from bouncegrad.windows import Batch, Rollout, Windows, windows
 
 CELL_BUDGET = 40_000_000
 """Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""

@@ -24,17 +24,7 @@ from bouncegrad.graphs import to_matrix
 from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import (
-    Batch,
-    KindsReport,
-    Model,
-    ModelConfig,
-    Windows,
-    only_kinds,
-    pack,
-    some_starts,
-    split_tasks,
-)
+from bouncegrad.model import KindsReport, Model, ModelConfig, only_kinds
 from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.train.config import PassReport, TrainingConfig
@@ -42,6 +32,7 @@ from bouncegrad.train.held_out import HeldOut, goes_on, num_judgements_due, shou
 from bouncegrad.train.loop import Clock, Trainer, under
 from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
 from bouncegrad.types import Factors, Structures
+from bouncegrad.windows import Batch, Windows, pack, some_starts, split_tasks
 
 
 @dataclass(frozen=True, slots=True)

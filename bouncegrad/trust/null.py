@@ -14,12 +14,13 @@ from bouncegrad.graphs import Layout
 from bouncegrad.infer import chunks
 from bouncegrad.infer.search import nats_per_loss, weighted
 from bouncegrad.kinds import halves
-from bouncegrad.model import Model, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.priors import GraphPrior, Leader, least_losses
 from bouncegrad.priors.temper import Halves, together
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.sums import has_tables
 from bouncegrad.trust.strangers import Shuffle
+from bouncegrad.windows import pack, windows
 
 LEVEL = 0.05
 """Largest p-value at which relations are believed in."""

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bouncegrad.compositions import silenced
 from bouncegrad.infer import Posterior, beside_structures, chunks, messages_said
-from bouncegrad.model import Batch, Model, Windows, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.tables.columns import position_names, velocity_name
+from bouncegrad.windows import Batch, Windows, pack, windows
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from bouncegrad.evaluate import log_scales_of
 from bouncegrad.infer import Posterior, beside_structures
-from bouncegrad.model import Model, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
+from bouncegrad.windows import pack, windows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,9 +14,10 @@ from torch import Generator, Tensor
 
 from bouncegrad.infer import Posterior, infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model, pack, windows
+from bouncegrad.model import Model
 from bouncegrad.recipes import HELD_OUT, Recipe, fit
 from bouncegrad.scenes import DataError, Scenes, split
+from bouncegrad.windows import pack, windows
 
 ASKED = 0.2
 """Share of the scenes, at most :data:`bouncegrad.recipes.HELD_OUT`, that no fit learns from and all are asked about."""
