@@ -28,7 +28,7 @@ def save_functions(path: str | os.PathLike[str], model: FunctionModel) -> None:
     """
     proposer = model.proposer if isinstance(model.proposer, PointProposer) else None
     meta = {
-        "composition": _described(model.composition),
+        "composition": described(model.composition),
         "config": asdict(model.config),
         "adaptation": asdict(model.adaptation),
         "sizes": [len(model.center_in), len(model.scale_out)],
@@ -49,9 +49,9 @@ def load_functions(path: str | os.PathLike[str], composition: Composition) -> Fu
     """
     tensors, meta = load_tensors(path)
     try:
-        if meta["composition"] != _described(composition):
+        if meta["composition"] != described(composition):
             raise CheckpointError(
-                f"{path} is a library for {meta['composition']}, got the composition {_described(composition)}: load "
+                f"{path} is a library for {meta['composition']}, got the composition {described(composition)}: load "
                 "it with the composition that it was saved with"
             )
         model = FunctionModel(composition, _config_of(meta["config"]), _blank(*meta["sizes"]), Generator())
@@ -68,7 +68,7 @@ def load_functions(path: str | os.PathLike[str], composition: Composition) -> Fu
     return model.eval()
 
 
-def _described(composition: Composition) -> str:
+def described(composition: Composition) -> str:
     """Its class, slots and, where it has any, settings."""
     settings = [f", {name}={value}" for name, value in sorted(vars(composition).items()) if name != "num_slots"]
     return f"{type(composition).__name__}({composition.num_slots} slots{''.join(settings)})"

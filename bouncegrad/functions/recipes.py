@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from torch import Tensor
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import Composition
+from bouncegrad.functions.files import described
 from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.training import FunctionRecipe, FunctionTraining
 from bouncegrad.proposer import ProposerConfig
+from bouncegrad.run import train_folder
 from bouncegrad.train.config import PassReport, TrainingConfig
 
 ONE = FunctionConfig(num_modules=1)
@@ -52,6 +59,25 @@ and what the modules make of them, of which there are more than tasks.
 """
 
 
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class FunctionRun:
+    """What a run folder of functions was asked to do.
+
+    Attributes:
+        data: which tasks, by a checksum.
+        composition: what makes functions of modules.
+        recipe: how modules are learned.
+        seed: of all randomness.
+        minutes: None: it ends when its passes are done.
+    """
+
+    data: str
+    composition: str
+    recipe: FunctionRecipe
+    seed: int
+    minutes: float | None = None
+
+
 def function_recipe_named(name: str) -> FunctionRecipe:
     """Look a recipe up.
 
@@ -70,6 +96,7 @@ def fit_functions(
     *,
     held_out: PointSets | None = None,
     seed: int = 0,
+    folder: str | os.PathLike[str] | None = None,
     watch: Callable[[PassReport], None] | None = None,
 ) -> FunctionModel:
     """Learn a library of modules from tasks.
@@ -80,6 +107,8 @@ def fit_functions(
         recipe: a name in :data:`FUNCTION_RECIPES`, or all the settings.
         held_out: tasks by which the best modules are chosen; None: the same tasks.
         seed: of all randomness.
+        folder: where the training leaves its log and a checkpoint, from which it goes on when it is called again; None:
+            nowhere.
         watch: called after each pass.
 
     Returns:
@@ -87,10 +116,23 @@ def fit_functions(
 
     Raises:
         ValueError: an unknown recipe, a composition that does not work, or a training that diverged.
+        DataError: a folder that cannot be written, or that holds another run.
     """
     recipe = function_recipe_named(recipe) if isinstance(recipe, str) else recipe
-    training = FunctionTraining(tasks, tasks if held_out is None else held_out, composition, recipe, seed)
+    held_out = tasks if held_out is None else held_out
+    training = FunctionTraining(tasks, held_out, composition, recipe, seed)
+    if folder is not None:
+        data = _checksum(tasks, held_out)
+        run = FunctionRun(data, described(composition), recipe, seed)
+        train_folder(Path(folder), run, training, data, watch)
+        return training.best_model()
     for report in training.passes():
         if watch:
             watch(report)
     return training.best_model()
+
+
+def _checksum(*sets: PointSets) -> str:
+    values = (getattr(points, field.name) for points in sets for field in fields(points))
+    parts = (value.numpy().tobytes() for value in values if isinstance(value, Tensor))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
