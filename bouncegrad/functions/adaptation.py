@@ -6,6 +6,8 @@ Lozano-Perez and Kaelbling, 2018, section 3.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -36,7 +38,7 @@ def adapted(model: FunctionModel, structures: Structures, points: PointSets) -> 
     inputs, outputs = model.normalized(points)
     slope, same = vmap(grad(_loss_of(model))), _same_modules(model, structures)
     for _ in range(config.num_steps):
-        slopes = _shared(slope(weights, inputs, outputs, points.given), same)
+        slopes = _cut(_shared(slope(weights, inputs, outputs, points.given), same), config.clip_norm)
         weights = tuple(
             tuple(
                 value - config.step_size * (change if config.order == "second" else change.detach())
@@ -119,6 +121,15 @@ def _shared(slopes: Weights, same: Tensor | None) -> Weights:
             )
         )
     return tuple(found)
+
+
+def _cut(slopes: Weights, clip_norm: float) -> Weights:
+    """Of each task no longer than ``clip_norm``, all slots together."""
+    if clip_norm == math.inf:
+        return slopes
+    squares = torch.stack([value.flatten(1).square().sum(1) for layers in slopes for value in layers]).sum(0)
+    shares = clip_norm / squares.clamp_min(clip_norm**2).sqrt()
+    return tuple(tuple(_weighted(value, shares) for value in layers) for layers in slopes)
 
 
 def _alike(layers: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
@@ -33,6 +34,8 @@ class AdaptationConfig:
         num_steps: gradient steps on the given points; 0: none, weights are as they were learned.
         step_size: of each.
         order: "second" also follows how the steps themselves depend on the weights; "first" does not.
+        clip_norm: a task's gradient is cut to this, so that no step is longer than ``step_size * clip_norm``: a single
+            task whose steps diverge else decides where all weights go. Infinite for none (Finn et al. 2017).
 
     Raises:
         ValueError: a number or word that makes no adaptation.
@@ -41,9 +44,12 @@ class AdaptationConfig:
     num_steps: int = 0
     step_size: float = 0.1
     order: Literal["first", "second"] = "second"
+    clip_norm: float = math.inf
 
     def __post_init__(self) -> None:
         check_settings(self, positive=("step_size",))
+        if not self.clip_norm > 0:
+            raise ValueError(f"clip_norm must be a number above 0, or infinite; got {self.clip_norm}")
         if not isinstance(self.num_steps, int) or isinstance(self.num_steps, bool) or self.num_steps < 0:
             raise ValueError(f"num_steps must be a whole number, 0 or more; got {self.num_steps!r}")
 

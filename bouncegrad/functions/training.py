@@ -94,8 +94,9 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         found = self.bounce.search(target, before, progress, self.generator)
         self.structures[indices] = found.structures
         loss = adapted_losses(self.model, found.structures, batch, batch.asked).mean()
-        loss.backward()
-        self.step(progress)
+        if loss.isfinite():  # else some task's steps of adaptation diverged, and would take all weights along
+            loss.backward()
+            self.step(progress)
         if self.learner:
             self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
         return _Part(loss.item(), found)
