@@ -190,9 +190,13 @@ def _sizes_of(composition: Composition, size_in: int, size_out: int) -> Sequence
     if not is_count(num_slots):
         raise ValueError(f"{name}.num_slots must be a whole number, 1 or more; got {num_slots!r}")
     sizes = composition.sizes(size_in, size_out)
-    if len(sizes) != num_slots or not all(is_count(number) for size in sizes for number in size):
+    if len(sizes) != num_slots or not all(_is_pair(size) for size in sizes):
         raise ValueError(f"{name}.sizes() must give (in, out) for each of {num_slots} slots; got {sizes!r}")
     return [(first, last) for first, last in sizes]
+
+
+def _is_pair(size: object) -> bool:
+    return isinstance(size, tuple | list) and len(size) == 2 and all(is_count(number) for number in size)
 
 
 def _layers_at(bank: ModuleBank, kinds: Tensor) -> Layers:
