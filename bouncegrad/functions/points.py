@@ -18,7 +18,7 @@ class PointSets:
     """Regression tasks, each a set of points of one function.
 
     Attributes:
-        inputs: ``[task, point, in]``; 0 where a task has no such point.
+        inputs: ``[task, point, in]``; where a task has no such point, anything that its function can be asked about.
         outputs: ``[task, point, out]``, likewise.
         given: ``[task, point]``, the points that a task is known by: its structure is searched on them, and its
             weights adapted.
@@ -92,7 +92,7 @@ def point_sets(
         number = min(len(inputs) - 1, max(1, round(share_given * len(inputs))))
         order = torch.randperm(len(inputs), generator=generator)
         given[task, order[:number]], asked[task, order[number:]] = True, True
-    inputs, outputs = (torch.nn.utils.rnn.pad_sequence(list(each), True) for each in zip(*columns, strict=True))
+    inputs, outputs = (torch.stack([_filled(each, most) for each in both]) for both in zip(*columns, strict=True))
     return PointSets(inputs, outputs, given, asked, names)
 
 
@@ -111,6 +111,11 @@ def _columns(name: str, inputs: ArrayLike, outputs: ArrayLike) -> tuple[Tensor, 
     if not all(bool(each.isfinite().all()) for each in found):
         raise DataError(f"task {name!r}: some numbers are not finite; leave those points out")
     return found[0], found[1]
+
+
+def _filled(values: Tensor, length: int) -> Tensor:
+    """Up to a length with the last point again: another number might be one that a function has no value for."""
+    return values[torch.arange(length).clamp_max(len(values) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
