@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,7 @@ def has_tables(space: SearchSpace) -> bool:
 
 def num_structures(space: SearchSpace) -> int:
     """Of a task."""
-    return int(torch.tensor(space.num_kinds).prod())
+    return math.prod(space.num_kinds)
 
 
 @torch.no_grad()
