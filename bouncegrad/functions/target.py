@@ -88,7 +88,7 @@ def _sums_of(target: PointTarget) -> Float[Tensor, "task 1 combination"]:
     model, known = target.model, target.batch.only_given()
     found = []
     for tasks in torch.arange(known.num_tasks).split(
-        max(1, CELL_BUDGET // (known.inputs[0].numel() * num_structures(model.space)))
+        max(1, CELL_BUDGET // (known.outputs[0].numel() * num_structures(model.space)))
     ):
         some = known.at(tasks)
         inputs, outputs = model.normalized(some)
