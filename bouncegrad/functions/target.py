@@ -73,7 +73,7 @@ def tables_of(target: PointTarget) -> FactorTables:
     In a sum without adaptation every module runs once; other compositions run once for each structure.
     """
     space = target.model.space
-    if isinstance(target.model.composition, Sum) and not target.model.adaptation.num_steps:
+    if type(target.model.composition) is Sum and not target.model.adaptation.num_steps:
         return FactorTables(_sums_of(target), torch.arange(space.num_slots)[None], space.num_kinds)
     empty = FactorTables(torch.empty(0), torch.arange(space.num_slots)[None], space.num_kinds)
     every = empty.structures_of(torch.arange(num_structures(space))[:, None])
