@@ -10,7 +10,14 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bouncegrad.compositions import Chain, Composition, Module, Sum
-from bouncegrad.functions import AdaptationConfig, FunctionConfig, FunctionModel, PointSets, point_sets
+from bouncegrad.functions import (
+    AdaptationConfig,
+    FunctionConfig,
+    FunctionModel,
+    PointSets,
+    PointTarget,
+    point_sets,
+)
 
 BETWEEN = 3
 """Numbers that the first modules of a :class:`Product` hand on."""
@@ -59,6 +66,28 @@ def library(
     """Untrained modules of a few numbers."""
     config = FunctionConfig(num_modules, hidden, adaptation or AdaptationConfig())
     return FunctionModel(composition, config, points, Generator().manual_seed(seed))
+
+
+FOUR_SLOTS: dict[str, tuple[Composition, AdaptationConfig]] = {
+    "sum": (Sum(4), AdaptationConfig()),
+    "chain": (Chain(4), AdaptationConfig()),
+    "adapted product": (Product(), AdaptationConfig(2, 0.02)),
+}
+"""Compositions of four slots, and how their modules adapt."""
+
+
+def one_task(name: str, num_tasks: int = 1) -> PointTarget:
+    """Two modules for each of four slots and one task to search them for, as often as there shall be tasks.
+
+    Weights are larger than those that a training starts with, so that the first modules of a chain count as well.
+    """
+    composition, adaptation = FOUR_SLOTS[name]
+    points = ragged(lengths=(10,), size_in=1)
+    model = library(composition, points, 2, adaptation, hidden=(8,), seed=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    return PointTarget(model, points.at([0] * num_tasks))
 
 
 def in_doubles(model: FunctionModel, points: PointSets) -> tuple[FunctionModel, PointSets]:

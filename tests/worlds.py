@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import product
 
 import torch
@@ -12,6 +13,7 @@ from scipy.stats import chisquare
 from torch import Generator, Tensor
 
 from bouncegrad.types import FactorTables, LogPrior, Losses, LossFn, Structures
+from points import FOUR_SLOTS, one_task
 
 ROUGHNESS = 0.4
 """Standard deviation of the energies: even at temperature 0.6 searches mix fast, and no structure is too rare."""
@@ -100,12 +102,26 @@ def diverged_factors() -> World:
     return World(world.num_kinds, FactorTables(energies, world.loss_fn.slots, world.loss_fn.num_kinds))
 
 
+@cache
+def composed_energies(name: str) -> Tensor:
+    """The losses of all structures of a composition, from 0, in the unit in which they spread as all energies here."""
+    losses = one_task(name, 16).loss_fn()(every_structure((2, 2, 2, 2)))
+    return ROUGHNESS * (losses - losses.min()) / losses.std()
+
+
+def composed(name: str) -> World:
+    """Four slots of functions: the losses are those of the points that are given of one task."""
+    energies = composed_energies(name)
+    return World((2, 2, 2, 2), lambda structures: energies[number_of(structures, (2, 2, 2, 2))])
+
+
 WORLDS = {
     "canonical": canonical,
     "unequal": unequal,
     "factored": factored,
     "diverged": diverged,
     "diverged factors": diverged_factors,
+    **{name: partial(composed, name) for name in FOUR_SLOTS},
 }
 
 
