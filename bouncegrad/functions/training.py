@@ -185,7 +185,7 @@ def check_search(config: TrainingConfig, model: FunctionModel) -> None:
     if bounce.search == "exact" and not has_tables(model.space):
         raise ValueError(
             f'search "exact" lists all structures of a task, and {" x ".join(map(str, model.space.num_kinds))} are '
-            'too many: choose search "metropolis" or "gibbs"'
+            'too many: choose search "metropolis"'
         )
     if config.proposer.sees not in ("nothing", "points"):
         raise ValueError(f'a proposal network of functions sees "points"; got {config.proposer.sees!r}')
