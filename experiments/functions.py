@@ -37,7 +37,7 @@ from bouncegrad.run import versions
 matplotlib.use("Agg")
 
 NUM_SINES = 300
-PASSES = {"sums": 1000, "sines": 200}
+PASSES = {"sums": 600, "sines": 200}
 """Three batches of 32 sums, and eight of sines, in each."""
 
 SEEDS = (0, 1, 2)
@@ -68,13 +68,13 @@ class Row:
         return Sum(2) if self.tasks == "sums" else Chain(2)
 
 
-SEARCHES, SHORTER = ("bouncegrad", *BEYOND), (250, 500)
-"""What finds structures, and passes of shorter trainings: a search must cool, so each length is one of its own."""
+SEARCHES, OTHERS = ("bouncegrad", *BEYOND), (200, 2000)
+"""What finds structures, and passes of shorter and longer trainings: a search must cool, so each length is one of its own."""
 
 ROWS = [
     *(Row("sums", recipe, seed, PASSES["sums"]) for seed in SEEDS for recipe in (*FOUR, *BEYOND)),
-    *(Row("sums", recipe, seed, passes) for seed in SEEDS for passes in SHORTER for recipe in SEARCHES),
     *(Row("sines", recipe, seed, PASSES["sines"]) for seed in SEEDS for recipe in FOUR),
+    *(Row("sums", recipe, seed, passes) for passes in OTHERS for seed in SEEDS for recipe in SEARCHES),
 ]
 
 

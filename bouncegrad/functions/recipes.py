@@ -22,7 +22,7 @@ from bouncegrad.train.config import PassReport, TrainingConfig
 
 ONE = FunctionConfig(num_modules=1)
 
-ADAPTED = AdaptationConfig(num_steps=5, step_size=0.1, clip_norm=1.0)
+ADAPTED = AdaptationConfig(num_steps=5, step_size=0.1, clip_norm=5.0)
 
 TRAINING = TrainingConfig(
     num_passes=2000,
