@@ -69,7 +69,7 @@ class Row:
 
 
 SEARCHES, OTHERS = ("bouncegrad", *BEYOND), (200, 2000)
-"""What finds structures, and passes of shorter and longer trainings: a search must cool, so each length is one of its own."""
+"""What finds structures, and passes of other trainings: a search must cool, so each length is one of its own."""
 
 ROWS = [
     *(Row("sums", recipe, seed, PASSES["sums"]) for seed in SEEDS for recipe in (*FOUR, *BEYOND)),

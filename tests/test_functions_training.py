@@ -221,7 +221,7 @@ def test_known_functions_are_found_and_make_sums_that_were_never_seen(seed: int)
     """By a library of one module more than it takes."""
     tasks, unseen = known_sums(seed)
     chosen = FUNCTION_RECIPES["bouncegrad-exact"].training
-    training = replace(chosen, num_passes=150, learning_rate=2e-2, batch_size=10)
+    training = replace(chosen, num_passes=300, learning_rate=2e-2, batch_size=10)
     model = fit_functions(tasks, Sum(2), FunctionRecipe(FunctionConfig(4, (16, 16)), training), seed=seed)
     assert score_functions(model, unseen).error < 0.05 * float(unseen.outputs.var())
     found = recovered_functions(model, KNOWN, torch.linspace(-1, 1, 51)[:, None])

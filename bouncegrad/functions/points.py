@@ -56,7 +56,8 @@ class PointSets:
         """With other points given, as many as before and drawn from all that a task has."""
         there = self.given | self.asked
         order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0).argsort(1).argsort(1)
-        return replace(self, given=order < self.given.sum(1, keepdim=True))
+        given = order < self.given.sum(1, keepdim=True)
+        return replace(self, given=given, asked=there & ~given)
 
 
 def point_sets(

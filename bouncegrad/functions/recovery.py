@@ -56,7 +56,7 @@ def recovered_functions(
     said = model.library(0).every_kind(model.normalized_inputs(inputs)) * model.scale_out
     truth = torch.stack([function(inputs) for function in functions.values()])
     left = (truth[:, None] - said).flatten(2).var(2, correction=0)
-    explained = (1 - left / truth.flatten(1).var(1, correction=0)[:, None]).double().numpy()
+    explained = (1 - left / truth.flatten(1).var(1, correction=0).clamp_min(1e-12)[:, None]).double().numpy()
     rows, columns = linear_sum_assignment(numpy.maximum(explained, -1.0), maximize=True)
     names = list(functions)
     pairs = zip(rows, columns, strict=True)

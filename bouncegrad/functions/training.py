@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.bounce import Bounce, Bounced, KernelBounce, ProposalBounce
+from bouncegrad.bounce import Bounce, BounceConfig, Bounced, KernelBounce, ProposalBounce
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.compositions import Composition
 from bouncegrad.functions.adaptation import adapted_losses
@@ -20,6 +20,7 @@ from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointLearner, PointProposer
 from bouncegrad.functions.target import PointTarget, TabulatedTarget, has_tables
 from bouncegrad.learner import Lesson
+from bouncegrad.search.space import SearchSpace
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.loop import Clock, Trainer, under
 
@@ -82,7 +83,7 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         self.bounce: Bounce = (
             ProposalBounce(training.bounce, model.space, self.learner)
             if training.bounce.search == "metropolis"
-            else KernelBounce(training.bounce, model.space)
+            else KernelBounce(training.bounce, _blocks_of(training.bounce, model.space))
         )
         self.last_held_out = math.inf
 
@@ -169,6 +170,11 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
                 f"the checkpoint does not fit this library and these tasks ({error}): were the tasks changed? Choose "
                 "another run folder to start again"
             ) from error
+
+
+def _blocks_of(config: BounceConfig, space: SearchSpace) -> SearchSpace:
+    """What a search redraws at once: all slots, or one."""
+    return replace(space, blocks=space.blocks.T) if config.block == "edge" else space
 
 
 def check_search(config: TrainingConfig, model: FunctionModel) -> None:
