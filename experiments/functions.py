@@ -93,7 +93,7 @@ def done(row: Row) -> dict[str, Any]:
     scores = {part: score_functions(model, getattr(splits, part)) for part in ("train", "valid", "test")}
     return {
         "row": asdict(row),
-        "recipe": asdict(recipe),
+        "recipe": repr(recipe),
         "composition": str(row.composition()),
         "error": {part: found.error for part, found in scores.items()},
         "median": {part: float(found.errors.median()) for part, found in scores.items()},

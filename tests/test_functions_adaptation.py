@@ -1,5 +1,6 @@
 """Adaptation: what a few steps down a gradient make of modules, compared with the same done by hand."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -27,6 +28,7 @@ from worlds import generator
 
 THREE = AdaptationConfig(3, 0.2)
 FIRST_ORDER = replace(THREE, order="first")
+CUT = replace(THREE, clip_norm=0.3)
 
 
 @pytest.fixture(params=COMPOSITIONS)
@@ -53,9 +55,10 @@ def moved(model: FunctionModel, directions: list[Tensor], length: float) -> None
 # Gradients
 
 
-def test_gradients_of_the_second_order_are_finite_differences(composition: Composition):
+@pytest.mark.parametrize("config", [THREE, CUT], ids=["whole", "cut"])
+def test_gradients_of_the_second_order_are_finite_differences(composition: Composition, config: AdaptationConfig):
     """Of the whole adapted loss with respect to the library, in random directions."""
-    model, points, structures = doubles(composition, THREE)
+    model, points, structures = doubles(composition, config)
     adapted_losses(model, structures, points, points.asked).sum().backward()
     for seed in range(3):
         random, values = generator(seed), []
@@ -155,6 +158,22 @@ def test_no_steps_change_nothing(composition: Composition):
     model, points, structures = doubles(composition, AdaptationConfig())
     for before, after in zip(model.weights_of(structures), adapted(model, structures, points), strict=True):
         assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_a_cut_step_is_as_long_as_it_may_be(composition: Composition):
+    """Of each task on its own; gradients that are short enough stay whole."""
+    cut = AdaptationConfig(1, 0.2, clip_norm=0.3)
+    model, points, structures = doubles(composition, cut)
+    before = model.weights_of(structures)
+    lengths = []
+    for config in (cut, replace(cut, clip_norm=math.inf), replace(cut, clip_norm=1e6)):
+        model.adaptation = config
+        ways = zip(before, adapted(model, structures, points), strict=True)
+        squares = [(one - two).flatten(1).square().sum(1) for pair in ways for one, two in zip(*pair, strict=True)]
+        lengths.append(torch.stack(squares).sum(0).sqrt())
+    assert torch.equal(lengths[1], lengths[2])
+    assert (lengths[1] > 0.06).any()
+    torch.testing.assert_close(lengths[0], lengths[1].clamp_max(0.2 * 0.3))
 
 
 def test_more_steps_fit_the_given_points_better(composition: Composition):

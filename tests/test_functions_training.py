@@ -193,6 +193,19 @@ def test_the_best_pass_is_kept():
     assert training.best_score == min(losses)
 
 
+def test_a_batch_that_diverged_moves_nothing():
+    """Steps of adaptation that are far too long end in numbers that are not finite."""
+    recipe = tiny("moma", num_passes=2)
+    far = replace(recipe.model, adaptation=AdaptationConfig(40, 1e9))
+    training = FunctionTraining(ragged(), ragged(), Sum(3), replace(recipe, model=far), 0)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    reports = list(training.passes())
+    assert not math.isfinite(reports[-1].loss)
+    assert all(torch.equal(value, before[name]) for name, value in training.model.state_dict().items())
+    with pytest.raises(ValueError, match="step_size"):
+        training.best_model()
+
+
 def test_a_fit_is_its_training():
     tasks, recipe, reports = ragged(), tiny("moma"), []
     model = fit_functions(tasks, Sum(3), recipe, seed=3, watch=reports.append)
