@@ -62,8 +62,11 @@ class Row:
         return sums_of_functions(self.seed) if self.tasks == "sums" else sines(NUM_SINES, self.seed)
 
     def composition(self) -> Composition:
-        """One module where there is one; else a sum of two, and for sines, as held-out sines prefer, a chain."""
-        if self.recipe in ("pooled", "maml"):
+        """One module where there is one; else a sum of two, and for sines, as held-out ones prefer, a chain of two.
+
+        With adaptation they prefer the choice of a single module: on the first sines tried, 0.17 beside 0.23.
+        """
+        if self.recipe in ("pooled", "maml") or (self.tasks, self.recipe) == ("sines", "moma"):
             return Chain(1)
         return Sum(2) if self.tasks == "sums" else Chain(2)
 
@@ -122,22 +125,28 @@ def read(place: Path) -> dict[Row, dict[str, Any]]:
 def table(found: dict[Row, dict[str, Any]]) -> str:
     """Errors of unseen tasks, mean and range over seeds."""
     lines = [
-        "| tasks | algorithm | seeds | test error | of each seed | parts recovered | CPU s |",
-        "|---|---|---|---|---|---|---|",
+        "| tasks | algorithm | passes | seeds | test error | of each seed | parts recovered | CPU s |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for tasks in PASSES:
+    for tasks, passes in [*PASSES.items(), *(("sums", passes) for passes in OTHERS)]:
         for recipe in (*FOUR, *BEYOND):
-            rows = [each for row, each in found.items() if (row.tasks, row.recipe) == (tasks, recipe)]
+            rows = _rows(found, tasks, recipe, passes)
             if not rows:
                 continue
             errors = [row["error"]["test"] for row in rows]
             parts = [sum(share >= 0.95 for share in row["recovered"].values()) for row in rows if row["recovered"]]
             lines.append(
-                f"| {tasks} | `{recipe}` | {len(rows)} | {sum(errors) / len(errors):.2g} | "
+                f"| {tasks} | `{recipe}` | {passes} | {len(rows)} | {sum(errors) / len(errors):.2g} | "
                 f"{', '.join(f'{error:.2g}' for error in errors)} | {', '.join(map(str, parts)) or '-'} | "
                 f"{sum(row['cpu_seconds'] for row in rows) / len(rows):.0f} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _rows(found: dict[Row, dict[str, Any]], tasks: str, recipe: str, passes: int) -> list[dict[str, Any]]:
+    """One algorithm with all its seeds."""
+    asked = (tasks, recipe, passes)
+    return [each for row, each in found.items() if (row.tasks, row.recipe, row.passes) == asked]
 
 
 def draw(found: dict[Row, dict[str, Any]], place: Path) -> None:
@@ -145,8 +154,7 @@ def draw(found: dict[Row, dict[str, Any]], place: Path) -> None:
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axes, word in zip(figure.subplots(1, 2, sharey=True), ("pass", "cpu_seconds"), strict=True):
         for number, recipe in enumerate((*FOUR, *BEYOND)):
-            asked = ("sums", recipe, PASSES["sums"])
-            rows = [each["curve"] for row, each in found.items() if (row.tasks, row.recipe, row.passes) == asked]
+            rows = [each["curve"] for each in _rows(found, "sums", recipe, PASSES["sums"])]
             for curve in rows:
                 label = recipe if curve is rows[0] else None
                 held_out = [point["held_out"] for point in curve]
