@@ -64,7 +64,7 @@ class Row:
     def composition(self) -> Composition:
         """One module where there is one; else a sum of two, and for sines, as held-out ones prefer, a chain of two.
 
-        With adaptation they prefer the choice of a single module: on the first sines tried, 0.17 beside 0.23.
+        With adaptation they prefer the choice of a single module: on the sines of seed 1, 0.17 beside 0.23.
         """
         if self.recipe in ("pooled", "maml") or (self.tasks, self.recipe) == ("sines", "moma"):
             return Chain(1)
