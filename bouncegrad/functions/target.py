@@ -79,7 +79,8 @@ def tables_of(target: PointTarget) -> FactorTables:
     every = empty.structures_of(torch.arange(num_structures(space))[:, None])
     num_tasks = target.batch.num_tasks
     tasks = torch.arange(num_tasks).repeat_interleave(len(every))
-    losses = target.at(tasks).loss_fn()(every.repeat(num_tasks, 1))
+    known = PointTarget(target.model, target.batch.only_given())
+    losses = known.at(tasks).loss_fn()(every.repeat(num_tasks, 1))
     return FactorTables(losses.view(num_tasks, 1, len(every)), empty.slots, space.num_kinds)
 
 

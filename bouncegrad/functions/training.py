@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.bounce import Bounce, BounceConfig, Bounced, KernelBounce, ProposalBounce
-from bouncegrad.checkpoint import CheckpointError
+from bouncegrad.bounce import BounceConfig, Bounced, KernelBounce, ProposalBounce
 from bouncegrad.compositions import Composition
 from bouncegrad.functions.adaptation import adapted_losses
 from bouncegrad.functions.inference import found_structures
@@ -22,7 +21,8 @@ from bouncegrad.functions.target import PointTarget, TabulatedTarget, has_tables
 from bouncegrad.learner import Lesson
 from bouncegrad.search.space import SearchSpace
 from bouncegrad.train.config import PassReport, TrainingConfig
-from bouncegrad.train.loop import Clock, Trainer, under
+from bouncegrad.train.loop import Clock
+from bouncegrad.train.searching import SearchingTrainer
 
 NUM_JUDGEMENTS = 25
 """How often in a training the tasks to choose by are searched, evenly."""
@@ -55,7 +55,7 @@ class _Part:
     found: Bounced
 
 
-class FunctionTraining(Trainer[FunctionModel, _Part]):
+class FunctionTraining(SearchingTrainer[FunctionModel, _Part]):
     """A training of a library of modules that searches one structure for each task.
 
     Args:
@@ -69,6 +69,9 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         ValueError: a search that functions do not have, or a composition that does not work.
     """
 
+    learns = "this library and these tasks"
+    data = "tasks"
+
     def __init__(
         self, tasks: PointSets, held_out: PointSets, composition: Composition, recipe: FunctionRecipe, seed: int
     ) -> None:
@@ -80,7 +83,7 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         self.structures = model.space.random(tasks.num_tasks, generator)
         sees = training.proposer.sees != "nothing"
         self.learner = PointLearner(PointProposer(training.proposer, model, generator), model) if sees else None
-        self.bounce: Bounce = (
+        self.bounce = (
             ProposalBounce(training.bounce, model.space, self.learner)
             if training.bounce.search == "metropolis"
             else KernelBounce(training.bounce, _blocks_of(training.bounce, model.space))
@@ -145,31 +148,12 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
         tensors, meta = super().state()
-        if self.learner:
-            tensors |= {f"proposer.{name}": value for name, value in self.learner.state().items()}
-        meta |= {"bounce": self.bounce.state(), "last_held_out": self.last_held_out}
-        return tensors | {"structures": self.structures}, meta
+        return tensors, meta | {"last_held_out": self.last_held_out}
 
-    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned.
-
-        Raises:
-            CheckpointError: it belongs to another library or other tasks.
-        """
-        try:
-            super().load_state(tensors, meta)
-            if tensors["structures"].shape != self.structures.shape:
-                raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
-            self.structures = tensors["structures"]
-            if self.learner:
-                self.learner.load_state(under("proposer.", tensors))
-            self.bounce.load_state(meta["bounce"])
-            self.last_held_out = meta["last_held_out"]
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint does not fit this library and these tasks ({error}): were the tasks changed? Choose "
-                "another run folder to start again"
-            ) from error
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+        super().restore(tensors, meta)
+        self.last_held_out = meta["last_held_out"]
 
 
 def _blocks_of(config: BounceConfig, space: SearchSpace) -> SearchSpace:

@@ -18,7 +18,6 @@ import torch
 from torch import Generator, Tensor
 
 from bouncegrad.bounce import Bounced, SceneTarget, make_bounce
-from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.evaluate import add_gradients, step_errors, tasks_at_once
 from bouncegrad.graphs import to_matrix
 from bouncegrad.kinds import check_judgeable, judged_by
@@ -29,7 +28,8 @@ from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.held_out import HeldOut, goes_on, num_judgements_due, should_have_begun, warn_if_meaningless
-from bouncegrad.train.loop import Clock, Trainer, under
+from bouncegrad.train.loop import Clock
+from bouncegrad.train.searching import SearchingTrainer
 from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
 from bouncegrad.types import Factors, Structures
 from bouncegrad.windows import Batch, Windows, pack, some_starts, split_tasks
@@ -54,7 +54,7 @@ class _Part:
     errors: Tensor | None
 
 
-class BounceGrad(Trainer[Model, _Part]):
+class BounceGrad(SearchingTrainer[Model, _Part]):
     """A training of modules that searches one structure for each scene.
 
     Args:
@@ -259,36 +259,16 @@ class BounceGrad(Trainer[Model, _Part]):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
         tensors, meta = super().state()
-        if self.learner:
-            tensors |= {f"proposer.{name}": value for name, value in self.learner.state().items()}
-        meta |= {
-            "bounce": self.bounce.state(),
+        return tensors, meta | {
             "attempts": [self.num_attempts, self.num_passes_lost, self.has_begun],
             "kinds": self.kinds.to_dict(),
             "num_judgements": self.num_judgements,
         }
-        return tensors | {"structures": self.structures}, meta
 
-    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned.
-
-        Raises:
-            CheckpointError: it belongs to another model or other scenes.
-        """
-        try:
-            self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
-            if self.kinds.merges:
-                self._continue_as(only_kinds(self.model, range(self.kinds.found)))
-            super().load_state(tensors, meta)
-            if tensors["structures"].shape != self.structures.shape:
-                raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
-            self.structures = tensors["structures"]
-            if self.learner:
-                self.learner.load_state(under("proposer.", tensors))
-            self.bounce.load_state(meta["bounce"])
-            self.num_attempts, self.num_passes_lost, self.has_begun = meta["attempts"]
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint does not fit this model and these scenes ({error}): were the data changed? "
-                "Choose another run folder to start again"
-            ) from error
+    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` returned, with as many kinds as there were then."""
+        self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
+        if self.kinds.merges:
+            self._continue_as(only_kinds(self.model, range(self.kinds.found)))
+        super().restore(tensors, meta)
+        self.num_attempts, self.num_passes_lost, self.has_begun = meta["attempts"]
