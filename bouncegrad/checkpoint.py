@@ -108,6 +108,7 @@ def write_model(temporary: Path, model: Model, about: Mapping[str, Any] | None =
         "reading": asdict(model.reading),
         "kinds": None if model.kinds is None else model.kinds.to_dict(),
         "proposer": None if model.proposer is None else _proposer_description(model.proposer),
+        "forecaster": None if model.forecaster is None else _forecaster_description(model.forecaster),
     } | ({} if about is None else {"about": dict(about)})
     checked = {**description, "sha256": _checksum(weights, description)}
     (temporary / CONFIG).write_text(json.dumps(checked, indent=2) + "\n")
@@ -138,8 +139,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     description = _read_description(place)
     _check_weights(place / WEIGHTS, description)
     try:
-        parts = description["model"]
-        config = ModelConfig(NetworkConfig(**parts["network"]), NoiseConfig(**parts["noise"]))
+        config = _config_of(description["model"])
         normalization = Normalization.from_dict(description["normalization"])
         names = tuple(description["feature_names"])
         if len(normalization.minimum) != len(names):
@@ -150,12 +150,27 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         model.kinds = None if kinds is None else KindsReport.from_dict(kinds)
         proposer = description.get("proposer")
         model.proposer = None if proposer is None else _proposer_of(proposer)
+        forecaster = description.get("forecaster")
+        model.forecaster = None if forecaster is None else _forecaster_of(forecaster, names)
         model.load_state_dict(load_file(place / WEIGHTS))
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{place / CONFIG} does not describe its weights ({error}): restore both files"
         ) from error
     return model.eval()
+
+
+def _config_of(parts: Mapping[str, Any]) -> ModelConfig:
+    return ModelConfig(NetworkConfig(**parts["network"]), NoiseConfig(**parts["noise"]))
+
+
+def _forecaster_description(forecaster: Model) -> dict[str, Any]:
+    return {"model": asdict(forecaster.config), "normalization": forecaster.normalization.to_dict()}
+
+
+def _forecaster_of(description: Mapping[str, Any], feature_names: tuple[str, ...]) -> Model:
+    normalization = Normalization.from_dict(description["normalization"])
+    return Model(_config_of(description["model"]), normalization, feature_names, torch.Generator().manual_seed(0))
 
 
 def _proposer_description(proposer: Proposer) -> dict[str, Any]:

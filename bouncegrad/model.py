@@ -136,6 +136,9 @@ class KindsReport:
 class Model(nn.Module):
     """A graph network, its noise model and the normalisation of the scenes it was trained on.
 
+    Beside them, where a training left them: a proposal network, and a forecaster, which is a model whose modules say
+    what happens next under the structures that this one reads (:mod:`bouncegrad.forecaster`).
+
     Args:
         config: what it is made of.
         normalization: fitted on the training scenes; its features are the only ones that the model takes.
@@ -157,6 +160,7 @@ class Model(nn.Module):
         self.reading = Reading()
         self.kinds: KindsReport | None = None
         self.proposer: Proposer | None = None
+        self.forecaster: Model | None = None
         self.network = GraphNetwork(config.network, len(feature_names), generator)
         self.scale = scale_of(config.noise, self.network.num_inputs, len(feature_names), generator)
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from bouncegrad.drift import drift
 from bouncegrad.evaluate import training_loss
 from bouncegrad.infer import chunks, infer
 from bouncegrad.kinds import halves
@@ -79,8 +80,7 @@ class Standing:
     """How a model does on the held-out scenes.
 
     Attributes:
-        drift: logarithm of the mean squared error of rollouts, averaged over their steps, so that every step counts
-            alike; under fixed structures.
+        drift: of rollouts under fixed structures (:func:`bouncegrad.drift.drift`).
         reading: ``[scene]``, how much graphs say, one step at a time: by how many nats the early samples of a scene
             make its late ones likelier (:func:`bouncegrad.priors.temper.Halves`), as the model reads them. Without a
             scale, or without tables: the negative loss of the most probable structure.
@@ -134,13 +134,7 @@ def polish(model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig,
 @torch.no_grad()
 def standing(model: Model, held_out: Scenes, structures: Structures, config: PolishConfig) -> Standing:
     """Judge a model: its rollouts under ``structures``, and its own reading of the scenes."""
-    batch = pack(model, held_out)
-    horizon = min(FORESIGHT * config.horizon, batch.num_starts)
-    stretches = windows(batch, horizon, max(1, horizon // 2))
-    predicted = model.network.rollout(stretches.states, batch.graph, structures, horizon, given=stretches.given)
-    squares = (predicted - stretches.targets).double().square().mean(-1) * stretches.weights
-    errors = squares.sum((0, 1)) / stretches.weights.sum((0, 1))
-    return Standing(float(errors.log().nanmean()), _reading(model, held_out))
+    return Standing(drift(model, held_out, structures, FORESIGHT * config.horizon), _reading(model, held_out))
 
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:

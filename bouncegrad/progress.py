@@ -57,10 +57,11 @@ def _bar(console: Console, first: str) -> Iterator[Told]:
 
 
 def _lines(console: Console) -> Told:
-    written = 0
+    written, last = 0, 0.0
 
     def write(share: float, what: str) -> None:
-        nonlocal written
+        nonlocal written, last
+        written, last = (0 if share < last else written), share  # something else begins
         if share * LINES >= written:
             written = int(share * LINES) + 1
             console.print(f"{share:4.0%}  {what}", soft_wrap=True, highlight=False)

@@ -257,7 +257,7 @@ def test_what_lies_in_a_run_folder(data, tmp_path):
     assert names == expected
     assert any(path.name.startswith("events.") for path in tmp_path.iterdir())
     assert json.loads((tmp_path / "summary.json").read_text())["num_scenes"] == 5
-    assert list(asdict(RECIPES["fast"])) == ["model", "training", "polish"]
+    assert list(asdict(RECIPES["fast"])) == ["model", "training", "polish", "forecaster"]
 
 
 def extreme(scenes: Scenes) -> Scenes:

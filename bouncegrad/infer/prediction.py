@@ -27,7 +27,7 @@ def predict(
     they say it.
 
     Args:
-        model: the trained model.
+        model: the trained model; its forecaster predicts, if it has one.
         scenes: where to start from.
         structures: ``[scene, slot]``, as :func:`infer` found them.
         start: index of the sample to start at, from 0; -1 is the last one, -2 the one before, of each scene.
@@ -36,6 +36,7 @@ def predict(
     Raises:
         DataError: ``start`` outside the scenes, no step to predict, or structures of other scenes.
     """
+    model = model.forecaster or model
     before = model.config.network.history - 1
     scenes, last = _counted(scenes, start)
     if not before <= last < scenes.num_times or num_steps < 1:

@@ -131,6 +131,13 @@ METHODS: dict[str, Method] = {
         {"small": Training("fast", _passes(40, 110), 4), "full": Training("fast", _passes(10, 20), 4)},
         ("auto", "none", "symmetric", "classes"),
     ),
+    "fast-forecast": Method(
+        {
+            "small": Training("fast-forecast", _passes(40, 110), 4),
+            "full": Training("fast-forecast", _passes(10, 20), 4),
+        },
+        ("auto",),
+    ),
 }
 """Name -> how it is done. The learning rates at full scale are those of the released scripts of Alet et al. (2019)."""
 

@@ -64,12 +64,19 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         model_config: what the model is made of.
         config: how it is trained.
         seed: of all randomness.
+        structures: ``[scene, slot]`` to begin with; None: at random, or with search "frozen" the true relations.
     """
 
     def __init__(
-        self, scenes: Scenes, held_out: Scenes, model_config: ModelConfig, config: TrainingConfig, seed: int
+        self,
+        scenes: Scenes,
+        held_out: Scenes,
+        model_config: ModelConfig,
+        config: TrainingConfig,
+        seed: int,
+        structures: Structures | None = None,
     ) -> None:
-        self.scenes = scenes
+        self.scenes, self.first_structures = scenes, structures
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
         model = Model(model_config, normalization, scenes.feature_names, generator)
         batch_size = affordable(config, model_config, scenes)
@@ -90,6 +97,8 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.num_passes_lost, self.num_attempts, self.has_begun = 0, 1, False
 
     def _initial_structures(self) -> Structures:
+        if self.first_structures is not None:
+            return self.first_structures.clone()
         if self.config.bounce.search != "frozen":
             return self.layout.random(self.scenes.num_scenes, self.generator)
         return true_structures(self.scenes, self.layout)

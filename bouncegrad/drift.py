@@ -1,0 +1,49 @@
+"""How far rollouts drift: what is asked of models that go on from their own predictions."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bouncegrad.model import Model
+from bouncegrad.scenes import Scenes
+from bouncegrad.types import Structures
+from bouncegrad.windows import Windows, pack, windows
+
+
+@torch.no_grad()
+def drift(model: Model, scenes: Scenes, structures: Structures, horizon: int) -> float:
+    """Logarithm of the mean squared error of rollouts, averaged over their steps, so that every step counts alike.
+
+    Args:
+        model: whose own network rolls out, not its forecaster's.
+        scenes: to start from, every ``horizon / 2`` samples.
+        structures: ``[scene, slot]``.
+        horizon: steps of the rollouts, or as many as the scenes have.
+    """
+    batch = pack(model, scenes)
+    stretches = windows(batch, *_spans(batch.num_starts, horizon))
+    steps = stretches.targets.shape[2]
+    predicted = model.network.rollout(stretches.states, batch.graph, structures, steps, given=stretches.given)
+    return _log_mean(predicted, stretches)
+
+
+@torch.no_grad()
+def drift_of_rest(model: Model, scenes: Scenes, horizon: int) -> float:
+    """The same where every entity stays in the state that it starts from."""
+    batch = pack(model, scenes)
+    stretches = windows(batch, *_spans(batch.num_starts, horizon))
+    return _log_mean(model.network.newest(stretches.states)[:, :, None], stretches)
+
+
+def _spans(num_starts: int, horizon: int) -> tuple[int, int]:
+    """Steps of the rollouts, and samples between their starts."""
+    horizon = min(horizon, num_starts)
+    return horizon, max(1, horizon // 2)
+
+
+def _log_mean(predicted: Float[Tensor, "node start step feature"], stretches: Windows) -> float:
+    squares = (predicted - stretches.targets).double().square().mean(-1) * stretches.weights
+    errors = squares.sum((0, 1)) / stretches.weights.sum((0, 1))
+    return float(errors.log().nanmean())

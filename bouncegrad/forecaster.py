@@ -1,0 +1,121 @@
+"""The forecaster: modules of their own for what happens next, under the structures that a model reads.
+
+Modules that learned single steps, weighed by how surprising they are, say best who acts on whom, but where small errors
+grow (entities that bounce, or pass each other closely) they go astray when they go on from their own predictions.
+A forecaster learns whole rollouts by their mean squared error instead, on the structures that the model finds, by the
+loop of every training. Graphs are never read off it, so it cannot harm them.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import dataclass
+
+from bouncegrad.bounce import BounceConfig
+from bouncegrad.compositions import NetworkConfig
+from bouncegrad.drift import drift, drift_of_rest
+from bouncegrad.infer import infer
+from bouncegrad.model import Model, ModelConfig
+from bouncegrad.noise import NoiseConfig
+from bouncegrad.scenes import Scenes
+from bouncegrad.settings import check_settings
+from bouncegrad.train import BounceGrad, TrainingConfig
+
+FORESIGHT = 2
+"""It is judged on rollouts so many times as long as those that it learns from."""
+
+
+@dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
+class ForecasterConfig:
+    """How a forecaster is trained.
+
+    Attributes:
+        num_passes: times that every training scene is learned from; 0: there is none.
+        horizon: steps of the rollouts, or as many as the scenes have.
+        hidden: width of all hidden layers.
+        batch_size: scenes in one super-graph.
+        learning_rate: of Adam, at its highest; it ends near 0 on a cosine.
+        enough: no forecaster is trained for a model whose own rollouts have less than this share of the error that
+            standing still has.
+
+    Raises:
+        ValueError: a number that makes no forecaster.
+    """
+
+    num_passes: int = 0
+    horizon: int = 10
+    hidden: int = 64
+    batch_size: int = 12
+    learning_rate: float = 3e-3
+    enough: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_settings(self, counts=("horizon", "hidden", "batch_size"), positive=("learning_rate",))
+        if self.num_passes != 0:
+            check_settings(self, counts=("num_passes",))
+        if not 0 <= self.enough < math.inf:
+            raise ValueError(f"enough must be a finite share, 0 or more; got {self.enough!r}")
+
+
+def forecaster_training(
+    model: Model, scenes: Scenes, held_out: Scenes, config: ForecasterConfig, seed: int = 0
+) -> BounceGrad | None:
+    """A training of the forecaster of a model, not yet begun; its search keeps the structures that the model reads.
+
+    Args:
+        model: trained; stays as it is.
+        scenes: to learn from; labels are not looked at.
+        held_out: scenes that say whether one is needed.
+        config: how.
+        seed: of all randomness.
+
+    Returns:
+        The training; None where none is asked for, or none is needed.
+
+    Raises:
+        ValueError: scenes of other features than the model's.
+    """
+    if not config.num_passes or _drifts_little(model, held_out, config):
+        return None
+    shape = model.config.network
+    network = NetworkConfig(
+        num_edge_kinds=shape.num_edge_kinds,
+        num_node_kinds=shape.num_node_kinds,
+        hidden=config.hidden,
+        inputs="absolute",
+        update="general",
+        skip=False,
+        silent_first=shape.silent_first,
+        history=shape.history,
+    )
+    horizon = min(config.horizon, scenes.num_times - shape.history)
+    training = TrainingConfig(
+        num_passes=config.num_passes,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        horizon=horizon,
+        stride=horizon,
+        partial=True,
+        starts_per_step=scenes.num_times,
+        averaging=0.0,
+        bounce=BounceConfig(search="metropolis", proposals="none", heat="scheduled"),
+    )
+    structures = infer(model, scenes).structures
+    return BounceGrad(scenes, held_out, ModelConfig(network, NoiseConfig("none", None)), training, seed, structures)
+
+
+def with_forecaster(model: Model, forecaster: Model, held_out: Scenes, config: ForecasterConfig) -> Model:
+    """A copy of a model with a forecaster, or the model itself where held-out rollouts of its own drift less."""
+    structures, horizon = infer(model, held_out).structures, FORESIGHT * config.horizon
+    if not drift(forecaster, held_out, structures, horizon) < drift(model, held_out, structures, horizon):
+        return model
+    found = deepcopy(model)
+    found.forecaster = forecaster
+    return found
+
+
+def _drifts_little(model: Model, held_out: Scenes, config: ForecasterConfig) -> bool:
+    horizon = FORESIGHT * config.horizon
+    own = drift(model, held_out, infer(model, held_out).structures, horizon)
+    return own < math.log(max(config.enough, 1e-300)) + drift_of_rest(model, held_out, horizon)
