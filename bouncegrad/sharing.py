@@ -192,10 +192,14 @@ def _findings(model: Model) -> list[str]:
     reading, num_kinds = model.reading, model.config.network.num_edge_kinds
     kinds = f"kinds of relation: {num_kinds}" if model.kinds is None else f"kinds of relation: {model.kinds}"
     temperature = reading.temperature_under(reading.prior)
+    forecaster = (
+        ["predictions are made by modules of their own, which graphs are not read off"] if model.forecaster else []
+    )
     return [
         kinds + "; they are numbers without names",
         f"prior under which graphs are read: {reading.prior}",
         f"temperature of reading: {temperature:.3g} (above 1 where the modules alone would be too sure)",
+        *forecaster,
     ]
 
 

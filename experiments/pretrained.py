@@ -1,6 +1,6 @@
-"""The models that ship with the package: those that the recipe fast learns from a thousand canonical scenes.
+"""The models that ship with the package: those that the recipe fast-forecast learns from a thousand canonical scenes.
 
-bouncegrad reproduce table2 --rows fast --work runs/reproduce
+bouncegrad reproduce table1 --rows fast-forecast --work runs/reproduce
 python experiments/pretrained.py --runs runs/reproduce/small
 """
 
@@ -24,7 +24,7 @@ def origin_of(run: Path, scenes: str) -> Origin:
     errors = {f"mean squared error, {steps} steps ahead": error for steps, error in summary["mse"].items()}
     versions = json.loads((run / "versions.json").read_text())
     return Origin(
-        recipe="fast",
+        recipe="fast-forecast",
         seed=0,
         scenes=scenes,
         num_scenes=1000,
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs of springs5 and charged5")
     runs = parser.parse_args().runs
     for name, scenes in SCENES.items():
-        run = runs / f"{name}_fast_1000_seed0" / "run"
+        run = runs / f"{name}_fast-forecast_1000_seed0" / "run"
         save_pretrained(PRETRAINED / name, load_model(run), origin_of(run, scenes))
         print(PRETRAINED / name)
 

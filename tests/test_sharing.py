@@ -214,7 +214,19 @@ def test_ready_models_have_names_and_cards():
     for name in pretrained_names():
         origin = read_origin(name)
         assert (PRETRAINED / name / "README.md").read_text() == card(load_model(name), origin)
-        assert (origin.recipe, origin.num_scenes, origin.time_step, origin.licence) == ("fast", 1000, 0.1, "mit")
+        assert (origin.recipe, origin.num_scenes, origin.time_step, origin.licence) == (
+            "fast-forecast",
+            1000,
+            0.1,
+            "mit",
+        )
+
+
+def test_only_the_ready_model_that_needs_one_has_a_forecaster():
+    assert load_model("springs5").forecaster is None
+    assert load_model("charged5").forecaster is not None
+    words = "predictions are made by modules of their own"
+    assert [words in (PRETRAINED / name / "README.md").read_text() for name in pretrained_names()] == [True, False]
 
 
 def test_a_name_that_there_is_not_lists_those_that_there_are(tmp_path):
