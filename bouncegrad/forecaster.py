@@ -99,7 +99,7 @@ def forecaster_training(
         partial=True,
         starts_per_step=scenes.num_times,
         averaging=0.0,
-        bounce=BounceConfig(search="metropolis", proposals="none", heat="scheduled"),
+        bounce=BounceConfig(search="frozen"),
     )
     structures = infer(model, scenes).structures
     return BounceGrad(scenes, held_out, ModelConfig(network, NoiseConfig("none", None)), training, seed, structures)

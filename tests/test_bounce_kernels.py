@@ -89,11 +89,12 @@ def test_unchanged_proposals_are_accepted_and_cost_nothing(monkeypatch, proposal
     assert ((found.structures != structures).sum(1) == found.changed).all()
 
 
-def test_where_nothing_is_proposed_nothing_is_computed(monkeypatch):
+@pytest.mark.parametrize("config", [config_of(proposals="none"), BounceConfig("frozen")])
+def test_where_nothing_is_proposed_nothing_is_computed(monkeypatch, config: BounceConfig):
     target, structures = target_of(), LAYOUT.random(30, generator(1))
     evaluations: list[int] = []
     counted(monkeypatch, evaluations)
-    found = searched(config_of(proposals="none"), target, structures)
+    found = searched(config, target, structures)
     assert evaluations == []
     assert torch.equal(found.structures, structures)
     assert found.accepted.all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bouncegrad.bounce.config import Bounce, BounceConfig, Bounced
-from bouncegrad.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce
+from bouncegrad.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce, StillBounce
 from bouncegrad.bounce.tables import TableBounce
 from bouncegrad.bounce.target import SceneTarget, Target, automatic_temperature
 from bouncegrad.graphs import Layout
@@ -18,9 +18,11 @@ __all__ = [
     "KernelBounce",
     "ProposalBounce",
     "SceneTarget",
+    "StillBounce",
     "TableBounce",
     "Target",
     "automatic_temperature",
+    "bounce_over",
     "make_bounce",
     "space_of",
 ]
@@ -36,11 +38,16 @@ def make_bounce(config: BounceConfig, layout: Layout, learner: Learner | None = 
     """
     if config.search == "exact":
         return TableBounce(config, layout)
-    if config.search == "metropolis":
-        return ProposalBounce(config, space_of(layout), learner)
     if config.search == "relaxed":
         return EncoderBounce(config, layout)
-    return KernelBounce(config, space_of(layout))
+    return bounce_over(config, space_of(layout), learner)
+
+
+def bounce_over(config: BounceConfig, space: SearchSpace, learner: Learner | None = None) -> Bounce:
+    """The search that a configuration names, over the slots of anything: a graph or not."""
+    if config.search == "metropolis":
+        return ProposalBounce(config, space, learner)
+    return StillBounce(config) if config.search == "frozen" else KernelBounce(config, space)
 
 
 def space_of(layout: Layout) -> SearchSpace:

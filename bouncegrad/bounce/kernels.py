@@ -14,7 +14,7 @@ from bouncegrad.bounce.target import SceneTarget, Target
 from bouncegrad.graphs import Layout
 from bouncegrad.learner import Learner, network_guess
 from bouncegrad.relaxed import encoder_of
-from bouncegrad.search.kernels import exact, frozen, gibbs, metropolis
+from bouncegrad.search.kernels import exact, gibbs, metropolis
 from bouncegrad.search.learned import BeliefsFn, believed_block, believed_slot, uniform_beliefs
 from bouncegrad.search.proposals import without_correction
 from bouncegrad.search.space import SearchSpace
@@ -54,7 +54,6 @@ class KernelBounce(_Heated):
         kernels: dict[str, Callable[[], Kernel]] = {
             "exact": lambda: exact(space.num_kinds),
             "gibbs": lambda: gibbs(space.blocks, space.num_kinds),
-            "frozen": frozen,
         }
         self.kernel = kernels[config.search]()
 
@@ -67,6 +66,19 @@ class KernelBounce(_Heated):
         self.heat.learn(info, progress)
         every = torch.ones_like(info.changed)
         return Bounced(state.structures, info.changed, every, info.changed, temperature, "none")
+
+
+class StillBounce(_Heated):
+    """No search: structures stay as they are, and nothing is computed of them.
+
+    Args:
+        config: nothing of it is looked at.
+    """
+
+    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> Bounced:
+        """The structures."""
+        still = torch.zeros(len(structures), dtype=torch.bool, device=structures.device)
+        return Bounced(structures, still, ~still, still, 1.0, "none")
 
 
 class EncoderBounce(_Heated):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.bounce import BounceConfig, Bounced, KernelBounce, ProposalBounce
+from bouncegrad.bounce import BounceConfig, Bounced, bounce_over
 from bouncegrad.compositions import Composition
 from bouncegrad.functions.adaptation import adapted_losses
 from bouncegrad.functions.inference import found_structures
@@ -83,11 +83,7 @@ class FunctionTraining(SearchingTrainer[FunctionModel, _Part]):
         self.structures = model.space.random(tasks.num_tasks, generator)
         sees = training.proposer.sees != "nothing"
         self.learner = PointLearner(PointProposer(training.proposer, model, generator), model) if sees else None
-        self.bounce = (
-            ProposalBounce(training.bounce, model.space, self.learner)
-            if training.bounce.search == "metropolis"
-            else KernelBounce(training.bounce, _blocks_of(training.bounce, model.space))
-        )
+        self.bounce = bounce_over(training.bounce, _blocks_of(training.bounce, model.space), self.learner)
         self.last_held_out = math.inf
 
     def learn_from(self, indices: Tensor, progress: float) -> _Part:
