@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -424,6 +425,65 @@ def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
     assert trainer.num_attempts == NUM_ATTEMPTS
     with pytest.warns(UserWarning, match="mean next to nothing.*attempts: 4"):
         trainer.best_model()
+
+
+def held_outs(monkeypatch, losses: list[float], meant: float = 0.3) -> None:
+    """What passes are judged by, one after the other; structures begin to mean something, but not much."""
+    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
+    left = iter(losses)
+    monkeypatch.setattr(BounceGrad, "_held_out", lambda self, factors, otherwise: next(left))
+    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: meant)
+
+
+def test_a_training_that_goes_astray_starts_over(monkeypatch):
+    held_outs(monkeypatch, [1.0, 2.0, 3.0, *range(9, 1, -1)])
+    trainer = trainer_of(springs(16), tiny(num_passes=8))
+    reports = list(trainer.passes())
+    assert [report.progress for report in reports] == [0.125, 0.25, 0, *(number / 8 for number in range(1, 9))]
+    assert trainer.num_attempts == 2
+    assert (trainer.best_pass, trainer.best_score) == (11, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.best_model()
+
+
+def test_a_training_that_is_sure_of_its_structures_goes_on(monkeypatch):
+    held_outs(monkeypatch, [1.0, *range(2, 9)], meant=0.6)
+    trainer = trainer_of(springs(16), tiny(num_passes=8))
+    assert len(list(trainer.passes())) == 8
+    assert trainer.num_attempts == 1
+
+
+def test_where_time_is_short_a_training_that_goes_astray_goes_on_and_warns(monkeypatch):
+    held_outs(monkeypatch, [1.0, *range(2, 9)])
+    trainer = trainer_of(springs(16), tiny(num_passes=8))
+    for _ in range(8):
+        trainer.run_pass(lambda by_passes: 0.6)
+    assert trainer.num_attempts == 1
+    with pytest.warns(UserWarning, match="last 88% of the training.*ever worse.*30.0%.*learned by heart"):
+        trainer.best_model()
+
+
+def test_a_training_goes_astray_so_many_times_only(monkeypatch):
+    held_outs(monkeypatch, [1.0, 2.0, 3.0] * NUM_ATTEMPTS + [4.0] * 5)
+    trainer = trainer_of(springs(16), tiny(num_passes=8))
+    assert len(list(trainer.passes())) == 3 * (NUM_ATTEMPTS - 1) + 8
+    assert trainer.num_attempts == NUM_ATTEMPTS
+
+
+def test_the_best_pass_survives_an_interruption(monkeypatch):
+    losses = [1.0, 2.0, 3.0, *range(9, 1, -1)]
+    held_outs(monkeypatch, losses)
+    whole, other = (trainer_of(springs(16), tiny(num_passes=8)) for _ in range(2))
+    for _ in range(2):
+        whole.run_pass()
+    tensors, meta = whole.state()
+    other.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta)))
+    for trainer in (whole, other):
+        held_outs(monkeypatch, losses[2:])
+        assert len(list(trainer.passes())) == 9
+        assert trainer.num_attempts == 2
+    assert same(whole.model, other.model)
 
 
 def test_attempts_survive_an_interruption(monkeypatch):

@@ -57,7 +57,7 @@ class Trainer(ABC, Generic[Network, Part]):
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
         self.descent = Descent(model, self.config)
-        self.best_weights = _copied(model)
+        self.best_weights, self.best_pass = _copied(model), self.num_passes_done
 
     @property
     def searched(self) -> Network:
@@ -115,6 +115,7 @@ class Trainer(ABC, Generic[Network, Part]):
         """Remember the averaged weights if no pass had a smaller loss on the held-out scenes."""
         if held_out <= self.best_score:
             self.best_score, self.best_weights = held_out, _copied(self.searched)
+            self.best_pass = self.num_passes_done
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
@@ -128,6 +129,7 @@ class Trainer(ABC, Generic[Network, Part]):
             "num_passes_done": self.num_passes_done,
             "descent": descent,
             "best_score": self.best_score,
+            "best_pass": self.best_pass,
         }
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -144,6 +146,7 @@ class Trainer(ABC, Generic[Network, Part]):
         self.descent.load_state(under("optimizer.", tensors), meta["descent"])
         self.num_passes_done = meta["num_passes_done"]
         self.best_score = meta["best_score"]
+        self.best_pass = meta.get("best_pass", self.num_passes_done)  # of older versions
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

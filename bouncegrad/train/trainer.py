@@ -27,7 +27,16 @@ from bouncegrad.model import KindsReport, Model, ModelConfig, only_kinds
 from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.train.config import PassReport, TrainingConfig
-from bouncegrad.train.held_out import HeldOut, goes_on, num_judgements_due, should_have_begun, warn_if_meaningless
+from bouncegrad.train.held_out import (
+    SURE,
+    HeldOut,
+    goes_on,
+    gone_astray,
+    num_judgements_due,
+    should_have_begun,
+    warn_if_astray,
+    warn_if_meaningless,
+)
 from bouncegrad.train.loop import Clock
 from bouncegrad.train.searching import SearchingTrainer
 from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
@@ -121,6 +130,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.descent.finish_pass(report.loss)
         self._merge_kinds(clock(self.progress))
         self._start_over_if_meaningless(clock(self.progress), factors)
+        self._start_over_if_astray(clock(0.0), factors)
         return report
 
     def learn_from(self, indices: Tensor, progress: float) -> _Part:
@@ -146,6 +156,19 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.has_begun = goes_on(self._meaning(factors), self.num_attempts, progress)
         if not self.has_begun:
             self._start_over()
+
+    def _start_over_if_astray(self, begun_anew: float, factors: tuple[Factors, Factors] | None) -> None:
+        """Begin again from new modules if the held-out scenes have long been explained worse than before."""
+        if factors is None or self.kinds.merges or not should_have_begun(1.0, self.descent.num_steps):
+            return
+        if gone_astray(self.since_best, self.num_attempts, begun_anew) and self._meaning(factors) < SURE:
+            self.has_begun = False
+            self._start_over()
+
+    @property
+    def since_best(self) -> float:
+        """Share of the passes since the held-out scenes were explained best."""
+        return (self.num_passes_done - self.best_pass) / self.config.num_passes
 
     def _meaning(self, factors: tuple[Factors, Factors] | None) -> float:
         return self.held_out.meaning(factors, self.model, self.layout, self.bounce.state())
@@ -262,7 +285,9 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         factors = self.held_out.factors(best)
         best.reading = self.held_out.reading(factors, best, self.bounce.state())
         if should_have_begun(1.0, self.descent.num_steps):
-            warn_if_meaningless(self._meaning(factors), self.num_attempts)
+            meant = self._meaning(factors)
+            warn_if_meaningless(meant, self.num_attempts)
+            warn_if_astray(self.since_best if factors is not None else 0.0, meant)
         return best.eval()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
