@@ -179,7 +179,7 @@ def test_plain_models_and_run_folders_are_loaded_too(fitted, tmp_path: Path):
 
 def test_ready_models_answer(ready):
     scenes = springs(3, num_entities=5, seed=9)
-    assert repr(ready) == "RelationalModel(kinds=None)"
+    assert repr(ready) == "RelationalModel(recipe='fast-forecast', kinds=None)"
     posterior = ready.infer(scenes)
     assert scenes.relations is not None
     none_kind = ready.weakest_kind(scenes)
