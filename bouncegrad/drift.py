@@ -11,6 +11,9 @@ from bouncegrad.scenes import Scenes
 from bouncegrad.types import Structures
 from bouncegrad.windows import Windows, pack, windows
 
+FORESIGHT = 2
+"""Models are judged on rollouts so many times as long as those that they learn from: drift is what comes later."""
+
 
 @torch.no_grad()
 def drift(model: Model, scenes: Scenes, structures: Structures, horizon: int) -> float:

@@ -9,21 +9,19 @@ loop of every training. Graphs are never read off it, so it cannot harm them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.drift import drift, drift_of_rest
+from bouncegrad.drift import FORESIGHT, drift, drift_of_rest
 from bouncegrad.infer import infer
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.train import BounceGrad, TrainingConfig
-
-FORESIGHT = 2
-"""It is judged on rollouts so many times as long as those that it learns from."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -56,6 +54,31 @@ class ForecasterConfig:
             check_settings(self, counts=("num_passes",))
         if not 0 <= self.enough < math.inf:
             raise ValueError(f"enough must be a finite share, 0 or more; got {self.enough!r}")
+
+
+def add_forecaster(
+    model: Model,
+    scenes: Scenes,
+    held_out: Scenes,
+    config: ForecasterConfig,
+    seed: int,
+    train: Callable[[BounceGrad], object],
+) -> Model:
+    """A model with what a configuration says of a forecaster.
+
+    Args:
+        model: trained; stays as it is.
+        scenes: to learn from; labels are not looked at.
+        held_out: scenes that say whether one is needed, and whether it is better.
+        config: how.
+        seed: of all randomness.
+        train: runs a training to its end.
+    """
+    training = forecaster_training(model, scenes, held_out, config, seed)
+    if training is None:
+        return model
+    train(training)
+    return with_forecaster(model, training.best_model(), held_out, config)
 
 
 def forecaster_training(

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from bouncegrad.drift import drift
+from bouncegrad.drift import FORESIGHT, drift
 from bouncegrad.evaluate import training_loss
 from bouncegrad.infer import chunks, infer
 from bouncegrad.kinds import halves
@@ -35,9 +35,6 @@ GROWING = 0.5
 
 WARMING = 0.1
 """Share of the polish over which the learning rate rises: Adam's first steps know nothing yet and would undo much."""
-
-FORESIGHT = 2
-"""The polish is judged on rollouts so many times as long as those that it is trained on: drift is what comes later."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()

@@ -11,7 +11,7 @@ import torch
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.forecaster import ForecasterConfig, forecaster_training, with_forecaster
+from bouncegrad.forecaster import ForecasterConfig, add_forecaster
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig, polish
@@ -259,11 +259,9 @@ def fit(
     trainer = BounceGrad(kept, held_out, chosen.model, chosen.training, seed)
     _watched(trainer.passes(minutes), watch)
     model = polish(trainer.best_model(), kept, held_out, chosen.polish, seed)
-    after = forecaster_training(model, kept, held_out, chosen.forecaster, seed)
-    if after is None:
-        return model
-    _watched(after.passes(), watch)
-    return with_forecaster(model, after.best_model(), held_out, chosen.forecaster)
+    return add_forecaster(
+        model, kept, held_out, chosen.forecaster, seed, lambda training: _watched(training.passes(), watch)
+    )
 
 
 def _watched(passes: Iterable[PassReport], watch: Callable[[PassReport], None] | None) -> None:

@@ -23,7 +23,7 @@ import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
-from bouncegrad.forecaster import forecaster_training, with_forecaster
+from bouncegrad.forecaster import add_forecaster
 from bouncegrad.model import KindsReport, Model
 from bouncegrad.polish import polish
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
@@ -115,26 +115,16 @@ def fit_folder(
     folder = Path(out)
     train_folder(folder, config, trainer, fingerprint(scenes, held_out), watch)
     model = polish(trainer.best_model(), scenes, held_out, config.settings.polish, config.seed)
-    model = _with_forecaster(model, (scenes, held_out), config, folder / "forecaster", watch)
+
+    def train(training: BounceGrad) -> None:
+        whole = replace(config, minutes=None)
+        train_folder(folder / "forecaster", whole, training, fingerprint(scenes, held_out), watch)
+
+    model = add_forecaster(model, scenes, held_out, config.settings.forecaster, config.seed, train)
     save_model(folder / "model", model)
     if unseen.num_times >= SHORTEST + model.config.network.history:
         write_summary(folder, score(model, unseen, error_unit(config.data)), model.kinds)
     return model
-
-
-def _with_forecaster(
-    model: Model,
-    learned: tuple[Scenes, Scenes],
-    config: RunConfig,
-    folder: Path,
-    watch: Callable[[PassReport], None] | None,
-) -> Model:
-    """The model with what the settings say of a forecaster, whose training has a run folder of its own."""
-    training = forecaster_training(model, *learned, config.settings.forecaster, config.seed)
-    if training is None:
-        return model
-    train_folder(folder, replace(config, minutes=None), training, fingerprint(*learned), watch)
-    return with_forecaster(model, training.best_model(), learned[1], config.settings.forecaster)
 
 
 def train_folder(

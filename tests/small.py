@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
@@ -73,6 +74,12 @@ def untrained(scenes: Scenes, network: NetworkConfig, noise: NoiseConfig | None 
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator(2)))
     return model.eval()
+
+
+def same(model: nn.Module, other: nn.Module) -> bool:
+    """Whether all weights are equal to the bit."""
+    weights = other.state_dict()
+    return all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def without_labels(scenes: Scenes) -> Scenes:

@@ -17,7 +17,7 @@ from bouncegrad.recipes import Recipe, fit
 from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import Normalization, Scenes, write_folder
 from bouncegrad.train import BounceGrad
-from small import springs, tiny, without_labels
+from small import same, springs, tiny, without_labels
 
 CONFIG = ForecasterConfig(num_passes=3, horizon=4, hidden=8, batch_size=8, enough=0.0)
 
@@ -39,11 +39,6 @@ def trained(model: Model, scenes: Scenes, config: ForecasterConfig, seed: int = 
     for _ in training.passes():
         pass
     return training
-
-
-def same(model: Model, other: Model) -> bool:
-    weights = other.state_dict()
-    return all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def test_rollouts_drift_less_and_graphs_are_read_alike():

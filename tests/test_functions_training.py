@@ -33,6 +33,7 @@ from bouncegrad.functions import (
 from bouncegrad.proposer import ProposerConfig
 from bouncegrad.train import TrainingConfig
 from points import Product, library, ragged
+from small import same
 from worlds import generator
 
 KNOWN: dict[str, Callable[[Tensor], Tensor]] = {
@@ -72,11 +73,6 @@ def same_state(one: FunctionTraining, other: FunctionTraining) -> bool:
     assert tensors.keys() == others.keys()
     same_tensors = all(torch.equal(value, others[name]) for name, value in tensors.items())
     return same_tensors and json.dumps(meta) == json.dumps(more)
-
-
-def same(one: FunctionModel, other: FunctionModel) -> bool:
-    weights = other.state_dict()
-    return all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
 
 
 RECIPES = {

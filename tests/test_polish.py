@@ -12,7 +12,7 @@ from bouncegrad.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig, Standing, horizon_at, learning_rate_at, polish, standing
 from bouncegrad.recipes import fit
 from bouncegrad.scenes import Scenes
-from small import QUICK, springs, tiny, without_labels
+from small import QUICK, same, springs, tiny, without_labels
 
 CONFIG = PolishConfig(num_passes=4, horizon=4, batch_size=8)
 
@@ -26,11 +26,6 @@ def scenes() -> Scenes:
 def rough(scenes) -> Model:
     """A model that has hardly begun to learn."""
     return fit(scenes, tiny())
-
-
-def same(model: Model, other: Model) -> bool:
-    weights = other.state_dict()
-    return all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 def judged(model: Model, scenes: Scenes, under: Model):

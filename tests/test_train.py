@@ -24,7 +24,7 @@ from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds, stack_scenes
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
 from bouncegrad.train.held_out import NUM_ATTEMPTS
-from small import QUICK, springs, tiny, without_labels
+from small import QUICK, same, springs, tiny, without_labels
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -33,11 +33,6 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def trainer_of(scenes: Scenes, recipe: Recipe, seed: int = 0, held_out: Scenes | None = None) -> BounceGrad:
     return BounceGrad(scenes, held_out or scenes, recipe.model, recipe.training, seed)
-
-
-def same(model: Model, other: Model) -> bool:
-    weights = other.state_dict()
-    return all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
 # what it learns

@@ -159,10 +159,9 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
 
     def _start_over_if_astray(self, begun_anew: float, factors: tuple[Factors, Factors] | None) -> None:
         """Begin again from new modules if the held-out scenes have long been explained worse than before."""
-        if factors is None or self.kinds.merges or not should_have_begun(1.0, self.descent.num_steps):
+        if self.kinds.merges or not should_have_begun(1.0, self.descent.num_steps):
             return
         if gone_astray(self.since_best, self.num_attempts, begun_anew) and self._meaning(factors) < SURE:
-            self.has_begun = False
             self._start_over()
 
     @property
@@ -182,6 +181,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.bounce = make_bounce(self.config.bounce, self.layout, self.learner)
         self.structures = self._initial_structures()
         self.best_score = math.inf
+        self.has_begun = False
         self.num_attempts += 1
         self.num_passes_lost = self.num_passes_done
 
@@ -287,7 +287,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         if should_have_begun(1.0, self.descent.num_steps):
             meant = self._meaning(factors)
             warn_if_meaningless(meant, self.num_attempts)
-            warn_if_astray(self.since_best if factors is not None else 0.0, meant)
+            warn_if_astray(self.since_best, meant)
         return best.eval()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
