@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from bouncegrad.report.colours import ENTITY_COLOURS, INK, PALE
 from bouncegrad.report.picture import check_format
@@ -39,6 +40,9 @@ def draw_curves(curves: Mapping[str, Curve], title: str, path: str | os.PathLike
         if curve:
             _draw_curve(axes, method, curve, colour)
     _finish(axes, title)
+    sizes = sorted({point.num_scenes for curve in curves.values() for point in curve})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
     with whole_files(place.parent) as temporary:
         figure.savefig(temporary / place.name, dpi=110, metadata={"Software": None} if place.suffix == ".png" else None)
 
