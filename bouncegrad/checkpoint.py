@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
+from bouncegrad.devices import Device, device_named
 from bouncegrad.model import KindsReport, Model, ModelConfig, Reading
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
@@ -129,13 +130,18 @@ def read_about(place: str | os.PathLike[str]) -> dict[str, Any]:
     return about
 
 
-def load_model(folder: str | os.PathLike[str]) -> Model:
+def load_model(folder: str | os.PathLike[str], device: Device = "cpu") -> Model:
     """Read a model from its own folder, from the run folder around it, or by one of :func:`pretrained_names`.
+
+    Args:
+        folder: or the name of a ready model.
+        device: where it is to compute (:mod:`bouncegrad.devices`), wherever it was trained.
 
     Raises:
         CheckpointError: there is no model, it was written by a newer version, or its files were changed.
+        ValueError: a device that is not there.
     """
-    place = model_folder(folder)
+    place, there = model_folder(folder), device_named(device)
     description = _read_description(place)
     _check_weights(place / WEIGHTS, description)
     try:
@@ -157,7 +163,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         raise CheckpointError(
             f"{place / CONFIG} does not describe its weights ({error}): restore both files"
         ) from error
-    return model.eval()
+    return model.eval().to(there)
 
 
 def _config_of(parts: Mapping[str, Any]) -> ModelConfig:

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.checkpoint import load_model
+from bouncegrad.devices import Device, device_named
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
 from bouncegrad.infer import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.infer.search import check_prior
@@ -50,9 +51,11 @@ class RelationalModel:
             when graphs are read; "auto": what held-out scenes have the most evidence for.
         minutes: how long to learn; None: for the recipe's number of passes, repeatable to the bit.
         seed: of all randomness.
+        device: where modules compute (:mod:`bouncegrad.devices`); they are saved as from anywhere.
 
     Raises:
-        ValueError: an unknown recipe or prior, or kinds that cannot be, or that the prior cannot treat.
+        ValueError: an unknown recipe or prior, kinds that cannot be, or that the prior cannot treat, or a device that
+            is not there.
 
     Example:
         >>> RelationalModel(kinds=3, seed=1)
@@ -69,16 +72,18 @@ class RelationalModel:
         prior: str = "auto",
         minutes: float | None = None,
         seed: int = 0,
+        device: Device = "cpu",
     ) -> None:
         check_prior(prior)
-        self.recipe, self.prior, self.minutes, self.seed = recipe, prior, minutes, seed
+        device_named(device)
+        self.recipe, self.prior, self.minutes, self.seed, self.device = recipe, prior, minutes, seed, str(device)
         self.kinds: int | Literal["auto"] | None = kinds
         network = with_kinds(self._settings(), self._kinds(), 2).model.network
         check_possible(prior, network.num_edge_kinds, network.num_node_kinds)
         self._learned: tuple[Model, Origin] | None = None
 
     def __repr__(self) -> str:
-        defaults = {"recipe": "fast", "kinds": "auto", "prior": "auto", "minutes": None, "seed": 0}
+        defaults = {"recipe": "fast", "kinds": "auto", "prior": "auto", "minutes": None, "seed": 0, "device": "cpu"}
         set_here = {name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]}
         shown = (f"{name}={'Recipe(...)' if isinstance(x, Recipe) else repr(x)}" for name, x in set_here.items())
         return f"RelationalModel({', '.join(shown)})"
@@ -109,7 +114,8 @@ class RelationalModel:
             watch: called after each pass.
         """
         data, kinds = _read(scenes, "train"), self._kinds()
-        model = fit(data, self._settings(), kinds=kinds, minutes=self.minutes, seed=self.seed, watch=watch)
+        how = {"minutes": self.minutes, "seed": self.seed, "device": self.device}
+        model = fit(data, self._settings(), kinds=kinds, watch=watch, **how)
         self._learned = model, origin_of_fit(model, data, self.recipe, kinds, self.seed)
         return self
 
@@ -170,7 +176,9 @@ class RelationalModel:
         save_pretrained(folder, self.model, self.origin)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], *, prior: str = "auto", seed: int = 0) -> Self:
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], *, prior: str = "auto", seed: int = 0, device: Device = "cpu"
+    ) -> Self:
         """A fitted estimator, from a folder or run folder, or by one of :func:`bouncegrad.pretrained_names`.
 
         Its ``recipe`` and ``kinds`` are those of the fit where they are known; else the settings of the model with the
@@ -180,13 +188,15 @@ class RelationalModel:
             folder: where it lies, or its name; a folder that holds a model goes before a name.
             prior: under which graphs are read from now on.
             seed: of what is drawn from now on.
+            device: where modules compute from now on.
 
         Raises:
             CheckpointError: there is no model, it was written by a newer version, or its files were changed.
+            ValueError: a device that is not there.
         """
-        model, origin = load_model(folder), read_origin(folder)
+        model, origin = load_model(folder, device), read_origin(folder)
         recipe = origin.recipe if origin.recipe in RECIPES else Recipe(model.config)
-        loaded = cls(recipe, origin.kinds, prior=prior, seed=seed)
+        loaded = cls(recipe, origin.kinds, prior=prior, seed=seed, device=device)
         loaded._learned = model, origin
         return loaded
 

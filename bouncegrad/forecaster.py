@@ -125,7 +125,8 @@ def forecaster_training(
         bounce=BounceConfig(search="frozen"),
     )
     structures = infer(model, scenes).structures
-    return BounceGrad(scenes, held_out, ModelConfig(network, NoiseConfig("none", None)), training, seed, structures)
+    made_of = ModelConfig(network, NoiseConfig("none", None))
+    return BounceGrad(scenes, held_out, made_of, training, seed, structures, model.device)
 
 
 def with_forecaster(model: Model, forecaster: Model, held_out: Scenes, config: ForecasterConfig) -> Model:

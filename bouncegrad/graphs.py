@@ -152,7 +152,7 @@ class SuperGraph:
         self, structures: Structures | RelaxedStructures
     ) -> Int[Tensor, "edge"] | Float[Tensor, "edge kind"]:
         """The kinds on the edges: ``[scene, slot]`` to ``[edge]``; or relaxed, with an axis of kinds behind."""
-        return structures[self.edge_scenes, self.edge_slots]
+        return structures.to(self.present.device)[self.edge_scenes, self.edge_slots]
 
     def pack_node_kinds(
         self, structures: Structures | RelaxedStructures
@@ -161,8 +161,8 @@ class SuperGraph:
         num_entities = self.present.shape[1]
         num_edge_slots = num_entities * (num_entities - 1)
         if structures.shape[1] == num_edge_slots:
-            return structures.new_zeros(self.num_nodes, dtype=torch.long)
-        return self.pack_nodes(structures[:, num_edge_slots:])
+            return torch.zeros(self.num_nodes, dtype=torch.long, device=self.present.device)
+        return self.pack_nodes(structures[:, num_edge_slots:].to(self.present.device))
 
     def unpack_edges(self, values: Tensor, fill: float = 0) -> Tensor:
         """``[edge, ...]`` to edge slots ``[scene, slot, ...]``; slots of absent entities get ``fill``."""

@@ -97,7 +97,8 @@ class Learner(ABC, Generic[Network]):
         if not chosen.any():
             return math.nan
         self.optimizer.zero_grad()
-        there = self.asked(batch) & chosen[:, None]
+        asked = self.asked(batch)
+        there = asked & chosen[:, None].to(asked.device)
         loss = torch.stack(
             [self._loss(said, there, lesson.after, chosen) for said in self.said(batch, lesson, generator)]
         ).mean()
@@ -111,7 +112,7 @@ class Learner(ABC, Generic[Network]):
     def _loss(
         self, said: Float[Tensor, "task slot kind"], there: Tensor, labels: Structures, chosen: Tensor
     ) -> Float[Tensor, ""]:
-        surprise = -said.gather(2, labels[:, :, None]).squeeze(2)
+        surprise = -said.gather(2, labels[:, :, None].to(said.device)).squeeze(2)
         counts = (said > -math.inf).sum(2)
         spread = -said.masked_fill(said == -math.inf, 0).sum(2) / counts
         smoothing = self.config.label_smoothing
@@ -207,7 +208,7 @@ def _optimizer(proposer: nn.Module, config: ProposerConfig) -> torch.optim.Optim
 
 @torch.no_grad()
 def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Generator | None = None) -> BeliefsFn:
-    """What a network thinks of the structures of a batch, never less than its floor of any kind.
+    """What a network thinks of the structures of a batch, never less than its floor of any kind; on the CPU.
 
     With two encoders a fair coin decides, task by task and anew for every proposal, which of them is heard.
 
@@ -221,7 +222,7 @@ def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Gen
     config = proposer.config
     moved = None
     if config.sees in ("trajectories", "both"):
-        moved = with_floor(proposer.from_trajectories(batch.states, batch.graph, noise), config.floor)
+        moved = with_floor(proposer.from_trajectories(batch.states, batch.graph, noise), config.floor).cpu()
         if config.sees == "trajectories":
             return lambda generator: lambda structures: moved
 
@@ -234,7 +235,7 @@ def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Gen
             drawn = Generator().manual_seed(seed)
             seen = blanked(structures, layout, config, drawn)
             said = proposer.from_structures(seen, batch.graph, None if noise is None else drawn)
-            said = with_floor(said, config.floor)
+            said = with_floor(said, config.floor).cpu()
             return said if moved is None else torch.where(heard[:, None, None], moved, said)
 
         return beliefs
@@ -248,9 +249,9 @@ def network_guess(
 ) -> Structures:
     """The most probable kind of every slot: from the trajectories where a network reads them, else from structures."""
     if "trajectories" in proposer.encoders:
-        return proposer.from_trajectories(batch.states, batch.graph).argmax(2)
+        return proposer.from_trajectories(batch.states, batch.graph).argmax(2).cpu()
     seen = blanked(structures, layout, proposer.config, generator)
-    return proposer.from_structures(seen, batch.graph).argmax(2)
+    return proposer.from_structures(seen, batch.graph).argmax(2).cpu()
 
 
 def with_floor(log_probabilities: Float[Tensor, "task slot kind"], floor: float) -> Float[Tensor, "task slot kind"]:
@@ -265,5 +266,5 @@ def with_floor(log_probabilities: Float[Tensor, "task slot kind"], floor: float)
 
 def existing_slots(graph: SuperGraph, layout: Layout) -> Bool[Tensor, "task slot"]:
     """Slots whose entities are there."""
-    edges = graph.unpack_edges(torch.ones(len(graph.senders), dtype=torch.bool))
+    edges = graph.unpack_edges(torch.ones_like(graph.senders, dtype=torch.bool))
     return edges if layout.num_node_kinds == 1 else torch.cat([edges, graph.present], 1)

@@ -164,6 +164,11 @@ class Model(nn.Module):
         self.network = GraphNetwork(config.network, len(feature_names), generator)
         self.scale = scale_of(config.noise, self.network.num_inputs, len(feature_names), generator)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie, and where it computes; structures and what is believed of them are on the CPU."""
+        return self.network.unit.device
+
     def layout(self, num_entities: int) -> Layout:
         """The slots of a scene of ``num_entities``."""
         network = self.config.network
@@ -182,10 +187,13 @@ class Model(nn.Module):
 
 
 def only_kinds(model: Model, kinds: Sequence[int]) -> Model:
-    """A model that has some of the edge kinds, numbered anew in this order; its reading is to be found anew as well."""
+    """A model that has some of the edge kinds, numbered anew in this order; its reading is to be found anew as well.
+
+    It lies on the device of the one that it is made of.
+    """
     network = replace(model.config.network, num_edge_kinds=len(kinds))
     fewer = Model(replace(model.config, network=network), model.normalization, model.feature_names, Generator())
     weights = model.state_dict()
     edges = {name: value[list(kinds)] for name, value in weights.items() if name.startswith("network.edge_modules.")}
     fewer.load_state_dict({**weights, **edges})
-    return fewer
+    return fewer.to(model.device)

@@ -159,7 +159,7 @@ class Proposer(nn.Module):
         self, seen: Float[Tensor, "task slot kind"], graph: SuperGraph, learning: Generator | None = None
     ) -> Float[Tensor, "task slot kind"]:
         """Log probabilities of the kinds on every slot, given what is known of each (:func:`blanked`)."""
-        num_entities = graph.present.shape[1]
+        num_entities, seen = graph.present.shape[1], seen.to(graph.present.device)
         num_edge_slots = num_entities * (num_entities - 1)
         edges = seen[graph.edge_scenes, graph.edge_slots][:, : self.num_kinds[0]]
         if self.num_kinds[1] > 1:

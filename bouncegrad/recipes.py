@@ -11,6 +11,7 @@ import torch
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import NetworkConfig
+from bouncegrad.devices import Device
 from bouncegrad.forecaster import ForecasterConfig, add_forecaster
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
@@ -234,6 +235,7 @@ def fit(
     minutes: float | None = None,
     seed: int = 0,
     watch: Callable[[PassReport], None] | None = None,
+    device: Device = "cpu",
 ) -> Model:
     """Learn modules from scenes whose relations nobody knows.
 
@@ -246,17 +248,18 @@ def fit(
             passes, repeatable to the bit.
         seed: of all randomness.
         watch: called after each pass, of the forecaster's training as well.
+        device: where the model computes, then and later (:mod:`bouncegrad.devices`); ``model.cpu()`` brings it home.
 
     Returns:
         The model of the pass that explained the held-out scenes best, polished and with a forecaster if the recipe says
         so.
 
     Raises:
-        ValueError: an unknown recipe, or scenes too short for its horizon.
+        ValueError: an unknown recipe, scenes too short for its horizon, or a device that is not there.
     """
     chosen = with_kinds(recipe_named(recipe) if isinstance(recipe, str) else recipe, kinds, scenes.num_entities)
     kept, held_out = hold_out(scenes, seed)
-    trainer = BounceGrad(kept, held_out, chosen.model, chosen.training, seed)
+    trainer = BounceGrad(kept, held_out, chosen.model, chosen.training, seed, device=device)
     _watched(trainer.passes(minutes), watch)
     model = polish(trainer.best_model(), kept, held_out, chosen.polish, seed)
     return add_forecaster(

@@ -73,7 +73,7 @@ def relaxed_sample(
     log_probabilities: Float[Tensor, "task slot kind"], config: RelaxationConfig, generator: Generator
 ) -> RelaxedStructures:
     """Draw from the concrete distribution: ``softmax((log p + g) / temperature)`` with Gumbel noise ``g``."""
-    uniform = torch.rand(log_probabilities.shape, generator=generator, device=log_probabilities.device)
+    uniform = torch.rand(log_probabilities.shape, generator=generator).to(log_probabilities.device)
     noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
     soft = ((log_probabilities + noise) / config.temperature).softmax(2)
     if not config.hard:

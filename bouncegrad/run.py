@@ -23,6 +23,7 @@ import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
+from bouncegrad.devices import Device
 from bouncegrad.forecaster import add_forecaster
 from bouncegrad.model import KindsReport, Model
 from bouncegrad.polish import polish
@@ -88,7 +89,10 @@ class Asked(Protocol):
 
 
 def fit_folder(
-    config: RunConfig, out: str | os.PathLike[str], watch: Callable[[PassReport], None] | None = None
+    config: RunConfig,
+    out: str | os.PathLike[str],
+    watch: Callable[[PassReport], None] | None = None,
+    device: Device = "cpu",
 ) -> Model:
     """Learn from the scenes at ``config.data`` and leave everything in the run folder ``out``.
 
@@ -103,14 +107,17 @@ def fit_folder(
         config: what to do.
         out: the run folder; made where it does not exist.
         watch: called after each pass, for live progress.
+        device: where the model computes (:mod:`bouncegrad.devices`). A run may go on elsewhere than it began, but
+            rounding then differs.
 
     Raises:
         DataError: unusable scenes, an unwritable folder, or a folder that holds a run of another configuration.
+        ValueError: a device that is not there.
     """
     scenes, held_out = training_scenes(config.data, config.seed)
     unseen = unseen_scenes(config.data, held_out)
     settings = with_kinds(config.settings, config.kinds, scenes.num_entities)
-    trainer = BounceGrad(scenes, held_out, settings.model, settings.training, config.seed)
+    trainer = BounceGrad(scenes, held_out, settings.model, settings.training, config.seed, device=device)
     pack(trainer.model, unseen.at(0))  # would fail at the end of the training, where the features are others
     folder = Path(out)
     train_folder(folder, config, trainer, fingerprint(scenes, held_out), watch)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bouncegrad.compositions import GraphNetwork
+from bouncegrad.devices import at_home
 from bouncegrad.evaluate import CHUNK_CELLS, receiver_tables, tables_of
 from bouncegrad.graphs import Layout, SuperGraph
 from bouncegrad.model import Model
@@ -226,7 +227,7 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
         stretches: of horizon 1.
 
     Returns:
-        Factors whose energies equal :func:`bouncegrad.evaluate.receiver_energies` for every structure.
+        Factors whose energies equal :func:`bouncegrad.evaluate.receiver_energies` for every structure; on the CPU.
     """
     graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph, stretches.heard)
     precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit.expand_as(log_scales)
@@ -237,9 +238,10 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
     else:
         messages = _messages(model, graph, stretches, None)
         nodes = (stretches.states, stretches.targets[:, :, 0], precision)
-        update = NodeUpdate(model.network, *(graph.unpack_nodes(values) for values in nodes))
-    layout = model.layout(graph.present.shape[1])
-    return MessageSums(layout, messages, update, _surprise(model, graph, stretches, log_scales), batch.asked)
+        update = NodeUpdate(at_home(model.network), *(graph.unpack_nodes(values).cpu() for values in nodes))
+    layout, asked = model.layout(graph.present.shape[1]), batch.asked
+    surprise = _surprise(model, graph, stretches, log_scales)
+    return MessageSums(layout, messages, update, surprise, None if asked is None else asked.cpu())
 
 
 def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
@@ -268,19 +270,20 @@ def _goals(
 ) -> Float[Tensor, "task receiver node_kind sum"]:
     goals = []
     for kind in range(model.config.network.num_node_kinds):
-        kinds = torch.full((graph.num_nodes,), kind)
+        kinds = torch.full((graph.num_nodes,), kind, device=stretches.states.device)
         silent = model.network.update(stretches.states, torch.zeros_like(stretches.targets[:, :, 0]), kinds)
         goals.append((stretches.targets[:, :, 0] - silent) / model.network.unit * precision)
-    return graph.unpack_nodes(torch.stack(goals, 1).flatten(2))
+    return graph.unpack_nodes(torch.stack(goals, 1).flatten(2)).cpu()
 
 
 def _surprise(model: Model, graph: SuperGraph, stretches: Windows, log_scales: Tensor) -> Surprise:
     weights = stretches.weights[:, :, 0]
     if model.scale is None:
-        counts = graph.unpack_nodes(weights.sum(1)).sum(1, keepdim=True).clamp_min(1)
+        counts = graph.unpack_nodes(weights.sum(1)).cpu().sum(1, keepdim=True).clamp_min(1)
         factors = (1 / (counts * model.network.num_features)).expand(graph.present.shape)
         return Surprise(None, factors, torch.zeros_like(factors))
-    constants, degrees = graph.unpack_nodes((log_scales.sum(2) * weights).sum(1)), model.config.noise.degrees_of_freedom
+    constants = graph.unpack_nodes((log_scales.sum(2) * weights).sum(1)).cpu()
+    degrees = model.config.noise.degrees_of_freedom
     factor = 0.5 if degrees is None else 0.5 * (degrees + 1)
     return Surprise(degrees, torch.full_like(constants, factor), constants)
 
@@ -303,4 +306,4 @@ def _messages(
         if precision is not None:
             said = said * precision[receivers][:, None]
         messages[graph.edge_scenes[edges], graph.edge_slots[edges]] = said.flatten(2)
-    return messages.view(num_scenes, num_entities, num_entities - 1, num_kinds, size)
+    return messages.view(num_scenes, num_entities, num_entities - 1, num_kinds, size).cpu()

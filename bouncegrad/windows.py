@@ -82,7 +82,7 @@ def pack(model: Model, scenes: Scenes) -> Batch:
             f"the model was trained on the features {', '.join(model.feature_names)}, but the scenes have "
             f"{', '.join(scenes.feature_names)}: bring scenes with the same features, or fit a model on these"
         )
-    device = model.network.unit.device
+    device = model.device
     graph = super_graph(scenes.present.to(device))
     states = model.normalization.apply(scenes.states).to(device)
     mask = scenes.mask.to(device)
@@ -178,7 +178,7 @@ def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[
 
 def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tensor, Batch, Windows]]:
     """A batch in parts of ``size`` tasks, each with the indices of its tasks."""
-    for tasks in torch.arange(len(batch.graph.present), device=batch.states.device).split(max(1, size)):
+    for tasks in torch.arange(len(batch.graph.present)).split(max(1, size)):
         yield tasks, *of_tasks(batch, whole, tasks)
 
 

@@ -9,6 +9,7 @@ ORDER = [
     "version",
     "types",
     "settings",
+    "devices",
     "simulate",
     "scenes",
     "graphs",

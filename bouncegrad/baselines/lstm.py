@@ -77,6 +77,11 @@ class RecurrentNetwork(nn.Module):
         self.decide = linear(width, width, generator)
         self.change = linear(width, self.num_members * num_features, generator)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie, and where it computes."""
+        return self.change.bias.device
+
     def ahead(
         self, rows: Float[Tensor, "row time member feature"], present: Float[Tensor, "row member"], num_free: int = 0
     ) -> Float[Tensor, "row step member feature"]:
@@ -139,7 +144,7 @@ class Rows:
         states, mask = last_measured(scenes, network.normalization), scenes.mask.float()
         if not network.config.joint:
             states, mask = (values.transpose(1, 2).flatten(0, 1).unsqueeze(2) for values in (states, mask))
-        return cls(states, mask)
+        return cls(states.to(network.device), mask.to(network.device))
 
     @property
     def present(self) -> Float[Tensor, "row member"]:
@@ -172,7 +177,7 @@ def predicted(
         rows = Rows.of(network, part)
         ahead = network.ahead(rows.states, rows.present, num_steps - 1)[:, start:]
         by_entity = ahead.transpose(1, 2).reshape(part.num_scenes, part.num_entities, num_steps, -1)
-        parts.append(network.normalization.undo(by_entity.transpose(1, 2)))
+        parts.append(network.normalization.undo(by_entity.transpose(1, 2).cpu()))
     return torch.cat(parts)
 
 
@@ -187,7 +192,7 @@ def last_memories(network: RecurrentNetwork, scenes: Scenes) -> Float[Tensor, "s
         raise ValueError("the states of a joint LSTM belong to no entity: train one with joint=False")
     observed = scenes.between(0, min(OBSERVED, scenes.num_times))
     read = [network.memories(Rows.of(network, part)) for part in _parts(observed)]
-    return torch.cat(read).view(scenes.num_scenes, scenes.num_entities, -1)
+    return torch.cat(read).cpu().view(scenes.num_scenes, scenes.num_entities, -1)
 
 
 def _parts(scenes: Scenes) -> Iterator[Scenes]:

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.baselines.lstm import LSTMConfig, RecurrentNetwork, Rows, last_memories, predicted, squared_error
 from bouncegrad.baselines.simple import correlation_accuracy
+from bouncegrad.devices import Device, device_named
 from bouncegrad.run import error_unit, fingerprint, train_folder, training_scenes, unseen_scenes
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.score import STEPS, num_observed, prediction_errors
@@ -85,13 +86,20 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
         model_config: joint or not, and sizes.
         config: how it is trained.
         seed: of all randomness.
+        device: where the network computes (:mod:`bouncegrad.devices`).
 
     Raises:
-        ValueError: scenes no longer than the horizon.
+        ValueError: scenes no longer than the horizon, or a device that is not there.
     """
 
     def __init__(
-        self, scenes: Scenes, held_out: Scenes, model_config: LSTMConfig, config: TrainingConfig, seed: int
+        self,
+        scenes: Scenes,
+        held_out: Scenes,
+        model_config: LSTMConfig,
+        config: TrainingConfig,
+        seed: int,
+        device: Device = "cpu",
     ) -> None:
         for some in (scenes, held_out):
             if some.num_times <= config.horizon:
@@ -101,6 +109,7 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
                 )
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
         network = RecurrentNetwork(model_config, scenes.num_entities, normalization, generator)
+        network.to(device_named(device))
         super().__init__(network, scenes.num_scenes, config.batch_size, config, generator)
         self.scenes, self.held_out = scenes, Rows.of(network, held_out)
 
@@ -130,11 +139,14 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
         network = self.model
         best = RecurrentNetwork(network.config, network.num_members, network.normalization, Generator())
         best.load_state_dict(self.best_weights)
-        return best.eval()
+        return best.to(network.device).eval()
 
 
 def run_lstm(
-    config: LSTMRun, out: str | os.PathLike[str], watch: Callable[[PassReport], None] | None = None
+    config: LSTMRun,
+    out: str | os.PathLike[str],
+    watch: Callable[[PassReport], None] | None = None,
+    device: Device = "cpu",
 ) -> LSTMFigures:
     """Train a recurrent baseline on the scenes at ``config.data`` in the run folder ``out``, and say how good it is.
 
@@ -144,14 +156,15 @@ def run_lstm(
         config: what to do.
         out: the run folder; made where it does not exist.
         watch: called after each pass.
+        device: where the network computes (:mod:`bouncegrad.devices`).
 
     Raises:
         DataError: unusable scenes, test scenes too short to predict, a folder of another run.
-        ValueError: scenes too short to learn from, or a training that diverged.
+        ValueError: scenes too short to learn from, a device that is not there, or a training that diverged.
     """
     scenes, held_out = training_scenes(config.data, config.seed)
     unseen = unseen_scenes(config.data, held_out)
-    trainer = RecurrentTrainer(scenes, held_out, config.model, config.training, config.seed)
+    trainer = RecurrentTrainer(scenes, held_out, config.model, config.training, config.seed, device)
     num_observed(unseen)  # this and the next line would else fail at the end of the training
     Rows.of(trainer.model, unseen.at(0))
     train_folder(Path(out), config, trainer, fingerprint(scenes, held_out), watch)

@@ -134,7 +134,7 @@ def _fit_parser(words: Sequence[str]) -> ArgumentParser:
         "  bouncegrad fit --config runs/springs5/config.yaml --seed 1 --out runs/springs5-again\n"
         "  bouncegrad fit --data data/charged5 --out runs/charged5 --settings.model.network.hidden 128",
         usage="bouncegrad fit --data DATA --out OUT [--recipe NAME] [--kinds K] [--minutes M] [--seed S]\n"
-        "                      [--settings.PART VALUE]",
+        "                      [--device DEVICE] [--settings.PART VALUE]",
     )
     parser.add_argument("--config", action="config", help="a YAML file of these options, such as a run's config.yaml")
     parser.add_argument("--data", type=str, required=True, help=DATA_HELP)
@@ -148,6 +148,7 @@ def _fit_parser(words: Sequence[str]) -> ArgumentParser:
     )
     parser.add_argument("--minutes", type=float, help="learn for so long (default: the recipe's number of passes)")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness")
+    _add_device(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     name = _chosen_recipe(words)
     parser.add_argument("--settings", type=Recipe, default=RECIPES.get(name, Recipe()), help="parts of the recipe")
@@ -182,6 +183,7 @@ def _infer_parser() -> ArgumentParser:
     )
     _add_prior(parser)
     _add_mode(parser)
+    _add_device(parser)
     return parser
 
 
@@ -195,6 +197,7 @@ def _predict_parser() -> ArgumentParser:
     parser.add_argument("--steps", type=int, default=20, help="samples to predict; an empty one follows one alone")
     parser.add_argument("--out", type=str, required=True, help="the predicted states, as .npz in the NRI layout")
     _add_prior(parser)
+    _add_device(parser)
     return parser
 
 
@@ -207,6 +210,7 @@ def _evaluate_parser() -> ArgumentParser:
     )
     _add_prior(parser)
     _add_mode(parser)
+    _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument(
         "--picture", type=str, help=f"also draw tracks and graphs of the first {DRAWN} scenes (.png, .pdf, .svg)"
@@ -239,6 +243,7 @@ def _reproduce_parser() -> ArgumentParser:
     parser.add_argument("--out", type=str, default="experiments/results/reproduce", help="folder of results to write")
     parser.add_argument("--work", type=str, default="runs/reproduce", help="folder of scenes and runs, to resume from")
     parser.add_argument("--document", type=str, default="RESULTS.md", help="what the target results writes")
+    _add_device(parser)
     parser.add_argument("--again", action="store_true", help="forget what was done of these rows and do them again")
     parser.add_argument("--quiet", action="store_true", help="no progress of single trainings")
     return parser
@@ -278,6 +283,7 @@ def _trust_parser() -> ArgumentParser:
     parser.add_argument(
         "--shuffles", type=int, default=19, help="sets of scenes of strangers; p is 1 / (N + 1) or more"
     )
+    _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--picture", type=str, help="also draw what each kind does against distance (.png, .pdf, .svg)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -301,6 +307,10 @@ def _add_mode(parser: ArgumentParser) -> None:
         help="search: the posterior of graphs under the model; proposal: what its proposal network thinks, at once; "
         "both: a short search that the network leads (the last two need a fit that trained one, such as alet2019)",
     )
+
+
+def _add_device(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", type=str, default="cpu", help="where to compute: cpu, cuda or cuda:N")
 
 
 def _reading_parser(description: str) -> ArgumentParser:

@@ -54,7 +54,7 @@ def _fit(options: Namespace) -> None:
     recipe_named(options.recipe)
     config = run.RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed, options.kinds)
     with fit_progress(quiet=options.quiet) as watch:
-        model = run.fit_folder(config, options.out, watch)
+        model = run.fit_folder(config, options.out, watch, options.device)
     if model.kinds is not None:
         print(model.kinds)
     print(f"the run is in {options.out}, its model in {Path(options.out) / 'model'}")
@@ -62,17 +62,17 @@ def _fit(options: Namespace) -> None:
 
 def _infer(options: Namespace) -> None:
     given = options.data, options.split, options.out, options.mode, options.picture, options.prior
-    print(stages.infer_file(load_model(options.model), *given))
+    print(stages.infer_file(load_model(options.model, options.device), *given))
 
 
 def _predict(options: Namespace) -> None:
     span = stages.Span(options.start, options.steps)
     given = options.data, options.split, span, options.out, options.prior
-    print(stages.predict_file(load_model(options.model), *given))
+    print(stages.predict_file(load_model(options.model, options.device), *given))
 
 
 def _evaluate(options: Namespace) -> None:
-    model = load_model(options.model)
+    model = load_model(options.model, options.device)
     found = stages.evaluate(model, options.data, options.split, options.prior, options.mode)
     print(json.dumps(found.to_dict()) if options.json else score_table(found))
     if options.picture:
@@ -86,7 +86,7 @@ def _reproduce(options: Namespace) -> None:
         print(f"{rewrite_results(options.out, options.document)}: all results in {options.out}")
         return
     request = Request(options.target, options.scale, tuple(options.system), tuple(options.rows or ()), options.again)
-    places = Places(Path(options.out), Path(options.work))
+    places = Places(Path(options.out), Path(options.work), options.device)
     for line in reproduce(request, places, lambda: fit_progress(quiet=options.quiet)):
         print(line, flush=True)
 
@@ -106,7 +106,7 @@ def _hidden(options: Namespace) -> None:
 
 
 def _trust(options: Namespace) -> None:
-    model = load_model(options.model)
+    model = load_model(options.model, options.device)
     with progress("reading", quiet=options.quiet) as told:
         found = examine_file(model, options.data, options.split, options.scenes, options.shuffles, told)
     print(json.dumps(found.to_dict()) if options.json else found)

@@ -117,8 +117,8 @@ class GraphNetwork(nn.Module):
     @torch.no_grad()
     def fit_skip(self, states: Float[Tensor, "item input"], targets: Float[Tensor, "item feature"]) -> None:
         """Fit the linear skip by least squares and take the spread of its residuals as the unit of the modules."""
-        inputs = torch.cat([states, torch.ones_like(states[:, :1])], 1).double()
-        changes = (targets - self.newest(states)).double()
+        inputs = torch.cat([states, torch.ones_like(states[:, :1])], 1).double().cpu()
+        changes = (targets - self.newest(states)).double().cpu()
         solution = torch.linalg.lstsq(inputs, changes, driver="gelsd").solution
         residuals = changes - inputs @ solution
         self.skip_weight.copy_(solution[:-1])

@@ -96,14 +96,14 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
 
 
 def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
-    """The loss of a structure: the sum of its :func:`receiver_energies`."""
+    """The loss of a structure: the sum of its :func:`receiver_energies`; on the CPU, wherever the model computes."""
 
     @torch.no_grad()
     def losses(structures: Structures) -> Float[Tensor, "task"]:
         parts = split_tasks(batch, windows, tasks_at_once(model, batch, windows))
         return torch.cat(
             [receiver_energies(model, part, stretches, structures[tasks]).sum(1) for tasks, part, stretches in parts]
-        )
+        ).cpu()
 
     return losses
 

@@ -35,7 +35,7 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
         windows: of horizon 1, or rollouts of receivers.
 
     Returns:
-        Tables whose look-ups equal :func:`loss_fn` for every structure. Absent entities cost nothing.
+        Tables whose look-ups equal :func:`loss_fn` for every structure, on the CPU. Absent entities cost nothing.
 
     Raises:
         ValueError: several rounds, or rollouts of scenes, where a receiver's energy depends on more than its own slots.
@@ -53,12 +53,12 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     table = _rolled_tables if windows.horizon > 1 else _quadratic_tables if quadratic else _direct_tables
     energies = table(model, batch.graph, windows, messages, combinations)
     energies = energies / of.normalizer(model, batch.graph, windows)[:, None]
-    slots = layout.receiver_slots.to(messages.device)
     exist = batch.asked
     if exist is not None and layout.num_node_kinds > 1:
         present = batch.graph.present if batch.exogenous is None else batch.graph.unpack_nodes(~batch.exogenous)
         exist = torch.cat([exist, present[:, :, None]], 2)
-    return FactorTables(batch.graph.unpack_nodes(energies), slots, layout.receiver_kinds, exist)
+    exist = None if exist is None else exist.cpu()
+    return FactorTables(batch.graph.unpack_nodes(energies).cpu(), layout.receiver_slots, layout.receiver_kinds, exist)
 
 
 def tables_of(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = windows) -> FactorTables:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from bouncegrad.devices import at_home
 from bouncegrad.evaluate import receiver_tables
 from bouncegrad.hidden.completed import completed, tables_with
 from bouncegrad.hidden.explanation import Belief, Explanations, weighed
@@ -89,7 +90,7 @@ def count_hidden(
     if scenes.num_times < 6:
         raise DataError(f"expected 6 samples or more, to learn from and to foretell, got {scenes.num_times}")
     check_search(model, scenes, max(1, numbers[-1]))
-    foretold = []
+    model, foretold = at_home(model), []
     for number in numbers:
         belief = belief_of(model, model.layout(scenes.num_entities + number), prior)
         foretold.append(_foretold(model, scenes, number, belief, effort or Effort(), seed))

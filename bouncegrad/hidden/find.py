@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
+from bouncegrad.devices import at_home
 from bouncegrad.graphs import Layout, to_slots
 from bouncegrad.hidden.completed import check_complete, completed
 from bouncegrad.hidden.explanation import Belief, Explanations, Weighed, weighed
@@ -61,6 +62,7 @@ def find_hidden(
             be.
     """
     check_search(model, scenes, num_hidden)
+    model = at_home(model)
     effort, layout = effort or Effort(), model.layout(scenes.num_entities + num_hidden)
     belief = replace(belief_of(model, layout, prior), widening=widening)
     if relations is not None:

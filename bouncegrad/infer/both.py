@@ -56,7 +56,7 @@ def _led(model: Model, batch: Batch, stretches: Windows, layout: Layout, generat
     kernel = best_so_far(_kernel(model, batch, layout))
     random = layout.random(len(batch.graph.present), generator)
     guess = network_guess(proposer_of(model), batch, layout, random, generator)
-    standing = best = guess * existing_slots(batch.graph, layout)
+    standing = best = guess * existing_slots(batch.graph, layout).cpu()
     counts, num_steps = torch.zeros(()), PROPOSALS * layout.num_entities // 2
     for _ in range(2):
         temperature = _temperature(model, stretches, losses(best))
@@ -85,7 +85,7 @@ def _kernel(model: Model, batch: Batch, layout: Layout) -> Kernel:
 
 def _of_who_is_there(beliefs_fn: BeliefsFn, batch: Batch, layout: Layout) -> BeliefsFn:
     """The same beliefs, with kind 0 for certain where entities are absent: no proposal is lost there."""
-    there = existing_slots(batch.graph, layout)[:, :, None]
+    there = existing_slots(batch.graph, layout).cpu()[:, :, None]
     nothing = torch.full((max(layout.num_kinds),), -math.inf)
     nothing[0] = 0
 

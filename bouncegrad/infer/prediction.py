@@ -54,9 +54,9 @@ def predict(
     known = measured_at(scenes, last, before + 1)[:, None].expand(-1, len(seen), -1)
     batch = pack(model, replace(scenes, states=scenes.states[:, seen], mask=known))
     given = _given(model, scenes, last, num_steps)
-    given = None if given is None else batch.graph.pack_nodes(given)
+    given = None if given is None else batch.graph.pack_nodes(given.to(model.device))
     predicted = model.network.rollout(batch.inputs[:, 0], batch.graph, structures, num_steps, given=given)
-    return model.normalization.undo(batch.graph.unpack_nodes(predicted).transpose(1, 2))
+    return model.normalization.undo(batch.graph.unpack_nodes(predicted).transpose(1, 2).cpu())
 
 
 def measured_at(scenes: Scenes, start: int, history: int = 1) -> Bool[Tensor, "scene entity"]:

@@ -35,7 +35,7 @@ def thought(model: Model, scenes: Scenes) -> Posterior:
     layout, parts = model.layout(scenes.num_entities), []
     for chunk in chunks(model, scenes, 1, cells_read(proposer, scenes)):
         batch = pack(model, chunk)
-        thoughts = proposer.from_trajectories(batch.states, batch.graph).exp()
+        thoughts = proposer.from_trajectories(batch.states, batch.graph).exp().cpu()
         unknown = torch.full((chunk.num_scenes,), math.nan)
         parts.append(Posterior(thoughts.argmax(2), unknown, thoughts, layout, "proposal", unknown, mode="proposal"))
     return joined(parts)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.baselines.lstm_run import TRAINING, LSTMRun, run_lstm
 from bouncegrad.baselines.simple import correlation_accuracy, path_features, static_errors
+from bouncegrad.devices import Device
 from bouncegrad.reproduce.readings import error_figures
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import Normalization, read_scenes
@@ -35,11 +36,13 @@ class Order:
         seed: of all randomness.
         num_passes: over the training scenes; None where nothing is trained.
         watch: called after each pass.
+        device: where networks compute.
     """
 
     seed: int
     num_passes: int | None
     watch: Watch
+    device: Device = "cpu"
 
 
 RowFunction: TypeAlias = Callable[[Path, Path, Order], Figures]
@@ -75,7 +78,8 @@ def lstm(data: Path, run: Path, order: Order, *, joint: bool) -> Figures:
     """A recurrent network; of single entities also the correlations of its states."""
     assert order.num_passes is not None
     training = replace(TRAINING, num_passes=order.num_passes)
-    found = run_lstm(LSTMRun(str(data), LSTMConfig(joint=joint), training, seed=order.seed), run, order.watch)
+    config = LSTMRun(str(data), LSTMConfig(joint=joint), training, seed=order.seed)
+    found = run_lstm(config, run, order.watch, order.device)
     errors = {str(step): error if math.isfinite(error) else None for step, error in found.mse.items()}
     figures: Figures = {"prediction": {"mse": errors, "mse_unit": found.unit}}
     if found.correlation_accuracy is None:

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from bouncegrad.devices import Device
 from bouncegrad.recipes import Recipe
 from bouncegrad.reproduce.rows import Row
 from bouncegrad.scenes import DataError
@@ -31,7 +34,7 @@ class Result:
         seconds: that all of it took, interruptions left out.
         cpu_seconds: of all threads.
         threads: that torch used.
-        hardware: processor and number of cores.
+        hardware: GPU, if there was one, processor and number of cores.
         versions: of what it ran on.
         settings: all that decided what it would be.
         figures: reading -> ``relation_accuracy``, ``mse``, ``calibration_error``, ..., as far as there are any.
@@ -138,11 +141,13 @@ def _difference(there: Any, asked: Any, default: Any, name: str = "") -> str:
     return "" if there == asked else f"{name}: {there!r} there, {asked!r} now"
 
 
-def hardware() -> str:
-    """The processor, as far as the system tells, and its cores."""
+def hardware(device: Device = "cpu") -> str:
+    """The processor, as far as the system tells, its cores, and the GPU if one was used."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores"
+    processor = f"{model}, {os.cpu_count()} cores"
+    there = torch.device(device)
+    return processor if there.type == "cpu" else f"{torch.cuda.get_device_name(there)}; {processor}"

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from bouncegrad.recipes import Recipe
+from bouncegrad.devices import Device, device_named
+from bouncegrad.model import Model
 from bouncegrad.reproduce.functions import FUNCTIONS, Order, Watch, unit_of
 from bouncegrad.reproduce.readings import read
 from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, write_result
@@ -32,10 +33,18 @@ class Places:
     Attributes:
         results: what is kept: a JSON file for each row, tables, figures.
         work: scenes and run folders, which can be made again.
+        device: where networks compute (:mod:`bouncegrad.devices`).
+
+    Raises:
+        ValueError: a device that is not there.
     """
 
     results: Path
     work: Path
+    device: Device = "cpu"
+
+    def __post_init__(self) -> None:
+        device_named(self.device)
 
     def run_of(self, row: Row) -> Path:
         """The run folder of a row."""
@@ -78,10 +87,12 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
     data = scenes_of(row, places.work)
     with _metered(run / "spent.json") as meter:
         if recipe is None:
-            order = Order(row.seed, row.num_passes, meter.watching(watch))
+            order = Order(row.seed, row.num_passes, meter.watching(watch), places.device)
             figures = FUNCTIONS[str(METHODS[row.method].function)](data, run / "run", order)
         else:
-            figures = _trained(row, recipe, data, run / "run", meter.watching(watch))
+            config = RunConfig(str(data), METHODS[row.method].trainings[row.scale].recipe, recipe, None, row.seed)
+            model = fit_folder(config, run / "run", meter.watching(watch), places.device)
+            figures = _readings(row, model, data)
     result = Result(
         row=row.name,
         method=row.method,
@@ -93,7 +104,7 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
         seconds=round(meter.seconds, 1),
         cpu_seconds=round(meter.cpu_seconds, 1),
         threads=torch.get_num_threads(),
-        hardware=hardware(),
+        hardware=hardware(places.device),
         versions=versions(),
         settings=json.loads(json.dumps(row.settings())),
         figures={reading: dict(found) for reading, found in figures.items()},
@@ -102,13 +113,10 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
     return result
 
 
-def _trained(row: Row, recipe: Recipe, data: Path, run: Path, watch: Watch) -> dict[str, dict[str, Any]]:
-    """Train, or go on, and read under every reading of the method."""
-    method = METHODS[row.method]
-    name = method.trainings[row.scale].recipe
-    model = fit_folder(RunConfig(str(data), name, recipe, None, row.seed), run, watch)
+def _readings(row: Row, model: Model, data: Path) -> dict[str, dict[str, Any]]:
+    """The figures of a model under every reading of the method."""
     scenes, unit = read_scenes(data, "test"), unit_of(data)
-    return {reading: read(reading, model, scenes, unit) for reading in method.readings}
+    return {reading: read(reading, model, scenes, unit) for reading in METHODS[row.method].readings}
 
 
 def scenes_of(row: Row, work: Path) -> Path:

@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from bouncegrad.bounce import Bounced, SceneTarget, make_bounce
+from bouncegrad.devices import Device, device_named
 from bouncegrad.evaluate import add_gradients, step_errors, tasks_at_once
 from bouncegrad.graphs import to_matrix
 from bouncegrad.kinds import check_judgeable, judged_by
@@ -74,6 +75,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         config: how it is trained.
         seed: of all randomness.
         structures: ``[scene, slot]`` to begin with; None: at random, or with search "frozen" the true relations.
+        device: where the model computes (:mod:`bouncegrad.devices`).
     """
 
     def __init__(
@@ -84,15 +86,16 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         config: TrainingConfig,
         seed: int,
         structures: Structures | None = None,
+        device: Device = "cpu",
     ) -> None:
         self.scenes, self.first_structures = scenes, structures
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
-        model = Model(model_config, normalization, scenes.feature_names, generator)
+        model = Model(model_config, normalization, scenes.feature_names, generator).to(device_named(device))
         batch_size = affordable(config, model_config, scenes)
         self.held_out = HeldOut.of(held_out, model, batch_size, config.bounce.search)
         fit_skip(model, stretches_of(config, pack(model, scenes)))
         if config.bounce.search == "relaxed":
-            model.proposer = new_proposer(config, model, scenes, generator)
+            model.proposer = new_proposer(config, model, scenes, generator).to(model.device)
         super().__init__(model, scenes.num_scenes, batch_size, config, generator)
         self.layout = self.model.layout(scenes.num_entities)
         self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
@@ -115,7 +118,8 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
     def _new_learner(self) -> ProposalLearner | None:
         if self.config.proposer.sees == "nothing" or self.model.proposer:
             return None
-        return ProposalLearner(new_proposer(self.config, self.model, self.scenes, self.generator), self.layout)
+        proposer = new_proposer(self.config, self.model, self.scenes, self.generator).to(self.model.device)
+        return ProposalLearner(proposer, self.layout)
 
     @property
     def progress(self) -> float:
@@ -177,7 +181,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         constants = dict(self.model.network.named_buffers())
         for name, buffer in fresh.network.named_buffers():
             buffer.copy_(constants[name])
-        self._continue_as(fresh)
+        self._continue_as(fresh.to(self.model.device))
         self.bounce = make_bounce(self.config.bounce, self.layout, self.learner)
         self.structures = self._initial_structures()
         self.best_score = math.inf
@@ -279,6 +283,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.proposer = copy.deepcopy(self.model.proposer)
         best.load_state_dict(self.best_weights)
+        best.to(self.model.device)
         best.kinds = self.kinds if self.config.merge_kinds else None
         best.proposer = self.learner.kept() if self.learner else best.proposer
         best.network.fix_gauge(self.held_out.batches[0].inputs, self.held_out.batches[0].graph)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bouncegrad.devices import at_home
 from bouncegrad.infer import Posterior, infer
 from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Scenes
@@ -111,7 +112,7 @@ def misfit(model: Model, scenes: Scenes, posterior: Posterior | None = None) -> 
     found = infer(model, scenes) if posterior is None else posterior
     if len(found.structures) != scenes.num_scenes:
         raise DataError(f"expected the posterior of {scenes.num_scenes} scenes, got one of {len(found.structures)}")
-    residuals = Residuals.of(model, scenes, found)
+    residuals = Residuals.of(at_home(model), scenes, found)
     if not residuals.valid.any():
         raise DataError("no sample can be predicted from the one before: bring scenes with fewer gaps")
     return judged(residuals, scenes)
