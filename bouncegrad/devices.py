@@ -1,8 +1,9 @@
 """Where networks compute: the CPU, or a GPU that torch can use.
 
 Weights, scenes as a network takes them, messages and gradients are there. Structures, tables, priors and all randomness
-stay on the CPU: they are small, and one seed draws the same numbers whatever the device. What looks for hidden entities
-or examines a model works on the CPU altogether.
+stay on the CPU: they are small, and one seed draws the same numbers whatever the device. A GPU adds up in an order of
+its own, though, so what is repeatable to the bit on the CPU is repeatable up to rounding there. The search for hidden
+entities and the description of kinds work on the CPU altogether.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
-THERE = torch.device("cuda")
+THERE, NAME = torch.device("cuda"), "a pretended GPU"
 
 WITHOUT_MEETING = ("to", "copy_", "load_state_dict", "_has_compatible_shallow_copy_type")
 """Operations that take tensors of both devices."""
@@ -32,6 +32,7 @@ def pretended_device() -> Iterator[PretendedDevice]:
     with (
         mock.patch("torch.cuda.is_available", return_value=True),
         mock.patch("torch.cuda.device_count", return_value=1),
+        mock.patch("torch.cuda.get_device_name", return_value=NAME),
         mock.patch.object(Tensor, "_make_subclass", staticmethod(_made_of)),  # parameters, which no mode sees made
         PretendedDevice() as device,
     ):

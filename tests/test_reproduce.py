@@ -4,11 +4,13 @@ import json
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from bouncegrad import recipes
+from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.cli import main
 from bouncegrad.infer import MODES
 from bouncegrad.priors import PRIORS
@@ -28,6 +30,7 @@ from bouncegrad.scenes import DataError, read_scenes
 from bouncegrad.stages import SimulationRequest
 from bouncegrad.stages import simulate_folder as simulate
 from bouncegrad.train import PassReport
+from pretended import NAME, pretended_device
 from small import tiny
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +101,20 @@ def done(request: Request, places: Places, watch=None) -> list[str]:
 
 
 # doing rows
+
+
+@pytest.mark.parametrize("method", ["tiny", "network", "lstm-single"])
+def test_a_row_is_done_on_a_device(method, places, monkeypatch):
+    monkeypatch.setattr("bouncegrad.reproduce.functions.LSTMConfig", partial(LSTMConfig, hidden=8))
+    monkeypatch.setitem(METHODS, "lstm-single", Method(function="lstm_single", passes={"small": {"springs5": 2}}))
+    row = replace(ROW, method=method)
+    here = do_row(row, places)
+    with pretended_device() as device:
+        there = do_row(row, replace(places, device="cuda"), again=True)
+    assert device.num_operations > 1000
+    assert there.hardware == f"{NAME}; {here.hardware}"
+    timed = [{**figures, "seconds": None} for found in (here, there) for figures in found.figures.values()]
+    assert timed[: len(here.figures)] == timed[len(here.figures) :]
 
 
 def test_a_row_is_done_once(places, monkeypatch):
