@@ -1,9 +1,13 @@
 """Where networks compute: the CPU, or a GPU that torch can use.
 
-Weights, scenes as a network takes them, messages and gradients are there. Structures, tables, priors and all randomness
-stay on the CPU: they are small, and one seed draws the same numbers whatever the device. A GPU adds up in an order of
-its own, though, so what is repeatable to the bit on the CPU is repeatable up to rounding there. The search for hidden
-entities and the description of kinds work on the CPU altogether.
+Weights, scenes as a network takes them, messages and gradients are there. Structures, factors, priors and all
+randomness stay on the CPU: one seed draws the same numbers whatever the device. On the CPU altogether work what has no
+tables (scenes of many entities are searched by sums of messages, which come home), the search for hidden entities, and
+the misfit and the meaning of kinds.
+
+A fit on the CPU is repeatable to the bit, on a GPU it is not: some sums there differ from run to run in their last
+digits, and a search makes much of little. Convolutions and recurrent networks there multiply with less precision
+(TF32), unless ``torch.backends.cudnn.allow_tf32`` is set to False.
 """
 
 from __future__ import annotations
@@ -49,3 +53,13 @@ def at_home(network: Network) -> Network:
     """The network, or a copy of it, on the CPU."""
     away = any(weights.device.type != "cpu" for weights in network.state_dict().values())
     return copy.deepcopy(network).cpu() if away else network
+
+
+def gpu_of(network: nn.Module) -> list[str]:
+    """The name of the GPU on which a network computes, if it does."""
+    return gpu_named(next(network.parameters()).device)
+
+
+def gpu_named(device: torch.device) -> list[str]:
+    """The name that a GPU has of itself; of the CPU none."""
+    return [] if device.type == "cpu" else [torch.cuda.get_device_name(device)]

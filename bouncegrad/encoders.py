@@ -157,7 +157,7 @@ def dropped(values: Tensor, share: float, learning: Generator | None) -> Tensor:
     """Put a share of the numbers to 0, scale the others up (Srivastava et al. 2014); without a generator all stay."""
     if learning is None or share == 0:
         return values
-    kept = torch.rand(values.shape, generator=learning).to(values.device) >= share
+    kept = (torch.rand(values.shape, generator=learning) >= share).to(values.device)
     return values * kept / (1 - share)
 
 

@@ -49,7 +49,7 @@ class RelationalModel:
             has, all of which stay.
         prior: what is believed of graphs, a name in :data:`bouncegrad.priors.PRIORS`, while an exact search learns and
             when graphs are read; "auto": what held-out scenes have the most evidence for.
-        minutes: how long to learn; None: for the recipe's number of passes, repeatable to the bit.
+        minutes: how long to learn; None: for the recipe's number of passes, on the CPU repeatable to the bit.
         seed: of all randomness.
         device: where modules compute (:mod:`bouncegrad.devices`); they are saved as from anywhere.
 

@@ -93,7 +93,7 @@ class Standing:
 
 
 def polish(model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig, seed: int = 0) -> Model:
-    """Teach the network of a trained model to predict many steps, structures fixed; repeatable to the bit.
+    """Teach the network of a trained model to predict many steps, structures fixed; on the CPU repeatable to the bit.
 
     Args:
         model: stays as it is.

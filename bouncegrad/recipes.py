@@ -245,7 +245,7 @@ def fit(
         kinds: how many kinds of relation to begin with, or "auto" for a few; those that are not needed are merged, and
             ``model.kinds`` says which. None: as many as the recipe has, all of which stay.
         minutes: how long to learn, what comes after it left out (polish, forecaster); None: for the recipe's number of
-            passes, repeatable to the bit.
+            passes, on the CPU repeatable to the bit.
         seed: of all randomness.
         watch: called after each pass, of the forecaster's training as well.
         device: where the model computes, then and later (:mod:`bouncegrad.devices`); ``model.cpu()`` brings it home.

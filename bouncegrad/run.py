@@ -23,7 +23,7 @@ import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
-from bouncegrad.devices import Device
+from bouncegrad.devices import Device, gpu_of
 from bouncegrad.forecaster import add_forecaster
 from bouncegrad.model import KindsReport, Model
 from bouncegrad.polish import polish
@@ -108,7 +108,7 @@ def fit_folder(
         out: the run folder; made where it does not exist.
         watch: called after each pass, for live progress.
         device: where the model computes (:mod:`bouncegrad.devices`). A run may go on elsewhere than it began, but
-            rounding then differs.
+            may then end elsewhere (:mod:`bouncegrad.devices`).
 
     Raises:
         DataError: unusable scenes, an unwritable folder, or a folder that holds a run of another configuration.
@@ -200,7 +200,7 @@ def _open(folder: Path, config: Asked, trainer: Trainer[Any, Any], scenes: str) 
     _check_same(folder, config)
     _clear_unfinished(folder)
     if not (folder / CHECKPOINT).exists():
-        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        machine = ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu_of(trainer.model)])
         _write_text(folder, SETTINGS, _settings(asdict(config)))
         _write_text(folder, "versions.json", json.dumps(versions() | {"machine": machine}, indent=2) + "\n")
         _write_text(folder, LOG, "")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bouncegrad.compositions import GraphNetwork
 from bouncegrad.devices import at_home
-from bouncegrad.evaluate import CHUNK_CELLS, receiver_tables, tables_of
+from bouncegrad.evaluate import CHUNK_CELLS, cells_at_once, receiver_tables, tables_of
 from bouncegrad.graphs import Layout, SuperGraph
 from bouncegrad.model import Model
 from bouncegrad.types import Factors, Losses, Standing, Structures, block_kinds
@@ -297,7 +297,8 @@ def _messages(
     num_starts = stretches.states.shape[1]
     size = num_starts * (model.network.num_features if precision is not None else hidden)
     messages = stretches.states.new_zeros(num_scenes, num_entities * (num_entities - 1), num_kinds, size)
-    for edges in torch.arange(len(graph.senders)).split(max(1, CHUNK_CELLS // (num_starts * num_kinds * hidden))):
+    limit = cells_at_once(messages.device) // (num_starts * num_kinds * hidden)
+    for edges in torch.arange(len(graph.senders)).split(max(1, limit)):
         receivers, senders = graph.receivers[edges], graph.senders[edges]
         inputs = model.network.edge_inputs(stretches.states[receivers], stretches.states[senders])
         said = model.network.edge_modules.every_kind(inputs).transpose(0, 1)

@@ -178,6 +178,9 @@ def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[
 
 def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tensor, Batch, Windows]]:
     """A batch in parts of ``size`` tasks, each with the indices of its tasks."""
+    if size >= len(batch.graph.present):
+        yield torch.arange(len(batch.graph.present)), batch, whole
+        return
     for tasks in torch.arange(len(batch.graph.present)).split(max(1, size)):
         yield tasks, *of_tasks(batch, whole, tasks)
 

@@ -18,6 +18,11 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 THERE, NAME = torch.device("cuda"), "a pretended GPU"
 
+TAKES_NO_NUMBERS = ("cat", "stack", "equal", "index_select", "gather", "searchsorted", "addmm", "baddbmm", "matmul")
+"""Operations that refuse numbers of the CPU as well, though these have no axis."""
+
+IN_PLACE = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__iand__", "__ior__", "__setitem__")
+
 WITHOUT_MEETING = ("to", "copy_", "load_state_dict", "_has_compatible_shallow_copy_type")
 """Operations that take tensors of both devices."""
 
@@ -33,6 +38,7 @@ def pretended_device() -> Iterator[PretendedDevice]:
         mock.patch("torch.cuda.is_available", return_value=True),
         mock.patch("torch.cuda.device_count", return_value=1),
         mock.patch("torch.cuda.get_device_name", return_value=NAME),
+        mock.patch("torch.accelerator.current_accelerator", return_value=None),
         mock.patch.object(Tensor, "_make_subclass", staticmethod(_made_of)),  # parameters, which no mode sees made
         PretendedDevice() as device,
     ):
@@ -84,7 +90,8 @@ class PretendedDevice(TorchFunctionMode):
         if name in ("__getitem__", "__setitem__") and is_there(args[0]):
             given = [tensor for tensor in given if all(tensor is not index for index in _tensors(args[1]))]
         strangers = [tensor for tensor in given if not is_there(tensor)]
-        if any(tensor.dim() for tensor in strangers) or (strangers and name in ("cat", "stack")):
+        changed = strangers and _changes_first(name) and not is_there(given[0])
+        if any(tensor.dim() for tensor in strangers) or changed or (strangers and name in TAKES_NO_NUMBERS):
             shapes = [tuple(tensor.shape) for tensor in strangers]
             raise Refused(f"{name}: tensors of the CPU, of the shapes {shapes}, meet others on the device")
 
@@ -135,5 +142,11 @@ def _at_home(
 def _goes_there(name: str, given: list[Tensor], wanted: torch.device | None) -> bool:
     if wanted is not None:
         return wanted.type == THERE.type
-    changes_first = name.endswith("_") and not name.endswith("__")
-    return is_there(given[0]) if changes_first and given else any(map(is_there, given))
+    if name == "tensor":
+        return False
+    return is_there(given[0]) if _changes_first(name) and given else any(map(is_there, given))
+
+
+def _changes_first(name: str) -> bool:
+    """Whether an operation is in place."""
+    return name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))

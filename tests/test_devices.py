@@ -238,7 +238,7 @@ def test_the_command_names_a_device(tmp_path: Path):
     [
         ("gpu", "there is no device 'gpu' to compute on: choose cpu, cuda or cuda:N"),
         ("mps", "there is no device 'mps' to compute on"),
-        ("cuda:7", "the device 'cuda:7' was asked for, but torch can use . CUDA devices here: choose another"),
+        ("cuda:99", r"the device 'cuda:99' was asked for, but torch can use \d+ CUDA devices here: choose another"),
     ],
 )
 def test_devices_that_are_not_there(name, message, tmp_path):
@@ -262,6 +262,8 @@ def test_what_a_gpu_refuses_is_refused(springs_model):
         for attempt in (
             lambda: there + numbers,
             lambda: torch.cat([there, numbers]),
+            lambda: torch.zeros(()).add_(there.sum()),
+            lambda: there.index_select(0, torch.tensor(0)),
             lambda: numbers[there.long()],
             lambda: there.numpy(),
             lambda: torch.rand(3, generator=generator, device="cuda"),
@@ -270,3 +272,22 @@ def test_what_a_gpu_refuses_is_refused(springs_model):
         ):
             with pytest.raises(Refused):
                 attempt()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_gpu(tmp_path, springs_model):
+    scenes, test = springs(40), springs(10, seed=1, num_steps=10_000)
+    expected = score(springs_model, test)
+    save_model(tmp_path / "model", springs_model)
+    found = score(load_model(tmp_path / "model", "cuda"), test)
+    assert torch.equal(found.posterior.structures, expected.posterior.structures)
+    assert found.mse == pytest.approx(expected.mse, rel=1e-3)
+    write_folder(tmp_path / "data", {"train": scenes, "test": test}, "springs3")
+    for name in ("exact", "networks of both", "nri", "a forecaster"):
+        config, out = RunConfig(str(tmp_path / "data"), "fast", RECIPES[name]()), tmp_path / name
+        model = fit_folder(config, out, device="cuda")
+        assert model.device.type == "cuda"
+        assert fit_folder(config, out).device.type == "cpu"
+    training = RecurrentTrainer(scenes, scenes, LSTMConfig(joint=True, hidden=8), TRAINING, 0, "cuda")
+    training.run_pass()
+    assert lstm_figures(training.best_network(), scenes, test).num_scenes == test.num_scenes

@@ -111,6 +111,7 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
         network = RecurrentNetwork(model_config, scenes.num_entities, normalization, generator)
         network.to(device_named(device))
         super().__init__(network, scenes.num_scenes, config.batch_size, config, generator)
+        self.searched.recurrent.flatten_parameters()  # as a GPU wants them; the average was copied one by one
         self.scenes, self.held_out = scenes, Rows.of(network, held_out)
 
     def learn_from(self, indices: Tensor, progress: float) -> float:

@@ -310,7 +310,7 @@ def _add_mode(parser: ArgumentParser) -> None:
 
 
 def _add_device(parser: ArgumentParser) -> None:
-    parser.add_argument("--device", type=str, default="cpu", help="where to compute: cpu, cuda or cuda:N")
+    parser.add_argument("--device", type=str, default="cpu", help="where networks compute: cpu, cuda or cuda:N")
 
 
 def _reading_parser(description: str) -> ArgumentParser:

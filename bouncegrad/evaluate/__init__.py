@@ -5,6 +5,7 @@ from __future__ import annotations
 from bouncegrad.evaluate.energies import (
     CHUNK_CELLS,
     add_gradients,
+    cells_at_once,
     log_scales_of,
     loss_fn,
     receiver_energies,
@@ -18,6 +19,7 @@ from bouncegrad.evaluate.tables import one_hot_combinations, receiver_tables, ta
 __all__ = [
     "CHUNK_CELLS",
     "add_gradients",
+    "cells_at_once",
     "log_scales_of",
     "loss_fn",
     "one_hot_combinations",

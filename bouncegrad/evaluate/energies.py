@@ -15,6 +15,14 @@ from bouncegrad.windows import Batch, Windows, split_tasks
 CHUNK_CELLS = 1_000_000
 """Numbers in the largest array of one chunk of nodes: 4 MB, about what stays in a core's cache."""
 
+ELSEWHERE = 64
+"""Times as many on a GPU, which has no such cache but is slow to be told what to do."""
+
+
+def cells_at_once(device: torch.device) -> int:
+    """Numbers that the largest array of one chunk may have on a device."""
+    return CHUNK_CELLS if device.type == "cpu" else ELSEWHERE * CHUNK_CELLS
+
 
 def receiver_energies(
     model: Model, batch: Batch, windows: Windows, structures: Structures
@@ -97,10 +105,10 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
 
 def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
     """The loss of a structure: the sum of its :func:`receiver_energies`; on the CPU, wherever the model computes."""
+    parts = list(split_tasks(batch, windows, tasks_at_once(model, batch, windows)))
 
     @torch.no_grad()
     def losses(structures: Structures) -> Float[Tensor, "task"]:
-        parts = split_tasks(batch, windows, tasks_at_once(model, batch, windows))
         return torch.cat(
             [receiver_energies(model, part, stretches, structures[tasks]).sum(1) for tasks, part, stretches in parts]
         ).cpu()
@@ -109,10 +117,10 @@ def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
 
 
 def tasks_at_once(model: Model, batch: Batch, windows: Windows) -> int:
-    """How many tasks to roll out together so that what a layer hands on stays in cache: CHUNK_CELLS numbers."""
+    """How many tasks to roll out together so that what a layer hands on stays in cache (:func:`cells_at_once`)."""
     num_tasks, num_edges = max(1, len(batch.graph.present)), len(batch.graph.senders)
     cells = num_edges / num_tasks * windows.states.shape[1] * model.config.network.hidden
-    return max(1, round(CHUNK_CELLS / max(1.0, cells)))
+    return max(1, round(cells_at_once(batch.states.device) / max(1.0, cells)))
 
 
 def weighted_energies(model: Model, residuals: Tensor, log_scales: Tensor, weights: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ def _direct_tables(
     columns = []
     for kind in range(model.config.network.num_node_kinds):
         parts = []
-        for chosen in _slices(graph.num_nodes, of.CHUNK_CELLS // cells):
+        for chosen in _slices(graph.num_nodes, of.cells_at_once(messages.device) // cells):
             predicted = predict(windows.states[chosen], messages[chosen], combinations, kind)
             residuals = (windows.targets[chosen, None, :, 0] - predicted) / model.network.unit
             energies = of.weighted_energies(
@@ -191,13 +191,13 @@ def _rolled_tables(
     senders = _by_receiver(graph, windows.origins.index_select(0, graph.senders))
     exist = _by_receiver(graph, torch.ones_like(senders.flatten()[: len(graph.senders)]))
     everyone = _Alone(windows, of.log_scales_of(model, graph, windows), messages, senders, exist)
-    cells = senders.shape[1] * senders.shape[2] * model.config.network.hidden
+    cells, limit = senders.shape[1] * senders.shape[2] * model.config.network.hidden, of.cells_at_once(messages.device)
     columns = []
     for kind in range(model.config.network.num_node_kinds):
         parts = []
-        for nodes in _slices(graph.num_nodes, of.CHUNK_CELLS // (len(combinations) * cells)):
+        for nodes in _slices(graph.num_nodes, limit // (len(combinations) * cells)):
             some = everyone.at(nodes)
-            pieces = [combinations[piece] for piece in _slices(len(combinations), of.CHUNK_CELLS // cells)]
+            pieces = [combinations[piece] for piece in _slices(len(combinations), limit // cells)]
             parts.append(torch.cat([_rolled_energies(model, some, piece, kind) for piece in pieces]).T)
         columns.append(torch.cat(parts))
     return torch.stack(columns, 2).flatten(1)

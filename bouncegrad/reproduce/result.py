@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from bouncegrad.devices import Device
+from bouncegrad.devices import Device, gpu_named
 from bouncegrad.recipes import Recipe
 from bouncegrad.reproduce.rows import Row
 from bouncegrad.scenes import DataError
@@ -148,6 +148,4 @@ def hardware(device: Device = "cpu") -> str:
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    processor = f"{model}, {os.cpu_count()} cores"
-    there = torch.device(device)
-    return processor if there.type == "cpu" else f"{torch.cuda.get_device_name(there)}; {processor}"
+    return "; ".join([*gpu_named(torch.device(device)), f"{model}, {os.cpu_count()} cores"])

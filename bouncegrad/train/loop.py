@@ -74,7 +74,7 @@ class Trainer(ABC, Generic[Network, Part]):
 
         Args:
             minutes: how long to train; temperature and learning rate then follow the time. None: for
-                ``config.num_passes`` passes, repeatable to the bit.
+                ``config.num_passes`` passes, on the CPU repeatable to the bit.
             elapsed: seconds that an interrupted training has already had.
         """
         if minutes is not None and not is_positive(minutes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from bouncegrad.bounce import Bounce
@@ -46,6 +47,8 @@ class SearchingTrainer(Trainer[Network, Part]):
         """
         try:
             self.restore(tensors, meta)
+        except torch.OutOfMemoryError:  # a RuntimeError, and nothing that the checkpoint is to blame for
+            raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint does not fit {self.learns} ({error}): were the {self.data} changed? Choose another "

@@ -90,10 +90,10 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
     ) -> None:
         self.scenes, self.first_structures = scenes, structures
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
-        model = Model(model_config, normalization, scenes.feature_names, generator).to(device_named(device))
-        batch_size = affordable(config, model_config, scenes)
-        self.held_out = HeldOut.of(held_out, model, batch_size, config.bounce.search)
-        fit_skip(model, stretches_of(config, pack(model, scenes)))
+        there, batch_size = device_named(device), affordable(config, model_config, scenes)
+        model = Model(model_config, normalization, scenes.feature_names, generator)
+        fit_skip(model, stretches_of(config, pack(model, scenes)))  # of all scenes at once, so not on a GPU
+        self.held_out = HeldOut.of(held_out, model.to(there), batch_size, config.bounce.search)
         if config.bounce.search == "relaxed":
             model.proposer = new_proposer(config, model, scenes, generator).to(model.device)
         super().__init__(model, scenes.num_scenes, batch_size, config, generator)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from bouncegrad.devices import Device
 from bouncegrad.infer import Posterior, infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import Model
@@ -184,12 +185,13 @@ def stability(
     *,
     kinds: int | Literal["auto"] | None = None,
     minutes: float | None = None,
+    device: Device = "cpu",
 ) -> Stability:
     """Fit with several seeds and see whether they say the same of scenes that none of them learned from.
 
     Args:
         scenes: a fifth of which (at most 200) is kept from all fits and asked about.
-        recipe: as in :func:`bouncegrad.recipes.fit`, likewise ``kinds`` and ``minutes``, the latter for each fit.
+        recipe: as in :func:`bouncegrad.recipes.fit`, likewise ``kinds``, ``minutes`` (of each fit) and ``device``.
         seeds: two or more.
 
     Raises:
@@ -202,7 +204,7 @@ def stability(
         raise DataError(f"expected 5 scenes or more, of which a fifth is kept to ask about, got {scenes.num_scenes}")
     learned, asked = split(scenes, (1 - ASKED, ASKED), Generator().manual_seed(0))
     asked = asked.at(range(min(HELD_OUT, asked.num_scenes)))
-    models = tuple(fit(learned, recipe, kinds=kinds, minutes=minutes, seed=seed) for seed in seeds)
+    models = tuple(fit(learned, recipe, kinds=kinds, minutes=minutes, seed=seed, device=device) for seed in seeds)
     answers = [infer(model, asked) for model in models]
     return Stability(
         seeds=tuple(seeds),
@@ -218,6 +220,6 @@ def _loss(model: Model, scenes: Scenes, found: Posterior) -> float:
     if model.scale is None:
         return loss
     low, high = torch.tensor([model.normalization.minimum, model.normalization.maximum], dtype=torch.float64)
-    units = 0.5 * (high - low) * model.network.unit
+    units = 0.5 * (high - low) * model.network.unit.cpu()
     count = float(windows(pack(model, scenes)).weights.sum()) / scenes.num_scenes
     return loss + count * float(units[units > 0].log().sum())
