@@ -4,11 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Which items each module of a bank takes: found once where many steps have the same kinds.
+
+    Attributes:
+        order: ``[item]``, the items, those of the first kind first.
+        counts: of items of each kind.
+        back: ``[item]``, where each item is in that order.
+    """
+
+    order: Int[Tensor, "item"]
+    counts: list[int]
+    back: Int[Tensor, "item"]
 
 
 class ModuleBank(nn.Module):
@@ -54,26 +70,33 @@ class ModuleBank(nn.Module):
                 bias.data = _uniform(num_modules, 1, bias.shape[2], 1 / math.sqrt(size), generator)
 
     def forward(
-        self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"] | Float[Tensor, "item kind"]
+        self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing
     ) -> Tensor:
         """Apply to each item the module of its kind, each module once over all its items.
 
         Args:
             inputs: ``[item, ..., in]``.
-            kinds: ``[item]``, from 0 to M - 1; or ``[item, kind]``, how much of each kind an item is.
+            kinds: ``[item]``, from 0 to M - 1; or ``[item, kind]``, how much of each kind an item is; or what
+                :meth:`routed` made of them.
 
         Returns:
             ``[item, ..., out]``; for items of several kinds the sum of what these say, so weighted.
         """
-        if kinds.is_floating_point():
-            return self._mixed(inputs, kinds)
-        if self.num_modules == 1:
-            return self._apply_one(inputs, 0)
-        order = torch.argsort(kinds, stable=True)
-        counts = torch.bincount(kinds, minlength=self.num_modules).tolist()
-        groups = inputs.index_select(0, order).split(counts)
+        routing = self.routed(kinds)
+        if isinstance(routing, Tensor):
+            return self._mixed(inputs, routing) if routing.is_floating_point() else self._apply_one(inputs, 0)
+        groups = inputs.index_select(0, routing.order).split(routing.counts)
         outputs = torch.cat([self._apply_one(group, kind) for kind, group in enumerate(groups)])
-        return outputs.index_select(0, torch.argsort(order))
+        return outputs.index_select(0, routing.back)
+
+    def routed(
+        self, kinds: Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing
+    ) -> Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing:
+        """Kinds as :meth:`forward` wants them: sorted, if there is anything to sort."""
+        if isinstance(kinds, Routing) or kinds.is_floating_point() or self.num_modules == 1:
+            return kinds
+        order = torch.argsort(kinds, stable=True)
+        return Routing(order, torch.bincount(kinds, minlength=self.num_modules).tolist(), torch.argsort(order))
 
     def every_kind(self, inputs: Float[Tensor, "*batch in"]) -> Float[Tensor, "kind *batch out"]:
         """Apply all modules to the same inputs: ``[..., in]`` to ``[kind, ..., out]``."""

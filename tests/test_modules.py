@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bouncegrad.modules import ModuleBank
+from bouncegrad.modules import ModuleBank, Routing
 
 
 def bank(num_modules: int = 3, **options) -> ModuleBank:
@@ -88,3 +88,16 @@ def test_how_weights_and_biases_start():
 
 def test_one_seed_one_bank():
     assert all(torch.equal(a, b) for a, b in zip(bank().parameters(), bank().parameters(), strict=True))
+
+
+def test_kinds_are_sorted_once_for_many_steps():
+    modules, generator = bank(), torch.Generator().manual_seed(1)
+    inputs, kinds = torch.randn(7, 5, 2, generator=generator), torch.tensor([2, 0, 2, 1, 1, 0, 2])
+    routing = modules.routed(kinds)
+    assert isinstance(routing, Routing)
+    assert routing.counts == [2, 2, 3]
+    assert torch.equal(modules(inputs, routing), modules(inputs, kinds))
+    assert modules.routed(routing) is routing
+    for nothing_to_sort in (torch.rand(7, 3, generator=generator), torch.ones(7, 3)):
+        assert modules.routed(nothing_to_sort) is nothing_to_sort
+    assert bank(1).routed(kinds) is kinds

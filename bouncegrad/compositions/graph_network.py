@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from bouncegrad.graphs import SuperGraph
-from bouncegrad.modules import ModuleBank
+from bouncegrad.modules import ModuleBank, Routing
 from bouncegrad.settings import check_settings
 from bouncegrad.types import RelaxedStructures, Structures
 
@@ -166,7 +166,7 @@ class GraphNetwork(nn.Module):
         self,
         states: Float[Tensor, "node *batch input"],
         incoming: Float[Tensor, "node *batch message"],
-        node_kinds: Int[Tensor, "node"],
+        node_kinds: Int[Tensor, "node"] | Routing,
     ) -> Float[Tensor, "node *batch feature"]:
         """Move nodes on, given the sum of their messages."""
         if self.config.update == "superposed":
@@ -196,8 +196,8 @@ class GraphNetwork(nn.Module):
         self,
         states: Float[Tensor, "node *batch input"],
         graph: SuperGraph,
-        edge_kinds: Tensor,
-        node_kinds: Tensor,
+        edge_kinds: Tensor | Routing,
+        node_kinds: Tensor | Routing,
         heard: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
         """One time step of all nodes; what nodes that are not ``heard`` say is 0."""
@@ -231,8 +231,7 @@ class GraphNetwork(nn.Module):
         Returns:
             The states after 1 to ``num_steps`` steps.
         """
-        edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
-        steps = []
+        (edge_kinds, node_kinds), steps = self._routed(graph, structures), []
         for number in range(num_steps):
             newest = self.step(states, graph, edge_kinds, node_kinds, heard)
             if given is not None:
@@ -265,7 +264,7 @@ class GraphNetwork(nn.Module):
                 f"receivers roll out alone with one round of messages, this network has {self.config.message_steps}: "
                 "roll whole scenes out"
             )
-        edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
+        edge_kinds, node_kinds = self._routed(graph, structures)
         own, steps = origins.select(-2, 0), []
         for truth in origins.unbind(-2):
             inputs = self.edge_inputs(own.index_select(0, graph.receivers), truth.index_select(0, graph.senders))
@@ -273,6 +272,13 @@ class GraphNetwork(nn.Module):
             own = self.followed_by(own, newest)
             steps.append(newest)
         return torch.stack(steps, -2)
+
+    def _routed(
+        self, graph: SuperGraph, structures: Structures | RelaxedStructures
+    ) -> tuple[Tensor | Routing, Tensor | Routing]:
+        """The kinds of edges and of nodes, sorted once for all steps."""
+        edges, nodes = graph.pack_edges(structures), graph.pack_node_kinds(structures)
+        return self.edge_modules.routed(edges), self.node_modules.routed(nodes)
 
 
 def silenced(
