@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -349,6 +350,8 @@ WRONG = [
     ),
     *((TrainingConfig, {"learning_rate": value}) for value in (0, -1e-3, math.nan, math.inf)),
     *((TrainingConfig, {name: 0.0}) for name in ("clip_norm", "starts")),
+    (TrainingConfig, {"weight_decay": -1.0}),
+    (TrainingConfig, {"weight_decay": math.inf}),
     *((BounceConfig, {name: 0.0}) for name in ("hottest", "coolest")),
     *((BounceConfig, {name: value}) for name in ("cooling", "entropy") for value in (-0.1, 1.1, math.nan)),
     *((BounceConfig, {name: "nonsense"}) for name in ("search", "heat", "prior")),
@@ -464,6 +467,45 @@ def test_a_training_goes_astray_so_many_times_only(monkeypatch):
     trainer = trainer_of(springs(16), tiny(num_passes=8))
     assert len(list(trainer.passes())) == 3 * (NUM_ATTEMPTS - 1) + 8
     assert trainer.num_attempts == NUM_ATTEMPTS
+
+
+def decay(trainer: BounceGrad) -> float:
+    return trainer.descent.optimizer.param_groups[0]["weight_decay"]
+
+
+def test_after_learning_by_heart_attempts_decay_their_weights_in_turn(monkeypatch):
+    held_outs(monkeypatch, [1.0, 2.0, 3.0] * NUM_ATTEMPTS + [4.0] * 5)
+    trainer = trainer_of(springs(16), tiny(num_passes=8, weight_decay=0.5))
+    found = [decay(trainer)]
+    found += [decay(trainer) for _ in trainer.passes()]
+    assert found == [0.5] * 3 + [1.0] * 3 + [0.0] * 3 + [5.0] * 9
+
+
+def test_decayed_weights_are_small():
+    def size(weight_decay: float) -> float:
+        trainer = trainer_of(springs(16), tiny(num_passes=8, weight_decay=weight_decay))
+        list(trainer.passes())
+        return float(sum(weight.square().sum() for weight in trainer.model.network.edge_modules.weights))
+
+    assert size(50.0) < 0.5 * size(0.0)
+
+
+def test_of_attempts_that_went_astray_the_one_that_means_most_is_kept(monkeypatch):
+    held_outs(monkeypatch, [1.0, 2.0, 3.0] * NUM_ATTEMPTS + [4.0] * 5)
+    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: (0.2, 0.4, 0.3, 0.1)[self.num_astray])
+    trainer = trainer_of(springs(16), tiny(num_passes=8))
+    passes = [deepcopy(trainer.searched.state_dict()) for _ in trainer.passes()]
+    assert trainer.kept is not None
+    assert trainer.kept.meaning == 0.4
+    with pytest.warns(UserWarning, match="foretells only 40.0%.*learned by heart"):
+        best = trainer.best_model()
+    assert same(best, trainer._model_of(passes[3]))
+    tensors, meta = trainer.state()
+    other = trainer_of(springs(16), tiny(num_passes=8))
+    other.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta)))
+    assert decay(other) == 5.0
+    with pytest.warns(UserWarning, match="foretells only 40.0%"):
+        assert same(other.best_model(), best)
 
 
 def test_the_best_pass_survives_an_interruption(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +25,9 @@ class TrainingConfig:
         schedule: of the learning rate: "cosine", to near 0 at the end of the training; "plateau", halved where the loss
             stops falling; "steps", halved every 200 passes (:class:`bouncegrad.train.descent.Descent`).
         clip_norm: the gradient's norm is cut to this.
+        weight_decay: share of each weight that a step takes away, over the learning rate (Loshchilov and Hutter 2019).
+            Small weights remember single scenes less, and follow forces less that change fast. A training that learned
+            its scenes by heart tries others by itself (:mod:`bouncegrad.train.attempts`).
         horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
             of whole scenes with the others.
         stride: samples between the starts of those rollouts.
@@ -53,6 +57,7 @@ class TrainingConfig:
     warm_up: int = 20
     schedule: Literal["cosine", "plateau", "steps"] = "cosine"
     clip_norm: float = 1.0
+    weight_decay: float = 0.0
     horizon: int = 1
     stride: int = 1
     partial: bool = False
@@ -71,6 +76,8 @@ class TrainingConfig:
             positive=("learning_rate", "clip_norm"),
             below_one=("averaging",),
         )
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be a finite number, 0 or more; got {self.weight_decay}")
         if not 0 < self.starts <= 1:
             raise ValueError(f"starts must be a share above 0, up to 1; got {self.starts}")
         if self.merge_kinds and self.bounce.search != "exact":

@@ -1,4 +1,4 @@
-"""Gradient descent on the modules: Adam, its learning rate, and the cut of the gradient."""
+"""Gradient descent on the modules: Adam with decoupled weight decay, its learning rate, and the cut of the gradient."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class Descent:
     Args:
         model: whose parameters are learned.
         config: rate, schedule and cut.
+        weight_decay: in place of that of the configuration.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, weight_decay: float | None = None) -> None:
         self.model, self.config = model, config
-        self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate, fused=True)
+        decay = config.weight_decay if weight_decay is None else weight_decay
+        self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=decay, fused=True)
         self.plateau = ReduceLROnPlateau(
             torch.optim.SGD(
                 [torch.zeros(1)], config.learning_rate

@@ -56,8 +56,13 @@ class Trainer(ABC, Generic[Network, Part]):
         """Train this network from now on; what was best so far is forgotten."""
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
-        self.descent = Descent(model, self.config)
+        self.descent = Descent(model, self.config, self.weight_decay)
         self.best_weights, self.best_pass = _copied(model), self.num_passes_done
+
+    @property
+    def weight_decay(self) -> float:
+        """Of the training as it stands."""
+        return self.config.weight_decay
 
     @property
     def searched(self) -> Network:

@@ -27,6 +27,7 @@ from bouncegrad.metrics import match_relations
 from bouncegrad.model import KindsReport, Model, ModelConfig, only_kinds
 from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
+from bouncegrad.train.attempts import Attempt, decay_of
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.held_out import (
     SURE,
@@ -38,7 +39,7 @@ from bouncegrad.train.held_out import (
     warn_if_astray,
     warn_if_meaningless,
 )
-from bouncegrad.train.loop import Clock
+from bouncegrad.train.loop import Clock, under
 from bouncegrad.train.searching import SearchingTrainer
 from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
 from bouncegrad.types import Factors, Structures
@@ -88,7 +89,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         structures: Structures | None = None,
         device: Device = "cpu",
     ) -> None:
-        self.scenes, self.first_structures = scenes, structures
+        self.scenes, self.first_structures, self.num_astray = scenes, structures, 0
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
         there, batch_size = device_named(device), affordable(config, model_config, scenes)
         model = Model(model_config, normalization, scenes.feature_names, generator)
@@ -107,6 +108,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.learner = self._new_learner()
         self.bounce = make_bounce(config.bounce, self.layout, self.learner)
         self.num_passes_lost, self.num_attempts, self.has_begun = 0, 1, False
+        self.kept: Attempt | None = None
 
     def _initial_structures(self) -> Structures:
         if self.first_structures is not None:
@@ -166,7 +168,20 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         if self.kinds.merges or not should_have_begun(1.0, self.descent.num_steps):
             return
         if gone_astray(self.since_best, self.num_attempts, begun_anew) and self._meaning(factors) < SURE:
+            if not self.learner:  # whose network would not know the kinds of other modules
+                self.kept = self._attempt().better(self.kept)
+            self.num_astray += 1
             self._start_over()
+
+    def _attempt(self) -> Attempt:
+        """The best modules since the training last began."""
+        factors = self.held_out.factors(self._model_of(self.best_weights))
+        return Attempt(self._meaning(factors), self.since_best, self.best_weights, self.bounce.state())
+
+    @property
+    def weight_decay(self) -> float:
+        """As configured, until the training learns its scenes by heart."""
+        return decay_of(self.num_astray, self.config.weight_decay)
 
     @property
     def since_best(self) -> float:
@@ -273,33 +288,40 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         return match_relations(kinds, known, scenes.present).accuracy
 
     def best_model(self) -> Model:
-        """The model of the pass that explained the held-out scenes best, ready for use.
+        """The model of the pass that explained the held-out scenes best, ready for use; of several attempts, that whose
+        structures mean most.
 
         Raises:
             ValueError: the training diverged from its first pass on.
         """
         if self.num_passes_done and self.best_score == math.inf:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
+        found = self._attempt().better(self.kept) if should_have_begun(1.0, self.descent.num_steps) else None
+        best = self._model_of(found.weights if found else self.best_weights)
+        searched = found.searched if found else self.bounce.state()
+        best.reading = self.held_out.reading(self.held_out.factors(best), best, searched)
+        if found:
+            warn_if_meaningless(found.meaning, self.num_attempts)
+            warn_if_astray(found.since_best, found.meaning)
+        return best.eval()
+
+    def _model_of(self, weights: Mapping[str, Tensor]) -> Model:
         best = Model(self.model.config, self.model.normalization, self.model.feature_names, Generator())
         best.proposer = copy.deepcopy(self.model.proposer)
-        best.load_state_dict(self.best_weights)
+        best.load_state_dict(weights)
         best.to(self.model.device)
         best.kinds = self.kinds if self.config.merge_kinds else None
         best.proposer = self.learner.kept() if self.learner else best.proposer
         best.network.fix_gauge(self.held_out.batches[0].inputs, self.held_out.batches[0].graph)
-        factors = self.held_out.factors(best)
-        best.reading = self.held_out.reading(factors, best, self.bounce.state())
-        if should_have_begun(1.0, self.descent.num_steps):
-            meant = self._meaning(factors)
-            warn_if_meaningless(meant, self.num_attempts)
-            warn_if_astray(self.since_best, meant)
-        return best.eval()
+        return best
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
         tensors, meta = super().state()
-        return tensors, meta | {
+        kept = self.kept.state() if self.kept else ({}, None)
+        return tensors | kept[0], meta | {
             "attempts": [self.num_attempts, self.num_passes_lost, self.has_begun],
+            "astray": [self.num_astray, kept[1]],
             "kinds": self.kinds.to_dict(),
             "num_judgements": self.num_judgements,
         }
@@ -309,5 +331,8 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
         if self.kinds.merges:
             self._continue_as(only_kinds(self.model, range(self.kinds.found)))
+        self.num_astray, kept = meta.get("astray", (0, None))  # older versions kept nothing
+        self.kept = Attempt.from_state(under("kept.", tensors), kept) if kept else None
+        self.follow(self.model)
         super().restore(tensors, meta)
         self.num_attempts, self.num_passes_lost, self.has_begun = meta["attempts"]
