@@ -107,8 +107,8 @@ def fit_folder(
         config: what to do.
         out: the run folder; made where it does not exist.
         watch: called after each pass, for live progress.
-        device: where the model computes (:mod:`bouncegrad.devices`). A run may go on elsewhere than it began, but
-            may then end elsewhere (:mod:`bouncegrad.devices`).
+        device: where the model computes (:mod:`bouncegrad.devices`). A run may go on elsewhere than it began, but then
+            not to the same bits.
 
     Raises:
         DataError: unusable scenes, an unwritable folder, or a folder that holds a run of another configuration.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +35,9 @@ class Attempt:
         return other if other is not None and other.meaning > self.meaning else self
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """As tensors and JSON."""
+        """As tensors, their names behind ``kept.``, and all other fields as JSON."""
         tensors = {f"kept.{name}": value for name, value in self.weights.items()}
         return tensors, {"meaning": self.meaning, "since_best": self.since_best, "searched": self.searched}
-
-    @classmethod
-    def from_state(cls, weights: dict[str, Tensor], meta: Mapping[str, Any]) -> Attempt:
-        """The inverse of :meth:`state`; ``weights`` by the names that they have in a model."""
-        return cls(meta["meaning"], meta["since_best"], weights, meta["searched"])
 
 
 def decay_of(attempt: int, first: float) -> float:

@@ -26,14 +26,14 @@ class Descent:
 
     Args:
         model: whose parameters are learned.
-        config: rate, schedule and cut.
-        weight_decay: in place of that of the configuration.
+        config: rate, schedule, decay and cut.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, weight_decay: float | None = None) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
         self.model, self.config = model, config
-        decay = config.weight_decay if weight_decay is None else weight_decay
-        self.optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=decay, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
         self.plateau = ReduceLROnPlateau(
             torch.optim.SGD(
                 [torch.zeros(1)], config.learning_rate

@@ -56,7 +56,7 @@ class Trainer(ABC, Generic[Network, Part]):
         """Train this network from now on; what was best so far is forgotten."""
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
-        self.descent = Descent(model, self.config, self.weight_decay)
+        self.descent = Descent(model, replace(self.config, weight_decay=self.weight_decay))
         self.best_weights, self.best_pass = _copied(model), self.num_passes_done
 
     @property

@@ -50,10 +50,11 @@ def fit_skip(model: Model, stretches: Windows) -> None:
 
 
 def new_proposer(config: TrainingConfig, model: Model, scenes: Scenes, generator: Generator) -> Proposer:
-    """A proposal network for a model and scenes like these."""
+    """A proposal network for a model and scenes like these, where the model computes."""
     network = model.config.network
     kinds = network.num_edge_kinds, network.num_node_kinds
-    return Proposer(config.proposer, kinds, scenes.num_times, len(scenes.feature_names), generator)
+    proposer = Proposer(config.proposer, kinds, scenes.num_times, len(scenes.feature_names), generator)
+    return proposer.to(model.device)
 
 
 def check_search(config: TrainingConfig, model_config: ModelConfig) -> None:

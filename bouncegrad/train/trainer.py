@@ -96,7 +96,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         fit_skip(model, stretches_of(config, pack(model, scenes)))  # of all scenes at once, so not on a GPU
         self.held_out = HeldOut.of(held_out, model.to(there), batch_size, config.bounce.search)
         if config.bounce.search == "relaxed":
-            model.proposer = new_proposer(config, model, scenes, generator).to(model.device)
+            model.proposer = new_proposer(config, model, scenes, generator)
         super().__init__(model, scenes.num_scenes, batch_size, config, generator)
         self.layout = self.model.layout(scenes.num_entities)
         self.kinds, self.num_judgements = KindsReport(self.layout.num_edge_kinds), 0
@@ -120,8 +120,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
     def _new_learner(self) -> ProposalLearner | None:
         if self.config.proposer.sees == "nothing" or self.model.proposer:
             return None
-        proposer = new_proposer(self.config, self.model, self.scenes, self.generator).to(self.model.device)
-        return ProposalLearner(proposer, self.layout)
+        return ProposalLearner(new_proposer(self.config, self.model, self.scenes, self.generator), self.layout)
 
     @property
     def progress(self) -> float:
@@ -169,13 +168,13 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
             return
         if gone_astray(self.since_best, self.num_attempts, begun_anew) and self._meaning(factors) < SURE:
             if not self.learner:  # whose network would not know the kinds of other modules
-                self.kept = self._attempt().better(self.kept)
+                best = self.held_out.factors(self._model_of(self.best_weights))
+                self.kept = self._attempt(best).better(self.kept)
             self.num_astray += 1
             self._start_over()
 
-    def _attempt(self) -> Attempt:
-        """The best modules since the training last began."""
-        factors = self.held_out.factors(self._model_of(self.best_weights))
+    def _attempt(self, factors: tuple[Factors, Factors] | None) -> Attempt:
+        """The best modules since the training last began, by their factors."""
         return Attempt(self._meaning(factors), self.since_best, self.best_weights, self.bounce.state())
 
     @property
@@ -296,13 +295,16 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         """
         if self.num_passes_done and self.best_score == math.inf:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
-        found = self._attempt().better(self.kept) if should_have_begun(1.0, self.descent.num_steps) else None
-        best = self._model_of(found.weights if found else self.best_weights)
-        searched = found.searched if found else self.bounce.state()
-        best.reading = self.held_out.reading(self.held_out.factors(best), best, searched)
-        if found:
+        best, searched = self._model_of(self.best_weights), self.bounce.state()
+        factors = self.held_out.factors(best)
+        if should_have_begun(1.0, self.descent.num_steps):
+            found = self._attempt(factors).better(self.kept)
+            if found is self.kept:
+                best, searched = self._model_of(found.weights), found.searched
+                factors = self.held_out.factors(best)
             warn_if_meaningless(found.meaning, self.num_attempts)
             warn_if_astray(found.since_best, found.meaning)
+        best.reading = self.held_out.reading(factors, best, searched)
         return best.eval()
 
     def _model_of(self, weights: Mapping[str, Tensor]) -> Model:
@@ -329,10 +331,11 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
     def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` returned, with as many kinds as there were then."""
         self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
+        self.num_astray, kept = meta.get("astray", (0, None))  # older versions kept nothing
+        self.kept = Attempt(weights=under("kept.", tensors), **kept) if kept else None
         if self.kinds.merges:
             self._continue_as(only_kinds(self.model, range(self.kinds.found)))
-        self.num_astray, kept = meta.get("astray", (0, None))  # older versions kept nothing
-        self.kept = Attempt.from_state(under("kept.", tensors), kept) if kept else None
-        self.follow(self.model)
+        else:
+            self.follow(self.model)  # with the decay of this attempt
         super().restore(tensors, meta)
         self.num_attempts, self.num_passes_lost, self.has_begun = meta["attempts"]
