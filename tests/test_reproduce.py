@@ -263,7 +263,7 @@ def test_rows_of_the_tables_are_points_of_the_figure(monkeypatch):
             assert table_row(method, "springs5", scale) in curve_rows(method, "springs5", scale)
     rows = rows_of(Request("figure3", systems=("springs5",), methods=("fast",)))
     assert [(row.num_scenes, row.seed) for row in rows] == [
-        *((number, seed) for number in (20, 30, 50, 100, 200) for seed in range(3)),
+        *((number, seed) for number in (10, 20, 30, 50, 100, 200) for seed in range(3)),
         *((500, 0), (1000, 0)),
     ]
     assert table_row("static", "charged5", "small") == table_row("static", "charged5", "full")

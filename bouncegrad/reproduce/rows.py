@@ -89,7 +89,7 @@ class Method:
         function: a name in :data:`bouncegrad.reproduce.functions.FUNCTIONS`.
         passes: scale -> system -> passes over the scenes, for a function that trains.
         scale: the only scale at which this is done; None: at any.
-        fewer: scale -> scenes to learn from along figure 3, before those of the scale.
+        fewer: scale -> system -> scenes to learn from along figure 3, before those of the scale.
     """
 
     trainings: Mapping[str, Training] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Method:
     function: str | None = None
     passes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     scale: str | None = None
-    fewer: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fewer: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
 def _passes(springs5: int, charged5: int) -> dict[str, int]:
@@ -132,7 +132,7 @@ METHODS: dict[str, Method] = {
     "fast": Method(
         {"small": Training("fast", _passes(40, 110), 4), "full": Training("fast", _passes(10, 20), 4)},
         ("auto", "none", "symmetric", "classes"),
-        fewer={"small": (20, 30)},
+        fewer={"small": {"springs5": (10, 20, 30), "charged5": (20, 30)}},
     ),
     "fast-forecast": Method(
         {
@@ -206,8 +206,9 @@ def table_row(method: str, system: str, scale: str, seed: int = 0) -> Row:
 
 def curve_rows(method: str, system: str, scale: str) -> list[Row]:
     """The points of figure 3 at a scale, from few scenes to many."""
+    fewer = METHODS[method].fewer.get(scale, {}).get(system, ())
     return [
         Row(method, system, scale, num_scenes, seed)
-        for num_scenes in (*METHODS[method].fewer.get(scale, ()), *SCALES[scale].sizes)
+        for num_scenes in (*fewer, *SCALES[scale].sizes)
         for seed in range(NUM_SEEDS if num_scenes <= FEW_SCENES else 1)
     ]
