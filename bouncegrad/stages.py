@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy
 import torch
@@ -22,147 +20,13 @@ from bouncegrad.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
 from bouncegrad.report.picture import check_format
 from bouncegrad.run import error_unit
-from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, read_part
-from bouncegrad.scenes import write_folder as write_scenes
+from bouncegrad.scenes import DataError, read_part
 from bouncegrad.scenes.layout import has_motion
 from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.score import STEPS, Score, score
-from bouncegrad.simulate import (
-    CANONICAL_EXTREMES,
-    Charged,
-    Springs,
-    simulate,
-    simulate_canonical,
-)
-
-NUM_STEPS = {"train": 5000, "valid": 5000, "test": 10000}
-"""Integration steps of each split, as in the published data sets: 49 samples, and 99 where there is to predict."""
-
 
 DRAWN = 3
 """Scenes on a picture: enough to see that they differ, few enough to read."""
-
-CANONICAL_NAMES: dict[str, Literal["train", "valid", "test"]] = {"train": "train", "valid": "valid", "test": "test"}
-
-
-@dataclass(frozen=True, slots=True)
-class SimulationRequest:
-    """What to simulate.
-
-    Attributes:
-        system: "springs" or "charged".
-        num_entities: particles in a scene.
-        counts: split -> number of scenes; splits of 0 scenes are left out.
-        canonical: take the scenes of the published data sets.
-        strengths: springs: the strength of each kind; None: 0 and 1.
-        directed: springs: each direction of a pair on its own.
-        density: springs: share of pairs that have not the first strength; None: all strengths alike.
-        noise: standard deviation of the observation noise.
-        seed: of all randomness.
-
-    Raises:
-        DataError: a number that cannot be simulated.
-    """
-
-    system: str
-    num_entities: int
-    counts: Mapping[str, int]
-    canonical: bool = False
-    strengths: tuple[float, ...] | None = None
-    directed: bool = False
-    density: float | None = None
-    noise: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for split, count in self.counts.items():
-            if count < 0:
-                raise DataError(f"expected 0 or more {split} scenes, got {count}: 0 leaves the split out")
-        if not any(self.counts.values()):
-            raise DataError(f"expected at least one scene in one of {', '.join(self.counts)}, got none")
-        if not 0 <= self.noise < math.inf or not all(map(math.isfinite, self.strengths or ())):
-            raise DataError(
-                f"expected a finite noise, 0 or more, and finite strengths, got {self.noise} and {self.strengths}"
-            )
-        if self.seed < 0:
-            raise DataError(f"expected a seed of 0 or more, got {self.seed}")
-        if self.density is not None and not 0 <= self.density <= 1:
-            raise DataError(f"expected a density from 0 to 1, the share of pairs that act, got {self.density}")
-
-    def simulator(self) -> Springs | Charged:
-        """The system asked for.
-
-        Raises:
-            DataError: an option that this system does not have.
-        """
-        if self.system == "springs":
-            strengths = self.strengths or (0.0, 1.0)
-            return Springs(self.num_entities, strengths, self._probabilities(len(strengths)), self.directed)
-        if self.strengths or self.directed or self.density is not None:
-            raise DataError(
-                "only springs have strengths, directions and a density: leave --strengths, --directed and --density out"
-            )
-        return Charged(self.num_entities)
-
-    def _probabilities(self, num_strengths: int) -> tuple[float, ...] | None:
-        if self.density is None:
-            return None
-        if num_strengths < 2:
-            raise DataError("a density needs a strength to be rare and one to be common: give two --strengths or more")
-        return (1 - self.density, *(self.density / (num_strengths - 1),) * (num_strengths - 1))
-
-    @property
-    def suffix(self) -> str:
-        """What the files are called after."""
-        return f"{self.system}{self.num_entities}"
-
-
-def simulate_folder(request: SimulationRequest, out: str | os.PathLike[str], progress: bool = False) -> str:
-    """Simulate all splits and write them in the NRI folder layout; returns a line that says so."""
-    wanted = {split: count for split, count in request.counts.items() if count}
-    check_folder(out)
-    if request.canonical:
-        _check_canonical(request)
-    simulated = {split: _simulated(request, split, count, progress) for split, count in wanted.items()}
-    meta = {"system": request.suffix, "canonical": request.canonical, "seed": request.seed}
-    write_scenes(out, simulated, request.suffix, meta | (_canonical_units(request) if request.canonical else {}))
-    counts = ", ".join(f"{count} {split}" for split, count in wanted.items())
-    return f"{out}: {counts} scenes of {request.suffix}"
-
-
-def _simulated(request: SimulationRequest, split: str, count: int, progress: bool) -> Scenes:
-    system = request.simulator()
-    if request.canonical:
-        found = simulate_canonical(system, CANONICAL_NAMES[split], count, progress=progress)
-    else:
-        seeds = numpy.random.SeedSequence([request.seed, list(NUM_STEPS).index(split)])
-        found = simulate(
-            system,
-            count,
-            generator=numpy.random.default_rng(seeds),
-            num_steps=NUM_STEPS[split],
-            observation_noise=request.noise,
-            progress=progress,
-        )
-    return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
-
-
-def _canonical_units(request: SimulationRequest) -> dict[str, object]:
-    """The constants in which published errors are given, where the extremes of the published set are known."""
-    found = CANONICAL_EXTREMES.get(request.suffix)
-    if found is None:
-        return {}
-    low = (found.loc_min, found.loc_min, found.vel_min, found.vel_min)
-    high = (found.loc_max, found.loc_max, found.vel_max, found.vel_max)
-    return {"normalization": Normalization(low, high).to_dict()}
-
-
-def _check_canonical(request: SimulationRequest) -> None:
-    if request.noise or request.strengths or request.directed or request.seed or request.density is not None:
-        raise DataError(
-            "the canonical scenes are noise-free, undirected, of strengths 0 and 1, and have their own seed: "
-            "leave --noise, --strengths, --directed, --density and --seed out, or leave --canonical out"
-        )
 
 
 def evaluate(

@@ -25,7 +25,8 @@ from bouncegrad.priors import priors_for
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import read_scenes
-from bouncegrad.stages import SimulationRequest, evaluate, simulate_folder
+from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
+from bouncegrad.stages import evaluate
 
 RESULTS = Path(__file__).parent / "results"
 NUM_TEST = 1000

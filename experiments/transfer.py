@@ -18,7 +18,8 @@ from fast import RESULTS, ROWS
 from bouncegrad.checkpoint import load_model
 from bouncegrad.model import Model
 from bouncegrad.priors import priors_for
-from bouncegrad.stages import SimulationRequest, evaluate, simulate_folder
+from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
+from bouncegrad.stages import evaluate
 
 SIZES = (4, 10)
 NUM_TEST = 200

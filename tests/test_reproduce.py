@@ -27,8 +27,8 @@ from bouncegrad.reproduce.rows import METHODS, SCALES, SYSTEMS, Method, Row, Sca
 from bouncegrad.reproduce.tables import TABLES, Line, savings_table, table
 from bouncegrad.reproduce.work import do_row, scenes_of
 from bouncegrad.scenes import DataError, read_scenes
-from bouncegrad.stages import SimulationRequest
-from bouncegrad.stages import simulate_folder as simulate
+from bouncegrad.simulate.dataset import SimulationRequest
+from bouncegrad.simulate.dataset import simulate_folder as simulate
 from bouncegrad.train import PassReport
 from pretended import NAME, pretended_device
 from small import tiny

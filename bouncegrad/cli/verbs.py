@@ -17,11 +17,12 @@ from bouncegrad.report import draw_meanings, hidden_table, posterior_table, scor
 from bouncegrad.reproduce import Places, Request, reproduce, rewrite_results
 from bouncegrad.scenes import TableColumns
 from bouncegrad.scenes.tables import Reading
+from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
 from bouncegrad.trust import examine_file
 
 
 def _simulate(options: Namespace) -> None:
-    request = stages.SimulationRequest(
+    request = SimulationRequest(
         system=options.system,
         num_entities=options.entities,
         counts={"train": options.train, "valid": options.valid, "test": options.test},
@@ -32,7 +33,7 @@ def _simulate(options: Namespace) -> None:
         noise=options.noise,
         seed=options.seed,
     )
-    print(stages.simulate_folder(request, options.out, progress=sys.stderr.isatty()))
+    print(simulate_folder(request, options.out, progress=sys.stderr.isatty()))
 
 
 def _table(options: Namespace) -> None:

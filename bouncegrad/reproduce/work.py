@@ -22,7 +22,7 @@ from bouncegrad.reproduce.rows import METHODS, SCALES, Row
 from bouncegrad.run import RunConfig, fit_folder, versions
 from bouncegrad.scenes import read_meta, read_scenes, write_folder
 from bouncegrad.scenes.writing import check_folder, whole_files
-from bouncegrad.stages import SimulationRequest, simulate_folder
+from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
 from bouncegrad.train import PassReport
 
 
