@@ -26,8 +26,8 @@ from bouncegrad.functions import (
     adapted_losses,
     sums_of_functions,
 )
-from bouncegrad.search.kernels import metropolis
-from bouncegrad.search.proposals import uniform_slot
+from bouncegrad.structures.mcmc import metropolis
+from bouncegrad.structures.proposals import uniform_slot
 from bouncegrad.types import Structures
 
 SHAPES: dict[str, tuple[Composition, int]] = {

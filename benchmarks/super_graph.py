@@ -19,11 +19,12 @@ from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables
 from bouncegrad.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
-from bouncegrad.search.kernels import exact, metropolis
-from bouncegrad.search.proposals import node_block
 from bouncegrad.simulate import Springs, simulate
+from bouncegrad.structures.kernels import Kernel
+from bouncegrad.structures.mcmc import exact, metropolis
+from bouncegrad.structures.proposals import node_block
 from bouncegrad.train import TrainingConfig
-from bouncegrad.types import Kernel, LossFn, Structures
+from bouncegrad.types import LossFn, Structures
 from bouncegrad.windows import Batch, Windows, pack, windows
 
 SHAPES = {"paper": "alet2019-small", "fast": "fast"}

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.devices import Device, device_named
-from bouncegrad.model import KindsReport, Model, ModelConfig, Reading
+from bouncegrad.model import KindsReport, Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.scenes.writing import whole_files
+from bouncegrad.structures.calibration import Reading
 from bouncegrad.version import __version__
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from bouncegrad.graphs import SuperGraph
+from bouncegrad.models.super_graph import SuperGraph
 
 FIRST_BIAS = 0.1
 """Of all layers but normalisations, as in Kipf et al. 2018."""

@@ -16,11 +16,11 @@ from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden
 from bouncegrad.infer import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.infer.search import check_prior
 from bouncegrad.model import Model
-from bouncegrad.priors import check_possible
 from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
 from bouncegrad.scenes import Scenes, read_part
 from bouncegrad.score import Score, score
 from bouncegrad.sharing import Origin, origin_of_fit, read_origin, save_pretrained
+from bouncegrad.structures.priors import check_possible
 from bouncegrad.train import PassReport
 
 Source: TypeAlias = Scenes | str | os.PathLike[str]
@@ -47,8 +47,8 @@ class RelationalModel:
         kinds: how many kinds of relation to begin with, of which those that are not needed are merged; "auto": a few,
             where the recipe can merge kinds (search "exact", no silent kind), else None; None: as many as the recipe
             has, all of which stay.
-        prior: what is believed of graphs, a name in :data:`bouncegrad.priors.PRIORS`, while an exact search learns and
-            when graphs are read; "auto": what held-out scenes have the most evidence for.
+        prior: what is believed of graphs, a name in :data:`bouncegrad.structures.priors.PRIORS`, while an exact search
+            learns and when graphs are read; "auto": what held-out scenes have the most evidence for.
         minutes: how long to learn; None: for the recipe's number of passes, on the CPU repeatable to the bit.
         seed: of all randomness.
         device: where modules compute (:mod:`bouncegrad.devices`); they are saved as from anywhere.

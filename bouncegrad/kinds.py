@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.graphs import Layout
-from bouncegrad.model import KindsReport, Merge, Model, Reading, only_kinds
-from bouncegrad.priors import PRIORS, GraphPrior, learned, priors_for
-from bouncegrad.priors.posterior import combination_kinds
-from bouncegrad.priors.temper import Halves, reading_of, together
+from bouncegrad.model import KindsReport, Merge, Model, only_kinds
 from bouncegrad.scenes import Scenes
+from bouncegrad.structures.calibration import Halves, Reading, reading_of, together
+from bouncegrad.structures.factors import Factors, FactorTables
+from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, priors_for
+from bouncegrad.structures.priors.posterior import combination_kinds
 from bouncegrad.sums import TABLE_LIMIT, factors_of_some, has_tables
-from bouncegrad.types import Factors, FactorTables
 from bouncegrad.windows import Batch, early_half, late_half, pack
 
 WORTH = 0.3

@@ -11,10 +11,12 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from bouncegrad.compositions import GraphNetwork, NetworkConfig
-from bouncegrad.graphs import Layout, SuperGraph
+from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.noise import NoiseConfig, scale_of
 from bouncegrad.proposer import Proposer
 from bouncegrad.scenes import Normalization
+from bouncegrad.structures.calibration import Reading
+from bouncegrad.structures.layout import Layout
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -28,30 +30,6 @@ class ModelConfig:
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How graphs are read off a model, as found on held-out scenes without labels.
-
-    Attributes:
-        prior: the name of the prior with the largest evidence.
-        temperature: at which the priors are compared; above 1 where the noise model is too sure.
-        evidence: prior -> mean log evidence of the held-out scenes at that temperature, nats per scene, up to a number
-            that is the same for all priors.
-        temperatures: prior -> the temperature at which posteriors under it are read.
-        weights: prior -> the log weights that it learned.
-    """
-
-    prior: str = "none"
-    temperature: float = 1.0
-    evidence: Mapping[str, float] = field(default_factory=dict)
-    weights: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    temperatures: Mapping[str, float] = field(default_factory=dict)
-
-    def temperature_under(self, prior: str) -> float:
-        """The temperature at which posteriors under a prior are read."""
-        return self.temperatures.get(prior, self.temperature)
 
 
 UNUSED = 0.01

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from bouncegrad.compositions import silenced
-from bouncegrad.graphs import SuperGraph
+from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.modules import ModuleBank
 from bouncegrad.settings import check_settings
 

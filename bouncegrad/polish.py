@@ -21,11 +21,11 @@ from bouncegrad.evaluate import training_loss
 from bouncegrad.infer import chunks, infer
 from bouncegrad.kinds import halves
 from bouncegrad.model import Model
-from bouncegrad.priors import priors_for
-from bouncegrad.priors.temper import Halves
 from bouncegrad.scenes import Scenes
-from bouncegrad.search.annealing import cosine
 from bouncegrad.settings import check_settings
+from bouncegrad.structures.annealing import cosine
+from bouncegrad.structures.calibration import Halves
+from bouncegrad.structures.priors import priors_for
 from bouncegrad.sums import has_tables
 from bouncegrad.types import Structures
 from bouncegrad.windows import pack, some_starts, windows
@@ -79,8 +79,8 @@ class Standing:
     Attributes:
         drift: of rollouts under fixed structures (:func:`bouncegrad.drift.drift`).
         reading: ``[scene]``, how much graphs say, one step at a time: by how many nats the early samples of a scene
-            make its late ones likelier (:func:`bouncegrad.priors.temper.Halves`), as the model reads them. Without a
-            scale, or without tables: the negative loss of the most probable structure.
+            make its late ones likelier (:func:`bouncegrad.structures.calibration.Halves`), as the model reads them.
+            Without a scale, or without tables: the negative loss of the most probable structure.
     """
 
     drift: float

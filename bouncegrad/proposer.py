@@ -12,8 +12,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from bouncegrad.encoders import SHORTEST, CNNEncoder, MLPEncoder, StructureEncoder, linear
-from bouncegrad.graphs import Layout, SuperGraph
+from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.settings import check_settings
+from bouncegrad.structures.layout import Layout
 from bouncegrad.types import Structures
 
 FARTHEST = 10.0

@@ -16,10 +16,10 @@ from bouncegrad.forecaster import ForecasterConfig, add_forecaster
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig, polish
-from bouncegrad.priors import check_possible
 from bouncegrad.proposer import ProposerConfig
 from bouncegrad.scenes import Scenes, split
 from bouncegrad.settings import is_count
+from bouncegrad.structures.priors import check_possible
 from bouncegrad.sums import TABLE_LIMIT
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
 
@@ -217,7 +217,7 @@ def _with_so_many(recipe: Recipe, kinds: int | Literal["auto"], num_entities: in
 
 
 def with_prior(recipe: Recipe, prior: str) -> Recipe:
-    """The recipe with a belief about graphs: a name in :data:`bouncegrad.priors.PRIORS`; "auto": as it is.
+    """The recipe with a belief about graphs: a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": as it is.
 
     Only an exact search believes anything while it learns; with the others the recipe stays as it is.
     """

@@ -18,11 +18,11 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bouncegrad.evaluate import add_gradients, training_loss
-from bouncegrad.graphs import Layout
 from bouncegrad.learner import existing_slots
 from bouncegrad.model import Model
 from bouncegrad.proposer import Proposer
 from bouncegrad.settings import check_settings
+from bouncegrad.structures.layout import Layout
 from bouncegrad.types import RelaxedStructures
 from bouncegrad.windows import Batch, Windows, windows
 

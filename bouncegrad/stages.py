@@ -14,7 +14,6 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from bouncegrad.answers import relation_table, write_table
-from bouncegrad.graphs import to_matrix
 from bouncegrad.infer import Mode, infer, measured_at, placed, predict, weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
@@ -24,6 +23,7 @@ from bouncegrad.scenes import DataError, read_part
 from bouncegrad.scenes.layout import has_motion
 from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.score import STEPS, Score, score
+from bouncegrad.structures.layout import to_matrix
 
 DRAWN = 3
 """Scenes on a picture: enough to see that they differ, few enough to read."""

@@ -17,9 +17,11 @@ from torch import Tensor
 from bouncegrad.compositions import GraphNetwork
 from bouncegrad.devices import at_home
 from bouncegrad.evaluate import CHUNK_CELLS, cells_at_once, receiver_tables, tables_of
-from bouncegrad.graphs import Layout, SuperGraph
 from bouncegrad.model import Model
-from bouncegrad.types import Factors, Losses, Standing, Structures, block_kinds
+from bouncegrad.models.super_graph import SuperGraph
+from bouncegrad.structures.factors import Factors, Standing, block_kinds
+from bouncegrad.structures.layout import Layout
+from bouncegrad.types import Losses, Structures
 from bouncegrad.windows import Batch, Windows, windows
 
 TABLE_LIMIT = 4096

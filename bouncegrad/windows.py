@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
-from bouncegrad.graphs import SuperGraph, super_graph
 from bouncegrad.model import Model
+from bouncegrad.models.super_graph import SuperGraph, super_graph
 from bouncegrad.scenes import Scenes
 
 

@@ -21,12 +21,12 @@ from pathlib import Path
 import torch
 
 from bouncegrad.checkpoint import load_model
-from bouncegrad.priors import priors_for
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import read_scenes
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
 from bouncegrad.stages import evaluate
+from bouncegrad.structures.priors import priors_for
 
 RESULTS = Path(__file__).parent / "results"
 NUM_TEST = 1000

@@ -18,7 +18,6 @@ import torch
 from torch import Generator, Tensor
 
 from bouncegrad.checkpoint import load_model
-from bouncegrad.graphs import to_slots
 from bouncegrad.hidden import score_hidden
 from bouncegrad.hidden.completed import completed
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
@@ -29,6 +28,7 @@ from bouncegrad.metrics import RelationMatch, match_relations
 from bouncegrad.model import Model
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import Scenes, read_scenes
+from bouncegrad.structures.layout import to_slots
 
 RESULTS = Path(__file__).parent / "results"
 NUM_STARTS, NUM_STEPS, RATE = 64, 300, 0.02

@@ -30,14 +30,14 @@ from torch.nn import functional
 from bouncegrad import proposer as proposer_module
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.encoders import Perceptron
-from bouncegrad.graphs import Layout, to_slots
 from bouncegrad.learner import Lesson, ProposalLearner, with_floor
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.report.colours import ENTITY_COLOURS, INK, MISSED, PALE, WRONG
 from bouncegrad.scenes import Normalization, Scenes, from_arrays, relation_kinds
-from bouncegrad.search.annealing import cosine
 from bouncegrad.simulate import Springs, simulate
+from bouncegrad.structures.annealing import cosine
+from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.types import Structures
 from bouncegrad.windows import Batch, pack
 

@@ -17,9 +17,9 @@ from fast import RESULTS, ROWS
 
 from bouncegrad.checkpoint import load_model
 from bouncegrad.model import Model
-from bouncegrad.priors import priors_for
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
 from bouncegrad.stages import evaluate
+from bouncegrad.structures.priors import priors_for
 
 SIZES = (4, 10)
 NUM_TEST = 200

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.graphs import super_graph, to_matrix
 from bouncegrad.hidden.score import reordered
 from bouncegrad.model import Model, ModelConfig
+from bouncegrad.models.super_graph import super_graph
 from bouncegrad.noise import NoiseConfig, SharedScale
 from bouncegrad.scenes import Normalization, Scenes
+from bouncegrad.structures.layout import to_matrix
 from worlds import generator
 
 FEATURES = ("x", "y", "vx", "vy")

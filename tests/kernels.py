@@ -6,13 +6,12 @@ from dataclasses import replace
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.search.annealing import anneal, scheduled
-from bouncegrad.search.kernels import exact, gibbs, metropolis
-from bouncegrad.search.learned import Beliefs, BeliefsFn, believed_block, believed_slot
-from bouncegrad.search.priors import independent
-from bouncegrad.search.proposals import node_block, uniform_slot
-from bouncegrad.search.wrappers import best_so_far, mixture, repeat
-from bouncegrad.types import Kernel, LogPrior, LossFn, Proposal, Proposed, SearchInfo, SearchState, Structures
+from bouncegrad.structures.annealing import anneal, scheduled
+from bouncegrad.structures.kernel_wrappers import best_so_far, mixture, repeat
+from bouncegrad.structures.kernels import Kernel, Proposal, Proposed, SearchInfo, SearchState
+from bouncegrad.structures.mcmc import exact, gibbs, independent, metropolis
+from bouncegrad.structures.proposals import Beliefs, BeliefsFn, believed_block, believed_slot, node_block, uniform_slot
+from bouncegrad.types import LogPrior, LossFn, Structures
 from worlds import World, for_tasks, generator
 
 BLOCKS = torch.tensor([[0, 1], [2, 3]])

@@ -7,9 +7,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from bouncegrad.graphs import Layout, super_graph, to_matrix
 from bouncegrad.learner import Lesson, ProposalLearner
+from bouncegrad.models.super_graph import super_graph
 from bouncegrad.proposer import Proposer, ProposerConfig
+from bouncegrad.structures.layout import Layout, to_matrix
 from bouncegrad.types import Structures
 from bouncegrad.windows import Batch
 from worlds import generator

@@ -13,9 +13,9 @@ import torch
 from bouncegrad import answers
 from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray, write_table
 from bouncegrad.answers.packages import package
-from bouncegrad.graphs import Layout, to_slots
 from bouncegrad.infer import Posterior
 from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.structures.layout import Layout, to_slots
 
 KINDS = torch.tensor([[[0, 1, 0, 0], [0, 0, 2, 1], [2, 0, 0, 0], [0, 2, 0, 0]], [[0, 2, 1, 0]] * 4])
 NAMES = (("ann", "bob", "cat", ""), ("dog", "elk", "fox", "gnu"))

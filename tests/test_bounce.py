@@ -7,9 +7,9 @@ import torch
 
 from bouncegrad.bounce import BounceConfig, TableBounce
 from bouncegrad.bounce import tables as tables_module
-from bouncegrad.graphs import Layout, to_matrix, to_slots
-from bouncegrad.priors.temper import entropy_left, mean_entropy
-from bouncegrad.types import FactorTables
+from bouncegrad.structures.calibration import entropy_left, mean_entropy
+from bouncegrad.structures.factors import FactorTables
+from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 
 LAYOUT = Layout(5, 2)
 NO_TARGET: Any = (None, None, None)

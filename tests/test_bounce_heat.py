@@ -15,8 +15,9 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
-from bouncegrad.search.annealing import AcceptedWorse
-from bouncegrad.types import SearchInfo, Structures
+from bouncegrad.structures.annealing import AcceptedWorse
+from bouncegrad.structures.kernels import SearchInfo
+from bouncegrad.types import Structures
 from bouncegrad.windows import Batch, Rollout, Windows, pack, windows
 from worlds import generator
 

@@ -12,12 +12,13 @@ from bouncegrad.bounce import target as target_module
 from bouncegrad.bounce.config import Bounced
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
-from bouncegrad.graphs import Layout, super_graph
 from bouncegrad.learner import ProposalLearner
 from bouncegrad.model import Model, ModelConfig
+from bouncegrad.models.super_graph import super_graph
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Normalization
+from bouncegrad.structures.layout import Layout
 from bouncegrad.types import LossFn, Structures
 from bouncegrad.windows import Batch, Windows, pack, windows
 from small import springs

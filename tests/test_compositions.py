@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from bouncegrad.compositions import GraphNetwork, NetworkConfig
-from bouncegrad.graphs import Layout, super_graph, to_slots
+from bouncegrad.models.super_graph import super_graph
+from bouncegrad.structures.layout import Layout, to_slots
 
 EVERY_SHAPE = [
     NetworkConfig(hidden=6, inputs=inputs, update=update, skip=skip, num_edge_kinds=3, num_node_kinds=2)

@@ -19,7 +19,8 @@ from bouncegrad.encoders import (
     dropped,
     linear,
 )
-from bouncegrad.graphs import SuperGraph, senders_of, super_graph
+from bouncegrad.models.super_graph import SuperGraph, super_graph
+from bouncegrad.structures.layout import senders_of
 
 HIDDEN, TIMES, FEATURES, KINDS, NODE_KINDS = 5, 15, 2, 3, 2
 NAMES = ("mlp", "cnn", "structures")

@@ -17,10 +17,11 @@ from bouncegrad.evaluate import (
     tasks_at_once,
     training_loss,
 )
-from bouncegrad.graphs import Layout, super_graph
 from bouncegrad.model import Model, ModelConfig
+from bouncegrad.models.super_graph import super_graph
 from bouncegrad.noise import NoiseConfig, SharedScale, negative_log_likelihood
 from bouncegrad.scenes import Normalization, Scenes
+from bouncegrad.structures.layout import Layout
 from bouncegrad.windows import Rollout, pack, windows
 
 NETWORKS = [

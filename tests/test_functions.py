@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bouncegrad.compositions import Chain, Composition, Module, Sum
 from bouncegrad.functions import AdaptationConfig, FunctionConfig, adapted_losses, point_sets
-from bouncegrad.search.space import SearchSpace
+from bouncegrad.structures.layout import SearchSpace
 from points import (
     COMPOSITIONS,
     Product,

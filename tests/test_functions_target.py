@@ -11,7 +11,7 @@ from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import AdaptationConfig, FunctionModel, PointSets, PointTarget, adapted_losses
 from bouncegrad.functions import target as target_file
 from bouncegrad.functions.target import EXACT_LIMIT, TabulatedTarget, has_tables, num_structures, tables_of
-from bouncegrad.search.space import SearchSpace
+from bouncegrad.structures.layout import SearchSpace
 from points import COMPOSITIONS, FOUR_SLOTS, Product, library, one_task, ragged
 from worlds import ROUGHNESS, World, composed, every_structure, generator, number_of
 

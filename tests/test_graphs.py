@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bouncegrad.graphs import Layout, senders_of, super_graph, to_matrix, to_slots
+from bouncegrad.models.super_graph import super_graph
+from bouncegrad.structures.layout import Layout, senders_of, to_matrix, to_slots
 
 
 def generator(seed: int = 0) -> torch.Generator:

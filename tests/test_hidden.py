@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.hidden import (
     Effort,
     HiddenPosterior,
@@ -24,8 +23,9 @@ from bouncegrad.hidden.starts import drawn, patterns_of
 from bouncegrad.infer import predict
 from bouncegrad.model import Model
 from bouncegrad.noise import NoiseConfig
-from bouncegrad.priors import PRIORS
 from bouncegrad.scenes import DataError, Scenes, stack_scenes
+from bouncegrad.structures.layout import Layout, to_matrix, to_slots
+from bouncegrad.structures.priors import PRIORS
 from exact import exact_springs, moving, seen_of, truth_of
 from small import springs, untrained
 from worlds import generator

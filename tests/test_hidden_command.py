@@ -8,11 +8,11 @@ import torch
 
 from bouncegrad.checkpoint import save_model
 from bouncegrad.cli import main
-from bouncegrad.graphs import to_slots
 from bouncegrad.hidden import widening_of
 from bouncegrad.report import Unseen, draw_unseen
 from bouncegrad.scenes import DataError, Scenes, has_split, write_folder, write_npz
 from bouncegrad.seek import HiddenRequest
+from bouncegrad.structures.layout import to_slots
 from exact import exact_springs, moving
 
 RING = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])

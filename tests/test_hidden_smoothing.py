@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bouncegrad.graphs import to_slots
 from bouncegrad.hidden.chain import TimeChain
 from bouncegrad.hidden.completed import completed
 from bouncegrad.hidden.smoothing import Estimate, energies_of, moved, parabola, taken
+from bouncegrad.structures.layout import to_slots
 from exact import exact_springs, moving, seen_of, truth_of
 from worlds import generator
 

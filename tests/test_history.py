@@ -14,12 +14,12 @@ from bouncegrad.infer import placed, weakest_kind
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig
-from bouncegrad.priors import PRIORS
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, stack_scenes, write_npz
 from bouncegrad.score import num_observed, prediction_errors, score
 from bouncegrad.sharing import Origin
 from bouncegrad.stages import Span, predict_file
+from bouncegrad.structures.priors import PRIORS
 from bouncegrad.sums import message_sums
 from bouncegrad.train import TrainingConfig
 from bouncegrad.windows import Windows, early_half, late_half, pack, side_by_side, windows

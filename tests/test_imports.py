@@ -12,7 +12,8 @@ ORDER = [
     "devices",
     "scenes",
     "simulate",
-    "graphs",
+    "structures",
+    "models",
     "modules",
     "compositions",
     "noise",
@@ -22,10 +23,8 @@ ORDER = [
     "windows",
     "evaluate",
     "sums",
-    "search",
     "learner",
     "relaxed",
-    "priors",
     "metrics",
     "checkpoint",
     "bounce",
@@ -82,6 +81,6 @@ def test_imports_go_one_way():
         assert not later, f"{path.relative_to(PACKAGE)} imports {sorted(later)}, which come after {part}"
 
 
-def test_search_knows_nothing_of_networks():
-    for path in (PACKAGE / "search").glob("*.py"):
-        assert imports_of(path) <= {"types", "search"}, path.name
+def test_structures_know_nothing_of_networks():
+    for path in (PACKAGE / "structures").rglob("*.py"):
+        assert imports_of(path) <= {"types", "structures"}, path.name

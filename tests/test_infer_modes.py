@@ -15,10 +15,11 @@ from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model, Reading
+from bouncegrad.model import Model
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Scenes, from_arrays, stack_scenes
+from bouncegrad.structures.calibration import Reading
 from bouncegrad.windows import pack, windows
 from small import springs, untrained
 

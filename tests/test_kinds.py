@@ -9,16 +9,17 @@ from torch import Tensor
 from bouncegrad import kinds
 from bouncegrad.checkpoint import load_model, save_model
 from bouncegrad.evaluate import loss_fn
-from bouncegrad.graphs import Layout
 from bouncegrad.infer import infer, weakest_kind
 from bouncegrad.kinds import judged, merge_kinds
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import KindsReport, Merge, Model, ModelConfig, Reading, only_kinds
+from bouncegrad.model import KindsReport, Merge, Model, ModelConfig, only_kinds
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig
 from bouncegrad.recipes import RECIPES, Recipe, fit, with_kinds
+from bouncegrad.structures.calibration import Reading
+from bouncegrad.structures.factors import FactorTables
+from bouncegrad.structures.layout import Layout
 from bouncegrad.train import BounceGrad
-from bouncegrad.types import FactorTables
 from bouncegrad.windows import pack, windows
 from small import QUICK, springs, tiny
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.graphs import Layout, super_graph, to_matrix, to_slots
+from bouncegrad.models.super_graph import super_graph
 from bouncegrad.proposer import Proposer, ProposerConfig, blanked
+from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 
 TIMES, FEATURES = 15, 2
 CONFIGS = {

@@ -13,7 +13,6 @@ from bouncegrad import recipes
 from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.cli import main
 from bouncegrad.infer import MODES
-from bouncegrad.priors import PRIORS
 from bouncegrad.proposer import ProposerConfig
 from bouncegrad.reproduce import Places, Request, reproduce, rows_of
 from bouncegrad.reproduce.curves import Between, Point, scenes_needed, times_fewer
@@ -29,6 +28,7 @@ from bouncegrad.reproduce.work import do_row, scenes_of
 from bouncegrad.scenes import DataError, read_scenes
 from bouncegrad.simulate.dataset import SimulationRequest
 from bouncegrad.simulate.dataset import simulate_folder as simulate
+from bouncegrad.structures.priors import PRIORS
 from bouncegrad.train import PassReport
 from pretended import NAME, pretended_device
 from small import tiny

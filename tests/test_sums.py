@@ -5,10 +5,10 @@ import torch
 
 from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import CHUNK_CELLS, receiver_energies
-from bouncegrad.graphs import Layout
 from bouncegrad.noise import NoiseConfig
+from bouncegrad.structures.factors import FactorTables, block_kinds
+from bouncegrad.structures.layout import Layout
 from bouncegrad.sums import TABLE_LIMIT, MessageSums, factors_of, message_sums
-from bouncegrad.types import FactorTables, block_kinds
 from bouncegrad.windows import pack, windows
 from test_evaluate import model_for, scenes
 

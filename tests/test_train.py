@@ -15,14 +15,14 @@ from bouncegrad import sums
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.graphs import to_slots
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
-from bouncegrad.priors import COMPARED
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds, stack_scenes
+from bouncegrad.structures.layout import to_slots
+from bouncegrad.structures.priors import COMPARED
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
 from bouncegrad.train.held_out import NUM_ATTEMPTS
 from small import QUICK, same, springs, tiny, without_labels

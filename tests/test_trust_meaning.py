@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from bouncegrad.compositions import NetworkConfig
-from bouncegrad.graphs import to_slots
 from bouncegrad.infer import Posterior, infer
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.noise import NoiseConfig
 from bouncegrad.report import draw_meanings
 from bouncegrad.report.meanings import _stretch
 from bouncegrad.scenes import Normalization, Scenes
+from bouncegrad.structures.layout import to_slots
 from bouncegrad.trust import Curve, KindMeaning, Response, describe_kinds
 from bouncegrad.trust.pairs import Axes, PairEffects
 from bouncegrad.windows import pack

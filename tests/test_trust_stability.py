@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.graphs import Layout
 from bouncegrad.infer import Posterior
 from bouncegrad.scenes import DataError
+from bouncegrad.structures.layout import Layout
 from bouncegrad.trust import agreement, stability
 from small import springs, tiny
 from worlds import generator

@@ -12,7 +12,8 @@ import torch
 from scipy.stats import chisquare
 from torch import Generator, Tensor
 
-from bouncegrad.types import FactorTables, LogPrior, Losses, LossFn, Structures
+from bouncegrad.structures.factors import FactorTables
+from bouncegrad.types import LogPrior, Losses, LossFn, Structures
 from points import FOUR_SLOTS, one_task
 
 ROUGHNESS = 0.4

@@ -6,9 +6,8 @@ from bouncegrad.bounce.config import Bounce, BounceConfig, Bounced
 from bouncegrad.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce, StillBounce
 from bouncegrad.bounce.tables import TableBounce
 from bouncegrad.bounce.target import SceneTarget, Target, automatic_temperature
-from bouncegrad.graphs import Layout
 from bouncegrad.learner import Learner
-from bouncegrad.search.space import SearchSpace
+from bouncegrad.structures.layout import Layout, SearchSpace
 
 __all__ = [
     "Bounce",

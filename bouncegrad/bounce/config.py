@@ -9,9 +9,10 @@ from typing import Any, Literal, Protocol
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from bouncegrad.search.annealing import exponential
 from bouncegrad.settings import check_settings
-from bouncegrad.types import Factors, Structures
+from bouncegrad.structures.annealing import exponential
+from bouncegrad.structures.factors import Factors
+from bouncegrad.types import Structures
 
 HEAT_STEPS = 10_000
 """Resolution of the temperature's schedule over a training."""
@@ -26,8 +27,9 @@ class BounceConfig:
             proposal per pass; "gibbs" redraws one receiver per pass; "relaxed" does not search: the proposal network
             says what it thinks, and learns from the loss itself (Kipf et al. 2018; :mod:`bouncegrad.relaxed`);
             "frozen" keeps the true relations (a baseline that uses labels).
-        prior: exact search: what is believed of graphs beforehand, a name in :data:`bouncegrad.priors.PRIORS`; "auto":
-            of those in :data:`bouncegrad.priors.COMPARED` the one with the most evidence on held-out scenes, at the
+        prior: exact search: what is believed of graphs beforehand, a name in
+            :data:`bouncegrad.structures.priors.PRIORS`; "auto": of those in
+            :data:`bouncegrad.structures.priors.COMPARED` the one with the most evidence on held-out scenes, at the
             temperature at which their early samples foretell the late ones best.
         proposals: search "metropolis": where proposals come from. "uniform": all kinds alike; "learned": from the
             proposal network of the training; "none": there are none, structures stay as random as they were drawn.

@@ -8,14 +8,15 @@ from typing import Any
 
 from bouncegrad.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
 from bouncegrad.bounce.target import Target
-from bouncegrad.search.annealing import (
+from bouncegrad.structures.annealing import (
     AcceptedWorse,
     AnnealingState,
     acceptance_steered,
     acceptance_target,
     stepped,
 )
-from bouncegrad.types import SearchInfo, Structures
+from bouncegrad.structures.kernels import SearchInfo
+from bouncegrad.types import Structures
 
 
 class Heat:

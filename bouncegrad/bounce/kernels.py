@@ -11,14 +11,20 @@ from torch import Generator
 from bouncegrad.bounce.config import BounceConfig, Bounced
 from bouncegrad.bounce.heat import Heat
 from bouncegrad.bounce.target import SceneTarget, Target
-from bouncegrad.graphs import Layout
 from bouncegrad.learner import Learner, network_guess
 from bouncegrad.relaxed import encoder_of
-from bouncegrad.search.kernels import exact, gibbs, metropolis
-from bouncegrad.search.learned import BeliefsFn, believed_block, believed_slot, uniform_beliefs
-from bouncegrad.search.proposals import without_correction
-from bouncegrad.search.space import SearchSpace
-from bouncegrad.types import Factors, Kernel, Proposal, Proposed, Structures
+from bouncegrad.structures.factors import Factors
+from bouncegrad.structures.kernels import Kernel, Proposal, Proposed
+from bouncegrad.structures.layout import Layout, SearchSpace
+from bouncegrad.structures.mcmc import exact, gibbs, metropolis
+from bouncegrad.structures.proposals import (
+    BeliefsFn,
+    believed_block,
+    believed_slot,
+    uniform_beliefs,
+    without_correction,
+)
+from bouncegrad.types import Structures
 
 
 class _Heated:

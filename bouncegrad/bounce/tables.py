@@ -10,12 +10,18 @@ from torch import Generator
 
 from bouncegrad.bounce.config import BounceConfig, Bounced, scheduled_temperature
 from bouncegrad.bounce.target import SceneTarget
-from bouncegrad.graphs import Layout
-from bouncegrad.priors import PRIORS, GraphPrior, learned, quickly_compared
-from bouncegrad.priors.temper import READING_TEMPERATURES, entropy_left, predictive_evidence, temperature_of_entropy
-from bouncegrad.search.population import QUICK
+from bouncegrad.structures.calibration import (
+    READING_TEMPERATURES,
+    entropy_left,
+    predictive_evidence,
+    temperature_of_entropy,
+)
+from bouncegrad.structures.factors import Factors
+from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.population_annealing import QUICK
+from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, quickly_compared
 from bouncegrad.sums import factors_of, has_tables
-from bouncegrad.types import Factors, Structures
+from bouncegrad.types import Structures
 
 MARGIN = 0.5
 """Nats per held-out scene by which another prior must be better before the bounce turns to it."""

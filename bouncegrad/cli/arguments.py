@@ -13,11 +13,11 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from bouncegrad.checkpoint import pretrained_names
 from bouncegrad.infer import MODES
-from bouncegrad.priors import PRIORS
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.reproduce import TARGETS
 from bouncegrad.reproduce.rows import SYSTEMS
 from bouncegrad.stages import DRAWN
+from bouncegrad.structures.priors import PRIORS
 from bouncegrad.version import __version__
 
 DESCRIPTION = """\

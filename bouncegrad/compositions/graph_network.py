@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from bouncegrad.graphs import SuperGraph
+from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.modules import ModuleBank, Routing
 from bouncegrad.settings import check_settings
 from bouncegrad.types import RelaxedStructures, Structures

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from bouncegrad.compositions import silenced
 from bouncegrad.evaluate import energies as of
-from bouncegrad.graphs import SuperGraph
 from bouncegrad.model import Model
-from bouncegrad.types import FactorTables
+from bouncegrad.models.super_graph import SuperGraph
+from bouncegrad.structures.factors import FactorTables
 from bouncegrad.windows import Batch, Windows, windows
 
 

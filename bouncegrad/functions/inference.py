@@ -14,9 +14,9 @@ from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointProposer, beliefs_of
 from bouncegrad.functions.target import PointTarget, has_tables, num_structures, tables_of
-from bouncegrad.search.annealing import anneal, exponential, scheduled
-from bouncegrad.search.kernels import gibbs
-from bouncegrad.search.wrappers import BestState, best_so_far
+from bouncegrad.structures.annealing import anneal, exponential, scheduled
+from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
+from bouncegrad.structures.mcmc import gibbs
 from bouncegrad.types import Structures
 
 NUM_CHAINS, NUM_SWEEPS = 8, 12

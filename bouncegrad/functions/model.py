@@ -15,8 +15,8 @@ from torch.func import vmap
 from bouncegrad.compositions import Composition, Module
 from bouncegrad.functions.points import PointSets
 from bouncegrad.modules import ModuleBank
-from bouncegrad.search.space import SearchSpace
 from bouncegrad.settings import check_settings, is_count
+from bouncegrad.structures.layout import SearchSpace
 from bouncegrad.types import Structures
 
 Layers: TypeAlias = tuple[Tensor, ...]

@@ -19,7 +19,7 @@ from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.learner import Learner, Lesson, with_floor
 from bouncegrad.proposer import ProposerConfig
-from bouncegrad.search.learned import BeliefsFn
+from bouncegrad.structures.proposals import BeliefsFn
 from bouncegrad.types import Structures
 
 FREQUENCIES = (1.0, 2.0, 4.0, 8.0)

@@ -13,8 +13,9 @@ from bouncegrad.compositions import Sum
 from bouncegrad.functions.adaptation import adapted_loss_fn, mean_squares
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
-from bouncegrad.search.space import SearchSpace
-from bouncegrad.types import FactorTables, LossFn, Structures
+from bouncegrad.structures.factors import FactorTables
+from bouncegrad.structures.layout import SearchSpace
+from bouncegrad.types import LossFn, Structures
 
 EXACT_LIMIT = 4096
 """Structures of a task that are all evaluated where every one is asked for."""

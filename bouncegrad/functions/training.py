@@ -19,7 +19,7 @@ from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointLearner, PointProposer
 from bouncegrad.functions.target import PointTarget, TabulatedTarget, has_tables
 from bouncegrad.learner import Lesson
-from bouncegrad.search.space import SearchSpace
+from bouncegrad.structures.layout import SearchSpace
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.loop import Clock
 from bouncegrad.train.searching import SearchingTrainer

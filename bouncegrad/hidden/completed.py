@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bouncegrad.evaluate import receiver_tables
-from bouncegrad.graphs import SuperGraph
 from bouncegrad.model import Model
+from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.scenes import DataError, Scenes
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.structures.factors import FactorTables
+from bouncegrad.types import Structures
 from bouncegrad.windows import Batch, pack, windows
 
 Tracks: TypeAlias = Float[Tensor, "task hidden time feature"]

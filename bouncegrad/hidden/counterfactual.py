@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.graphs import to_matrix, to_slots
 from bouncegrad.hidden.completed import with_room
 from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.infer import predict, weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.structures.layout import to_matrix, to_slots
 from bouncegrad.types import Structures
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bouncegrad.hidden.completed import Completed, Tracks, tables_with
 from bouncegrad.hidden.smoothing import FIRST_SPREAD, energies_of, parabola, taken
 from bouncegrad.model import Model
-from bouncegrad.priors import GraphPrior
+from bouncegrad.structures.priors import GraphPrior
 from bouncegrad.types import Structures
 
 

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
 from bouncegrad.devices import at_home
-from bouncegrad.graphs import Layout, to_slots
 from bouncegrad.hidden.completed import check_complete, completed
 from bouncegrad.hidden.explanation import Belief, Explanations, Weighed, weighed
 from bouncegrad.hidden.posterior import HiddenPosterior
@@ -19,6 +18,7 @@ from bouncegrad.hidden.starts import num_patterns_of
 from bouncegrad.infer.search import belief_in
 from bouncegrad.model import Model
 from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.sums import has_tables
 
 CHAINS_AT_ONCE = 256

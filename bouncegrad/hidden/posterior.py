@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.graphs import Layout, to_matrix, to_slots
 from bouncegrad.scenes import DataError
+from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 
 HALVINGS = 50
 """Of the interval in which a quantile lies: enough for double precision."""

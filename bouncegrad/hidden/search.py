@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.graphs import to_matrix
 from bouncegrad.hidden.completed import Completed, completed, tables_with
 from bouncegrad.hidden.explanation import Belief, Explanations
 from bouncegrad.hidden.smoothing import Estimate, energies_of, moved
@@ -17,6 +16,7 @@ from bouncegrad.infer import weakest_kind
 from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
+from bouncegrad.structures.layout import to_matrix
 from bouncegrad.types import Structures
 
 STARTS_IF_GIVEN = 4

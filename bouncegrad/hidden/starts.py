@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.graphs import Layout
 from bouncegrad.hidden.completed import Completed, Tracks
 from bouncegrad.hidden.smoothing import FIRST_SPREAD
 from bouncegrad.model import Model
-from bouncegrad.priors import GraphPrior
-from bouncegrad.priors.posterior import combination_kinds
-from bouncegrad.types import FactorTables, Structures
+from bouncegrad.structures.factors import FactorTables
+from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.priors import GraphPrior
+from bouncegrad.structures.priors.posterior import combination_kinds
+from bouncegrad.types import Structures
 
 FARTHEST = 10.0
 """Where rollouts end that run away, in normalised units, of which scenes are two wide."""

@@ -12,18 +12,19 @@ from torch import Generator
 from torch.nn.functional import one_hot
 
 from bouncegrad.evaluate import loss_fn, receiver_tables
-from bouncegrad.graphs import Layout
 from bouncegrad.infer.posterior import Posterior, chunks, joined
 from bouncegrad.infer.proposal import cells_read, proposer_of
 from bouncegrad.infer.search import nats_per_loss, weighted
 from bouncegrad.learner import existing_slots, network_beliefs, network_guess
 from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
-from bouncegrad.search.kernels import metropolis
-from bouncegrad.search.learned import Beliefs, BeliefsFn, believed_block, believed_slot
-from bouncegrad.search.wrappers import BestState, best_so_far, mixture
+from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture
+from bouncegrad.structures.kernels import Kernel
+from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.mcmc import metropolis
+from bouncegrad.structures.proposals import Beliefs, BeliefsFn, believed_block, believed_slot
 from bouncegrad.sums import message_sums
-from bouncegrad.types import Kernel, LogPrior, Losses, LossFn, Structures
+from bouncegrad.types import LogPrior, Losses, LossFn, Structures
 from bouncegrad.windows import Batch, Windows, pack, windows
 
 PROPOSALS = 20

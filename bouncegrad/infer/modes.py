@@ -17,8 +17,8 @@ def infer(
 
     "search": at one step, each receiver's energy depends on its own edges only, and posteriors are read at the
     temperature that held-out scenes chose: exactly where tables can be made and graphs listed, else from chains of
-    structures that are cooled from the prior (:mod:`bouncegrad.search.population`), whose shares of kinds the scenes
-    adapt first. Longer rollouts take a slow Gibbs sampler over whole losses.
+    structures that are cooled from the prior (:mod:`bouncegrad.structures.population_annealing`), whose shares of kinds
+    the scenes adapt first. Longer rollouts take a slow Gibbs sampler over whole losses.
 
     "proposal": what the model's proposal network thinks of every slot, slot by slot, from one look at the trajectories
     (:mod:`bouncegrad.infer.proposal`). Fast, and no better than the network has learned to be.
@@ -31,9 +31,9 @@ def infer(
     Args:
         model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
         scenes: any number of entities, the features that the model was trained on.
-        prior: a name in :data:`bouncegrad.priors.PRIORS`; "auto": the one that held-out scenes of the training had the
-            most evidence for, or "none" where scenes of this size cannot have it. In the modes "proposal" and "both"
-            there is none.
+        prior: a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": the one that held-out scenes of the
+            training had the most evidence for, or "none" where scenes of this size cannot have it. In the modes
+            "proposal" and "both" there is none.
         horizon: steps of the rollouts that are compared with the data, of each entity alone among others that are where
             they really were (:class:`bouncegrad.windows.Windows`); with several rounds of messages, of whole scenes.
             Each sample is then predicted from as many starts, so the temperature is multiplied by it. Mode "proposal"

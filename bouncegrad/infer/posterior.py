@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.graphs import Layout, to_matrix
 from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
+from bouncegrad.structures.layout import Layout, to_matrix
 from bouncegrad.types import Structures
 
 Mode: TypeAlias = Literal["search", "proposal", "both"]

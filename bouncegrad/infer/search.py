@@ -10,17 +10,17 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.evaluate import loss_fn
-from bouncegrad.graphs import Layout
 from bouncegrad.infer.posterior import Posterior, chunks, joined
 from bouncegrad.model import Model
-from bouncegrad.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
 from bouncegrad.scenes import Scenes
-from bouncegrad.search.annealing import exponential
-from bouncegrad.search.kernels import gibbs
-from bouncegrad.search.population import QUICK
-from bouncegrad.search.wrappers import BestState, best_so_far
+from bouncegrad.structures.annealing import exponential
+from bouncegrad.structures.factors import Factors
+from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
+from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.mcmc import gibbs
+from bouncegrad.structures.population_annealing import QUICK
+from bouncegrad.structures.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
 from bouncegrad.sums import TABLE_LIMIT, factors_of, has_tables
-from bouncegrad.types import Factors
 from bouncegrad.windows import Batch, Windows, pack, windows
 
 SHARE_STEPS = 2

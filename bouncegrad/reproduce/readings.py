@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.graphs import to_slots
 from bouncegrad.infer import MODES, predict
 from bouncegrad.model import Model
-from bouncegrad.priors import PRIORS
 from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
 from bouncegrad.score import STEPS, num_observed, prediction_errors, score
+from bouncegrad.structures.layout import to_slots
+from bouncegrad.structures.priors import PRIORS
 from bouncegrad.types import Structures
 
 FIGURES = ("relation_accuracy", "mse", "mse_unit", "calibration_error", "seconds", "prior")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from bouncegrad.learner import load_moments, moments_of
-from bouncegrad.search.annealing import cosine
+from bouncegrad.structures.annealing import cosine
 from bouncegrad.train.config import TrainingConfig
 
 STEP = 200

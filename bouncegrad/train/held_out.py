@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from bouncegrad.graphs import Layout
 from bouncegrad.kinds import halves
-from bouncegrad.model import Model, Reading
-from bouncegrad.priors import learned, least_losses, priors_for, quickly_compared
-from bouncegrad.priors.temper import READING_TEMPERATURES, Halves, entropy_left, reading_of, together
+from bouncegrad.model import Model
 from bouncegrad.scenes import Scenes
-from bouncegrad.search.population import QUICK
+from bouncegrad.structures.calibration import READING_TEMPERATURES, Halves, Reading, entropy_left, reading_of, together
+from bouncegrad.structures.factors import Factors, FactorTables
+from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.population_annealing import QUICK
+from bouncegrad.structures.priors import learned, least_losses, priors_for, quickly_compared
 from bouncegrad.sums import has_tables
-from bouncegrad.types import Factors, FactorTables
 from bouncegrad.windows import Batch, pack
 
 BEGUN, BEGUN_STEPS = 0.08, 1000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Generator
 
-from bouncegrad.graphs import Layout, to_slots
 from bouncegrad.model import Model, ModelConfig
 from bouncegrad.proposer import Proposer
 from bouncegrad.scenes import Scenes, relation_kinds
+from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.train.config import TrainingConfig
 from bouncegrad.types import Structures
 from bouncegrad.windows import Batch, Rollout, Windows, windows

@@ -20,13 +20,14 @@ from torch import Generator, Tensor
 from bouncegrad.bounce import Bounced, SceneTarget, make_bounce
 from bouncegrad.devices import Device, device_named
 from bouncegrad.evaluate import add_gradients, step_errors, tasks_at_once
-from bouncegrad.graphs import to_matrix
 from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.metrics import match_relations
 from bouncegrad.model import KindsReport, Model, ModelConfig, only_kinds
 from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
+from bouncegrad.structures.factors import Factors
+from bouncegrad.structures.layout import to_matrix
 from bouncegrad.train.attempts import Attempt, decay_of
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.held_out import (
@@ -42,7 +43,7 @@ from bouncegrad.train.held_out import (
 from bouncegrad.train.loop import Clock, under
 from bouncegrad.train.searching import SearchingTrainer
 from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
-from bouncegrad.types import Factors, Structures
+from bouncegrad.types import Structures
 from bouncegrad.windows import Batch, Windows, pack, some_starts, split_tasks
 
 

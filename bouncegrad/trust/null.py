@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Generator
 
-from bouncegrad.graphs import Layout
 from bouncegrad.infer import chunks
 from bouncegrad.infer.search import nats_per_loss, weighted
 from bouncegrad.kinds import halves
 from bouncegrad.model import Model
-from bouncegrad.priors import GraphPrior, Leader, least_losses
-from bouncegrad.priors.temper import Halves, together
 from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.structures.calibration import Halves, together
+from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.priors import GraphPrior, Leader, least_losses
 from bouncegrad.sums import has_tables
 from bouncegrad.trust.strangers import Shuffle
 from bouncegrad.windows import pack, windows
@@ -147,8 +147,8 @@ def null_test(
     time, this holds for long stationary recordings.
 
     What is compared is how likely one half of the samples is, given the other, over the graphs that the first half
-    leaves possible (:attr:`bouncegrad.priors.temper.Halves.predictive`), at the temperature of reading. That sees
-    relations of which all pairs have the same kind as well as those that differ; what one half foretells of the
+    leaves possible (:attr:`bouncegrad.structures.calibration.Halves.predictive`), at the temperature of reading. That
+    sees relations of which all pairs have the same kind as well as those that differ; what one half foretells of the
     structure alone, at the best of :data:`TEMPERATURES`, is reported beside it.
 
     The test tells that those in a scene belong together. A cause that all of them share (a wind of that day) does that

@@ -1,0 +1,119 @@
+"""Many scenes as one super-graph: nodes and edges of all scenes side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bouncegrad.structures.layout import senders_of
+from bouncegrad.types import RelaxedStructures, Structures
+
+
+@dataclass(frozen=True, slots=True)
+class SuperGraph:
+    """Complete graphs of many scenes as one graph; scenes may have different numbers of entities.
+
+    Nodes are the present entities, scene by scene; edges are sorted by receiver and, within a receiver, by sender.
+
+    Attributes:
+        present: ``[scene, entity]``, which entities exist; the scenes are padded to the largest.
+        senders: ``[edge]``, the node at which each edge starts.
+        receivers: ``[edge]``, the node at which it ends.
+        edge_scenes: ``[edge]``, the scene of each edge.
+        edge_slots: ``[edge]``, its slot in that scene's (padded) structure.
+        in_degree: the number of incoming edges of every node where that is one number, else 0.
+    """
+
+    present: Bool[Tensor, "scene entity"]
+    senders: Int[Tensor, "edge"]
+    receivers: Int[Tensor, "edge"]
+    edge_scenes: Int[Tensor, "edge"]
+    edge_slots: Int[Tensor, "edge"]
+    in_degree: int
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of present entities of all scenes."""
+        return int(self.present.sum())
+
+    @property
+    def exist(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
+        """Which edges there are, by their places in structures; None: all of them."""
+        if self.present.all():
+            return None
+        senders = senders_of(self.present.shape[1]).to(self.present.device)
+        return self.present[:, :, None] & self.present[:, senders]
+
+    def pack_nodes(self, values: Tensor) -> Tensor:
+        """``[scene, entity, ...]`` to ``[node, ...]``."""
+        return values[self.present]
+
+    def unpack_nodes(self, values: Tensor, fill: float = 0) -> Tensor:
+        """``[node, ...]`` to ``[scene, entity, ...]``; absent entities get ``fill``."""
+        padded = values.new_full((*self.present.shape, *values.shape[1:]), fill)
+        return padded.index_put((self.present,), values)
+
+    def pack_edges(
+        self, structures: Structures | RelaxedStructures
+    ) -> Int[Tensor, "edge"] | Float[Tensor, "edge kind"]:
+        """The kinds on the edges: ``[scene, slot]`` to ``[edge]``; or relaxed, with an axis of kinds behind."""
+        return structures.to(self.present.device)[self.edge_scenes, self.edge_slots]
+
+    def pack_node_kinds(
+        self, structures: Structures | RelaxedStructures
+    ) -> Int[Tensor, "node"] | Float[Tensor, "node kind"]:
+        """The kinds of the nodes; zeros for structures without node slots."""
+        num_entities = self.present.shape[1]
+        num_edge_slots = num_entities * (num_entities - 1)
+        if structures.shape[1] == num_edge_slots:
+            return torch.zeros(self.num_nodes, dtype=torch.long, device=self.present.device)
+        return self.pack_nodes(structures[:, num_edge_slots:].to(self.present.device))
+
+    def unpack_edges(self, values: Tensor, fill: float = 0) -> Tensor:
+        """``[edge, ...]`` to edge slots ``[scene, slot, ...]``; slots of absent entities get ``fill``."""
+        num_entities = self.present.shape[1]
+        shape = (len(self.present), num_entities * (num_entities - 1), *values.shape[1:])
+        return values.new_full(shape, fill).index_put((self.edge_scenes, self.edge_slots), values)
+
+    def incoming(self, messages: Float[Tensor, "edge *rest"]) -> Float[Tensor, "node *rest"]:
+        """The sum of the messages that arrive at each node."""
+        if self.in_degree:
+            return messages.view(-1, self.in_degree, *messages.shape[1:]).sum(1)
+        return messages.new_zeros(self.num_nodes, *messages.shape[1:]).index_add(0, self.receivers, messages)
+
+    def mean_incoming(self, messages: Float[Tensor, "edge *rest"]) -> Float[Tensor, "node *rest"]:
+        """The mean of the messages that arrive at each node; zeros where none does."""
+        degrees = self.incoming(messages.new_ones(len(messages)))
+        return self.incoming(messages) / degrees.clamp_min(1).view(-1, *(1,) * (messages.dim() - 1))
+
+    def ends(self, values: Float[Tensor, "node *rest last"]) -> Float[Tensor, "edge *rest both"]:
+        """The values at both ends of every edge, the receiver's, then the sender's, along the last axis."""
+        return torch.cat([values.index_select(0, self.receivers), values.index_select(0, self.senders)], -1)
+
+
+def super_graph(present: Bool[Tensor, "scene entity"]) -> SuperGraph:
+    """Join the complete graphs of all scenes.
+
+    Args:
+        present: ``[scene, entity]``, which entities exist in each scene.
+    """
+    num_entities = present.shape[1]
+    nodes = torch.full(present.shape, -1, device=present.device)
+    nodes[present] = torch.arange(int(present.sum()), device=present.device)
+    order = senders_of(num_entities).to(present.device)
+    exists = (present[:, :, None] & present[:, order]).flatten(1)
+    edge_scenes, edge_slots = exists.nonzero(as_tuple=True)
+    receivers = edge_slots // (num_entities - 1)
+    degrees = present.sum(1)[present.any(1)] - 1
+    regular = bool((degrees == degrees[:1]).all())
+    return SuperGraph(
+        present=present,
+        senders=nodes[edge_scenes, order.flatten()[edge_slots]],
+        receivers=nodes[edge_scenes, receivers],
+        edge_scenes=edge_scenes,
+        edge_slots=edge_slots,
+        in_degree=int(degrees[0]) if regular and len(degrees) else 0,
+    )

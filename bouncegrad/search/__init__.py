@@ -1,1 +1,0 @@
-"""Search over structures: integers and losses, nothing of graphs or networks."""

@@ -1,0 +1,93 @@
+"""Kernels made of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator
+
+from bouncegrad.structures.kernels import Kernel, SearchInfo, SearchState
+from bouncegrad.types import Losses, LossFn, Structures
+
+
+@dataclass(frozen=True, slots=True)
+class BestState(SearchState):
+    """A search state that also remembers the best structure of each task.
+
+    Attributes:
+        best_structures: ``[task, slot]``, the structures of smallest loss so far.
+        best_losses: ``[task]``, their losses.
+    """
+
+    best_structures: Structures
+    best_losses: Losses
+
+
+def repeat(kernel: Kernel, num_steps: int) -> Kernel:
+    """``num_steps`` steps as one. The info tells what changed from first to last, and what all of them cost.
+
+    Whether a proposal was worse and accepted is that of the last step: joined over steps, a worse proposal that was
+    refused and a better one that was accepted would read as one that is both.
+
+    Raises:
+        ValueError: less than one step.
+    """
+    if num_steps < 1:
+        raise ValueError(f"expected at least one step to repeat, got {num_steps}")
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        before = state.structures
+        state, info = kernel.step(state, loss_fn, generator)
+        num_evaluations = info.num_evaluations
+        for _ in range(num_steps - 1):
+            state, info = kernel.step(state, loss_fn, generator)
+            num_evaluations += info.num_evaluations
+        changed = (state.structures != before).any(1)
+        return state, replace(info, changed=changed, num_evaluations=num_evaluations)
+
+    return Kernel(kernel.init, step)
+
+
+def mixture(weighted: Sequence[tuple[float, Kernel]]) -> Kernel:
+    """One of the kernels at each step, drawn in proportion to its weight; all start from the first one's init.
+
+    Raises:
+        ValueError: no kernel, or a weight that is not positive.
+    """
+    if not weighted or not all(weight > 0 for weight, _ in weighted):
+        raise ValueError(f"expected kernels with positive weights, got weights {[weight for weight, _ in weighted]}")
+    weights = torch.tensor([weight for weight, _ in weighted])
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        chosen = int(torch.multinomial(weights, 1, generator=generator))
+        return weighted[chosen][1].step(state, loss_fn, generator)
+
+    return Kernel(weighted[0][1].init, step)
+
+
+def best_so_far(kernel: Kernel) -> Kernel:
+    """Search on as ``kernel`` does, and remember the best structure of each task in a :class:`BestState`.
+
+    Losses are remembered as they were: use it while the modules stand still.
+    """
+
+    def init(structures: Structures, loss_fn: LossFn, temperature: float) -> BestState:
+        return _remember(kernel.init(structures, loss_fn, temperature), None)
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[BestState, SearchInfo]:
+        assert isinstance(state, BestState)
+        moved, info = kernel.step(state, loss_fn, generator)
+        return _remember(moved, state), info
+
+    return Kernel(init, step)
+
+
+def _remember(state: SearchState, before: BestState | None) -> BestState:
+    if before is None:
+        return BestState(state.structures, state.losses, state.temperature, state.structures, state.losses)
+    better = state.losses < before.best_losses
+    best_structures = torch.where(better[:, None], state.structures, before.best_structures)
+    best_losses = torch.where(better, state.losses, before.best_losses)
+    return BestState(state.structures, state.losses, state.temperature, best_structures, best_losses)

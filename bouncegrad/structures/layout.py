@@ -1,0 +1,127 @@
+"""The order of edges, and which slots a structure has.
+
+This file is the only place that knows the order of edges. A scene of N entities has ``N * (N - 1)`` edge slots,
+receiver-major: slot ``i * (N - 1) + r`` is the edge that ends at receiver ``i`` and starts at the ``r``-th of the
+other entities in ascending order. So the incoming edges of a receiver lie side by side. With several node kinds,
+``N`` node slots follow the edge slots.
+
+(The reference implementations disagree here: in Kipf et al. 2018 the row-major pair (i, j) means "j acts on i", in
+Alet et al. 2019 "i acts on j". It goes unnoticed on symmetric graphs only.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from bouncegrad.types import Structures
+
+
+@lru_cache(maxsize=64)
+def senders_of(num_entities: int) -> Int[Tensor, "receiver neighbour"]:
+    """The senders of each receiver's incoming edges, in slot order: ``[receiver, neighbour]``.
+
+    >>> senders_of(3).tolist()
+    [[1, 2], [0, 2], [0, 1]]
+    """
+    everyone = torch.arange(num_entities).expand(num_entities, -1)
+    return everyone[~torch.eye(num_entities, dtype=torch.bool)].view(num_entities, num_entities - 1)
+
+
+def to_slots(matrix: Int[Tensor, "scene receiver sender"]) -> Structures:
+    """Read the edge slots out of a matrix ``[scene, receiver, sender]``; the diagonal is ignored."""
+    senders = senders_of(matrix.shape[-1]).to(matrix.device)
+    return matrix.gather(-1, senders.expand(len(matrix), -1, -1)).flatten(1)
+
+
+def to_matrix(structures: Tensor, num_entities: int, diagonal: float = -1) -> Tensor:
+    """Write the edge slots into a matrix ``[scene, receiver, sender]``; the inverse of :func:`to_slots`.
+
+    Args:
+        structures: ``[scene, slot]`` or, for values of every kind, ``[scene, slot, kind]``; node slots are ignored.
+        num_entities: N.
+        diagonal: the value where an entity meets itself.
+    """
+    rest = structures.shape[2:]
+    num_slots = num_entities * (num_entities - 1)
+    matrix = structures.new_full((len(structures), num_entities**2, *rest), diagonal)
+    off_diagonal = ~torch.eye(num_entities, dtype=torch.bool).flatten()
+    matrix[:, off_diagonal.to(matrix.device)] = structures[:, :num_slots]
+    return matrix.view(len(structures), num_entities, num_entities, *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which slots the structure of a scene has.
+
+    Attributes:
+        num_entities: N.
+        num_edge_kinds: kinds that an edge slot takes.
+        num_node_kinds: kinds that a node slot takes; with 1 there are no node slots.
+    """
+
+    num_entities: int
+    num_edge_kinds: int
+    num_node_kinds: int = 1
+
+    @property
+    def num_edge_slots(self) -> int:
+        """N (N - 1)."""
+        return self.num_entities * (self.num_entities - 1)
+
+    @property
+    def num_slots(self) -> int:
+        """Edge slots and node slots."""
+        return self.num_edge_slots + (self.num_entities if self.num_node_kinds > 1 else 0)
+
+    @property
+    def num_kinds(self) -> tuple[int, ...]:
+        """The number of kinds of each slot."""
+        num_node_slots = self.num_slots - self.num_edge_slots
+        return (self.num_edge_kinds,) * self.num_edge_slots + (self.num_node_kinds,) * num_node_slots
+
+    @property
+    def receiver_slots(self) -> Int[Tensor, "receiver width"]:
+        """All that decides how a receiver moves on: its incoming edges and, where there is one, its node slot."""
+        slots = torch.arange(self.num_slots)
+        blocks = slots[: self.num_edge_slots].view(self.num_entities, -1)
+        nodes = slots[self.num_edge_slots :]
+        return torch.cat([blocks, nodes[:, None]], 1) if len(nodes) else blocks
+
+    @property
+    def receiver_kinds(self) -> tuple[int, ...]:
+        """The number of kinds of each column of :attr:`receiver_slots`."""
+        edges = (self.num_edge_kinds,) * (self.num_entities - 1)
+        return (*edges, self.num_node_kinds) if self.num_node_kinds > 1 else edges
+
+    def random(self, num_tasks: int, generator: torch.Generator) -> Structures:
+        """Uniformly random structures ``[task, slot]``."""
+        uniform = torch.rand(num_tasks, self.num_slots, generator=generator, device=generator.device)
+        return (uniform * torch.tensor(self.num_kinds, device=generator.device)).long()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """The slots of a task.
+
+    Attributes:
+        num_kinds: ``[slot]``, how many kinds each slot takes.
+        blocks: ``[block, width]``, slots that are redrawn together: a receiver's incoming edges, say.
+    """
+
+    num_kinds: tuple[int, ...]
+    blocks: Int[Tensor, "block width"]
+
+    @property
+    def num_slots(self) -> int:
+        """Of a task."""
+        return len(self.num_kinds)
+
+    def random(self, num_tasks: int, generator: Generator) -> Structures:
+        """Uniformly random structures ``[task, slot]``."""
+        uniform = torch.rand(num_tasks, self.num_slots, generator=generator, device=generator.device)
+        return (uniform * torch.tensor(self.num_kinds, device=generator.device)).long()

@@ -1,0 +1,206 @@
+"""Search kernels: pairs (init, step) whose target is ``exp(-loss / temperature + log_prior)``.
+
+Every kernel works on all tasks at once, and only ever through a :data:`bouncegrad.types.LossFn`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from bouncegrad.structures.factors import FactorTables
+from bouncegrad.structures.kernels import Kernel, Proposal, SearchInfo, SearchState, draw_choices
+from bouncegrad.structures.proposals import check_blocks
+from bouncegrad.types import LogPrior, Losses, LossFn, Structures
+
+ENUMERATION_LIMIT = 2**16
+"""Structures that one step of :func:`exact` or :func:`gibbs` evaluates one by one at the most."""
+
+
+def init_state(structures: Structures, loss_fn: LossFn, temperature: float) -> SearchState:
+    """Evaluate the structures afresh: losses of an earlier pass are stale, the modules have moved on."""
+    return SearchState(structures, _finite(loss_fn(structures)), temperature)
+
+
+def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
+    """Propose, then accept with probability ``min(1, exp(-d loss / T + d log_prior + log q(old|new) / q(new|old)))``.
+
+    At temperature 0 only moves that lower the loss are made (and ties, by the rest of the exponent). Impossible
+    structures (their loss is NaN or infinite, or the prior forbids them) are never accepted in place of possible ones;
+    a search that stands on one takes every proposal until it has walked out.
+    Source: Metropolis et al. 1953; Hastings 1970.
+    """
+    prior = log_prior or uniform()
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        proposed = proposal(state.structures, generator)
+        losses = _finite(loss_fn(proposed.structures))
+        log_priors = prior(state.structures)
+        bonus = prior(proposed.structures) - log_priors + proposed.log_ratio
+        log_ratio = _scaled(state.losses - losses, state.temperature) + bonus
+        uniforms = torch.rand(len(losses), generator=generator, dtype=torch.float64)
+        accepted = (uniforms.log() < log_ratio) | ~_possible(state.losses, log_priors)
+        new = SearchState(
+            torch.where(accepted[:, None], proposed.structures, state.structures),
+            torch.where(accepted, losses, state.losses),
+            state.temperature,
+        )
+        different = (proposed.structures != state.structures).any(1)
+        worse = different & (losses > state.losses) & losses.isfinite()
+        return new, SearchInfo(accepted & different, accepted & different, worse, 1)
+
+    return Kernel(init_state, step)
+
+
+def gibbs(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    """Redraw one block from its exact conditional, the same random block in all tasks.
+
+    Costs one loss evaluation for each joint assignment of the block.
+
+    Args:
+        blocks: ``[block, width]``, the slots of each block.
+        num_kinds: ``[slot]``, how many kinds each slot takes.
+        log_prior: over whole structures.
+
+    Raises:
+        ValueError: no block, slots that do not exist, or more than :data:`ENUMERATION_LIMIT` assignments of a block.
+    """
+    check_blocks(blocks, num_kinds)
+    most = max(math.prod(num_kinds[slot] for slot in block) for block in blocks.tolist())
+    if most > ENUMERATION_LIMIT:
+        raise ValueError(
+            f"{most} joint assignments of one block are too many (limit {ENUMERATION_LIMIT}): choose smaller blocks"
+        )
+    prior = log_prior or uniform()
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        block = blocks[int(torch.randint(len(blocks), (1,), generator=generator))]
+        kinds = _assignments([num_kinds[slot] for slot in block.tolist()])
+        candidates = [_assigned(state.structures, block, row) for row in kinds]
+        return _redraw(state, candidates, loss_fn, prior, generator)
+
+    return Kernel(init_state, step)
+
+
+def exact(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
+    """Draw whole structures from their exact distribution, independent of where the search stood.
+
+    Without a prior and with a :class:`FactorTables` as loss, every factor is drawn on its own by look-ups. Otherwise
+    all structures are enumerated.
+
+    Raises:
+        ValueError: (when stepping) more than :data:`ENUMERATION_LIMIT` structures to enumerate.
+    """
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        if log_prior is None and isinstance(loss_fn, FactorTables):
+            return _draw_factors(state, loss_fn, generator)
+        if math.prod(num_kinds) > ENUMERATION_LIMIT:
+            raise ValueError(
+                f"{math.prod(num_kinds)} structures are too many to enumerate (limit {ENUMERATION_LIMIT}): "
+                "give factor tables as loss, or use gibbs or metropolis"
+            )
+        candidates = [row.expand(len(state.structures), -1) for row in _assignments(num_kinds)]
+        return _redraw(state, candidates, loss_fn, log_prior or uniform(), generator)
+
+    return Kernel(init_state, step)
+
+
+def frozen() -> Kernel:
+    """Keep the structures: baselines with the true graph, or with the full one."""
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        del generator
+        still = torch.zeros(len(state.structures), dtype=torch.bool, device=state.structures.device)
+        return init_state(state.structures, loss_fn, state.temperature), SearchInfo(still, still, still, 1)
+
+    return Kernel(init_state, step)
+
+
+def _draw_factors(state: SearchState, tables: FactorTables, generator: Generator) -> tuple[SearchState, SearchInfo]:
+    energies = _finite(tables.energies)
+    scores = _scores(energies, torch.zeros_like(energies), state.temperature)
+    structures = tables.structures_of(draw_choices(scores, generator))
+    return _moved(state, structures, _finite(tables(structures)), 1)
+
+
+def _redraw(
+    state: SearchState, candidates: list[Structures], loss_fn: LossFn, prior: LogPrior, generator: Generator
+) -> tuple[SearchState, SearchInfo]:
+    """Draw one of the candidates for each task, in proportion to the target."""
+    losses = torch.stack([_finite(loss_fn(candidate)) for candidate in candidates], 1)
+    log_priors = torch.stack([prior(candidate) for candidate in candidates], 1)
+    drawn = draw_choices(_scores(losses, log_priors, state.temperature), generator)
+    structures = torch.stack(candidates, 1)[torch.arange(len(drawn)), drawn]
+    return _moved(state, structures, losses.gather(1, drawn[:, None]).squeeze(1), len(candidates))
+
+
+def _moved(
+    state: SearchState, structures: Structures, losses: Losses, num_evaluations: int
+) -> tuple[SearchState, SearchInfo]:
+    changed = (structures != state.structures).any(1)
+    worse = changed & (losses > state.losses) & losses.isfinite()
+    info = SearchInfo(changed, changed, worse, num_evaluations)
+    return SearchState(structures, losses, state.temperature), info
+
+
+def _scores(losses: Tensor, log_priors: Tensor, temperature: float) -> Float[Tensor, "*batch choice"]:
+    """``-loss / temperature + log_prior`` up to a constant; all alike where no choice is possible."""
+    possible = _possible(losses, log_priors)
+    least = losses.masked_fill(~possible, math.inf).amin(-1, keepdim=True)
+    scores = _scaled(least - losses, temperature) + log_priors
+    return scores.masked_fill(~possible, -math.inf).masked_fill(~possible.any(-1, keepdim=True), 0.0)
+
+
+def _scaled(differences: Tensor, temperature: float) -> Tensor:
+    """``differences / temperature`` in double precision (which holds the smallest temperatures); at 0 its limit."""
+    if temperature > 0:
+        return differences.double() / temperature
+    return torch.where(differences == 0, 0.0, differences.double() * math.inf)
+
+
+def _possible(losses: Tensor, log_priors: Tensor) -> Tensor:
+    return losses.isfinite() & log_priors.isfinite()
+
+
+def _finite(losses: Tensor) -> Tensor:
+    """NaN counts as infinitely bad: a diverged rollout is never accepted and never locks a state."""
+    return losses.nan_to_num(nan=math.inf, posinf=math.inf)
+
+
+def _assignments(num_kinds: Sequence[int]) -> Int[Tensor, "combination slot"]:
+    return torch.tensor(list(product(*(range(count) for count in num_kinds))), dtype=torch.long)
+
+
+def _assigned(structures: Structures, block: Tensor, kinds: Tensor) -> Structures:
+    assigned = structures.clone()
+    assigned[:, block] = kinds.to(structures.device)
+    return assigned
+
+
+def uniform() -> LogPrior:
+    """All structures alike: ``log p = 0`` up to a constant."""
+
+    def log_prior(structures: Structures) -> Float[Tensor, "task"]:
+        return torch.zeros(len(structures), device=structures.device)
+
+    return log_prior
+
+
+def independent(log_probabilities: Float[Tensor, "slot kind"] | Float[Tensor, "kind"]) -> LogPrior:
+    """Slots do not know of each other: ``log p = sum_s log p_s(kind of s)``.
+
+    Args:
+        log_probabilities: ``[kind]`` for all slots alike, or ``[slot, kind]``.
+    """
+
+    def log_prior(structures: Structures) -> Float[Tensor, "task"]:
+        table = log_probabilities.expand(structures.shape[1], -1)
+        return table.expand(len(structures), -1, -1).gather(2, structures[:, :, None]).sum((1, 2))
+
+    return log_prior

@@ -1,0 +1,141 @@
+"""The belief that what one entity does to another, the other does to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from bouncegrad.structures.factors import Factors, FactorTables
+from bouncegrad.structures.layout import Layout, to_matrix, to_slots
+from bouncegrad.structures.population_annealing import THOROUGH, Ladder, cooled
+from bouncegrad.structures.priors.block_moves import symmetric_moves
+from bouncegrad.structures.priors.pair_elimination import CHAIN_CELLS, PairChain, chain_cells
+from bouncegrad.structures.priors.posterior import (
+    SampledPosterior,
+    check_edges_only,
+    combination_kinds,
+    last_of,
+    uniform,
+)
+from bouncegrad.types import Structures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SymmetricPosterior:
+    """All symmetric graphs, summed over entity by entity.
+
+    Attributes:
+        chain: over the kinds of all pairs.
+    """
+
+    chain: PairChain
+
+    @property
+    def log_evidence(self) -> Float[Tensor, "task"]:
+        """Log of the prior mean of ``exp(-loss / temperature)``."""
+        return self.chain.log_total.float()
+
+    def best(self) -> Structures:
+        """The most probable structure of each task."""
+        return to_slots(self.chain.best())
+
+    def draw(self, generator: Generator) -> Structures:
+        """One exact sample for each task."""
+        return to_slots(self.chain.draw(generator))
+
+    def marginals(self) -> Float[Tensor, "task slot kind"]:
+        """The probability of each kind on each slot."""
+        return torch.stack([to_slots(kind) for kind in self.chain.marginals().float().unbind(3)], 2)
+
+    def usage(self) -> Float[Tensor, "kind"]:
+        """How often each kind is on a pair."""
+        return self.marginals().sum((0, 1)) / 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Symmetric:
+    """What i does to j, j does to i: ``log p(graph) = sum over pairs of log_weights[kind]``.
+
+    Attributes:
+        layout: the slots.
+        log_weights: ``[kind]``, the share of pairs of each kind.
+    """
+
+    layout: Layout
+    log_weights: Float[Tensor, "kind"]
+
+    @classmethod
+    def of(cls, layout: Layout) -> Symmetric:
+        """All kinds alike to begin with.
+
+        Raises:
+            ValueError: several kinds of nodes.
+        """
+        check_edges_only("symmetric", layout)
+        return cls(layout, uniform(layout.num_edge_kinds))
+
+    def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
+        """The weights of the pairs; -inf where the two directions differ."""
+        return pair_weights(self.layout, self.log_weights, structures)
+
+    def posterior(
+        self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
+    ) -> SymmetricPosterior | SampledPosterior:
+        """Over all symmetric graphs: exact with tables while a chain is small enough, else sampled."""
+        if isinstance(factors, FactorTables) and fits_chain(self.layout):
+            return SymmetricPosterior(PairChain.of(pair_scores(self, factors, temperature), self.layout.num_edge_kinds))
+        return last_of(self._cooling(factors, temperature, ladder))
+
+    def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
+        """The way down, where graphs cannot be summed over."""
+        exact = isinstance(factors, FactorTables) and fits_chain(self.layout)
+        return None if exact else self._cooling(factors, coolest, ladder)
+
+    def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
+        for rung in cooled(factors, symmetric_moves(self.layout, self.log_weights), coolest, ladder):
+            yield SampledPosterior(rung, factors.slots, False, 2, len(self.log_weights))
+
+    def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Symmetric:
+        """The same belief with other shares of the kinds."""
+        return replace(self, log_weights=log_weights)
+
+
+def pair_scores(prior: Symmetric, tables: FactorTables, temperature: float) -> Tensor:
+    """What each receiver's table says of its pairs; the weight of a pair is shared by its two ends."""
+    weights = 0.5 * prior.log_weights.double().to(tables.energies.device)[combination_kinds(tables)].sum(1)
+    return weights - tables.energies.double() / temperature
+
+
+def pair_weights(layout: Layout, log_weights: Float[Tensor, "kind"], structures: Structures) -> Tensor:
+    """The sum of the weights of all pairs; -inf where the two directions of one differ."""
+    both = log_weights.to(structures.device)[structures].sum(1) / 2
+    return log_where_symmetric(both, to_matrix(structures, layout.num_entities))
+
+
+def log_where_symmetric(
+    log_probabilities: Float[Tensor, "task"], matrix: Int[Tensor, "task receiver sender"]
+) -> Tensor:
+    """-inf for the tasks in which the two directions of a pair differ."""
+    return log_probabilities.masked_fill((matrix != matrix.mT).flatten(1).any(1), -math.inf)
+
+
+def fits_chain(layout: Layout) -> bool:
+    """Whether the graphs of a layout can be summed over entity by entity."""
+    return chain_cells(layout.num_entities, layout.num_edge_kinds) <= CHAIN_CELLS
+
+
+def check_chain(name: str, layout: Layout) -> None:
+    """Refuse layouts with node kinds, or for which a chain would be too large."""
+    check_edges_only(name, layout)
+    if not fits_chain(layout):
+        num_graphs = layout.num_edge_kinds ** (layout.num_edge_slots // 2)
+        raise ValueError(
+            f"the prior {name!r} allows {num_graphs} graphs of {layout.num_entities} entities and "
+            f"{layout.num_edge_kinds} kinds, too many to sum over (8 entities at two kinds, 6 at three are not): "
+            "use 'none'"
+        )
