@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
-from bouncegrad.checkpoint import load_model
 from bouncegrad.hidden import find_hidden
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
+from bouncegrad.models.checkpoint import load_model
 from bouncegrad.scenes import read_scenes
 
 

@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
 
-from bouncegrad.checkpoint import load_model
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import load_model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate

@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate

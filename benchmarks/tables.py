@@ -22,10 +22,10 @@ from time import process_time
 import torch
 from torch import Generator
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.types import Structures

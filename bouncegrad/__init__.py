@@ -4,12 +4,12 @@ The public interface is this screen; everything else is reached through its modu
 """
 
 from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray
-from bouncegrad.checkpoint import load_model, pretrained_names, save_model
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.infer import Posterior, infer, predict
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import load_model, pretrained_names, save_model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.report import Answer, draw_scenes
 from bouncegrad.scenes import (

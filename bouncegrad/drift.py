@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.types import Structures
 from bouncegrad.windows import Windows, pack, windows

@@ -10,12 +10,12 @@ from typing import Literal, Self, TypeAlias
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.checkpoint import load_model
 from bouncegrad.devices import Device, device_named
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
 from bouncegrad.infer import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.infer.search import check_prior
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import load_model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
 from bouncegrad.scenes import Scenes, read_part
 from bouncegrad.score import Score, score

@@ -14,11 +14,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.drift import FORESIGHT, drift, drift_of_rest
 from bouncegrad.infer import infer
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.train import BounceGrad, TrainingConfig

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.model import KindsReport, Merge, Model, only_kinds
+from bouncegrad.models.edge_kinds import KindsReport, Merge
+from bouncegrad.models.model import Model, only_kinds
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.calibration import Halves, Reading, reading_of, together
 from bouncegrad.structures.factors import Factors, FactorTables

@@ -20,7 +20,7 @@ from bouncegrad.drift import FORESIGHT, drift
 from bouncegrad.evaluate import training_loss
 from bouncegrad.infer import chunks, infer
 from bouncegrad.kinds import halves
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.structures.annealing import cosine

@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.devices import Device
 from bouncegrad.forecaster import ForecasterConfig, add_forecaster
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
+from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.polish import PolishConfig, polish
-from bouncegrad.proposer import ProposerConfig
 from bouncegrad.scenes import Scenes, split
 from bouncegrad.settings import is_count
 from bouncegrad.structures.priors import check_possible

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from bouncegrad.evaluate import add_gradients, training_loss
 from bouncegrad.learner import existing_slots
-from bouncegrad.model import Model
-from bouncegrad.proposer import Proposer
+from bouncegrad.models.model import Model
+from bouncegrad.models.proposer import Proposer
 from bouncegrad.settings import check_settings
 from bouncegrad.structures.layout import Layout
 from bouncegrad.types import RelaxedStructures

@@ -22,10 +22,11 @@ import torch
 import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from bouncegrad.checkpoint import load_tensors, save_model, save_tensors
 from bouncegrad.devices import Device, gpu_of
 from bouncegrad.forecaster import add_forecaster
-from bouncegrad.model import KindsReport, Model
+from bouncegrad.models.checkpoint import load_tensors, save_model, save_tensors
+from bouncegrad.models.edge_kinds import KindsReport
+from bouncegrad.models.model import Model
 from bouncegrad.polish import polish
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
 from bouncegrad.scenes import DataError, Normalization, Scenes, has_split, read_meta, read_part

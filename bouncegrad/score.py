@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bouncegrad.infer import Mode, Posterior, infer, measured_at, predict
 from bouncegrad.metrics import RelationMatch, ReliabilityCurve, match_relations, reliability_curve, rollout_mse
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
 
 STEPS = (1, 10, 20)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 import yaml
 
-from bouncegrad.checkpoint import CheckpointError, read_about, write_model
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import CheckpointError, read_about, write_model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, hold_out
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.writing import whole_files

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bouncegrad.answers import relation_table, write_table
 from bouncegrad.infer import Mode, infer, measured_at, placed, predict, weakest_kind
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
 from bouncegrad.report.picture import check_format
 from bouncegrad.run import error_unit

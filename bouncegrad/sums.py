@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bouncegrad.compositions import GraphNetwork
 from bouncegrad.devices import at_home
 from bouncegrad.evaluate import CHUNK_CELLS, cells_at_once, receiver_tables, tables_of
-from bouncegrad.model import Model
+from bouncegrad.models.graph_network import GraphNetwork
+from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.structures.factors import Factors, Standing, block_kinds
 from bouncegrad.structures.layout import Layout

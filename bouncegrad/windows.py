@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph, super_graph
 from bouncegrad.scenes import Scenes
 
@@ -27,7 +27,7 @@ class Batch:
         exogenous: ``[node]``, whose motion is given; None: nobody's is.
         history: samples that the model sees of a node.
         unseen: what becomes of samples with senders that were not measured
-            (:class:`bouncegrad.compositions.NetworkConfig`).
+            (:class:`bouncegrad.models.graph_network.NetworkConfig`).
     """
 
     states: Float[Tensor, "node time feature"]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from bouncegrad.checkpoint import load_model
+from bouncegrad.models.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import read_scenes

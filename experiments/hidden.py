@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 
-from bouncegrad.checkpoint import load_model
 from bouncegrad.hidden import count_hidden, score_hidden, widening_of
 from bouncegrad.hidden.count import MARGIN
 from bouncegrad.hidden.score import OBSERVED, HiddenScore, covered_last, reordered
 from bouncegrad.infer import infer
 from bouncegrad.metrics import RelationMatch, match_relations
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import load_model
+from bouncegrad.models.model import Model
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import Normalization, Scenes, read_scenes
 

@@ -18,7 +18,7 @@ import torch
 from torch import Generator
 
 from bouncegrad import Springs, fit, from_arrays, infer, match_relations, simulate
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import Recipe
 from bouncegrad.reproduce.result import hardware
 from bouncegrad.run import versions

@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from bouncegrad.checkpoint import load_model
 from bouncegrad.evaluate import step_errors
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import load_model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import read_scenes
 from bouncegrad.score import score
 from bouncegrad.windows import pack, windows

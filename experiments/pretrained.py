@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bouncegrad.checkpoint import PRETRAINED, load_model
+from bouncegrad.models.checkpoint import PRETRAINED, load_model
 from bouncegrad.sharing import Origin, save_pretrained
 
 SCENES = {

@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.checkpoint import load_model
 from bouncegrad.hidden import score_hidden
 from bouncegrad.hidden.completed import completed
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
@@ -25,7 +24,8 @@ from bouncegrad.hidden.smoothing import energies_of
 from bouncegrad.hidden.starts import random_states, rolled
 from bouncegrad.infer import infer
 from bouncegrad.metrics import RelationMatch, match_relations
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import load_model
+from bouncegrad.models.model import Model
 from bouncegrad.run import error_unit
 from bouncegrad.scenes import Scenes, read_scenes
 from bouncegrad.structures.layout import to_slots

@@ -27,12 +27,12 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from bouncegrad import proposer as proposer_module
-from bouncegrad.compositions import NetworkConfig
-from bouncegrad.encoders import Perceptron
 from bouncegrad.learner import Lesson, ProposalLearner, with_floor
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.proposer import Proposer, ProposerConfig
+from bouncegrad.models import proposer as proposer_module
+from bouncegrad.models.encoders import Perceptron
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.report.colours import ENTITY_COLOURS, INK, MISSED, PALE, WRONG
 from bouncegrad.scenes import Normalization, Scenes, from_arrays, relation_kinds
 from bouncegrad.simulate import Springs, simulate

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fast import RESULTS, ROWS
 
-from bouncegrad.checkpoint import load_model
-from bouncegrad.model import Model
+from bouncegrad.models.checkpoint import load_model
+from bouncegrad.models.model import Model
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
 from bouncegrad.stages import evaluate
 from bouncegrad.structures.priors import priors_for

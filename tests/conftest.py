@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import fit
 from small import QUICK, springs
 

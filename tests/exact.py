@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.hidden.score import reordered
-from bouncegrad.model import Model, ModelConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig, SharedScale
 from bouncegrad.models.super_graph import super_graph
-from bouncegrad.noise import NoiseConfig, SharedScale
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.layout import to_matrix
 from worlds import generator

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from bouncegrad.learner import Lesson, ProposalLearner
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.models.super_graph import super_graph
-from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.structures.layout import Layout, to_matrix
 from bouncegrad.types import Structures
 from bouncegrad.windows import Batch

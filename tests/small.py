@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate

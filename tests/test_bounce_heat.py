@@ -11,9 +11,9 @@ import torch
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.bounce.heat import Heat
 from bouncegrad.bounce.target import SceneTarget, automatic_temperature
-from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.annealing import AcceptedWorse
 from bouncegrad.structures.kernels import SearchInfo

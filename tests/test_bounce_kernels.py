@@ -10,13 +10,13 @@ from torch import Tensor
 from bouncegrad.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce, space_of
 from bouncegrad.bounce import target as target_module
 from bouncegrad.bounce.config import Bounced
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.learner import ProposalLearner
-from bouncegrad.model import Model, ModelConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.models.super_graph import super_graph
-from bouncegrad.noise import NoiseConfig
-from bouncegrad.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.structures.layout import Layout
 from bouncegrad.types import LossFn, Structures

@@ -12,8 +12,8 @@ import numpy
 import pytest
 import torch
 
-from bouncegrad.checkpoint import load_model
 from bouncegrad.cli import main
+from bouncegrad.models.checkpoint import load_model
 from bouncegrad.scenes import read_scenes, write_npz
 
 TINY = ["--quiet", "--settings.training.num_passes", "2", "--settings.model.network.hidden", "8"]

@@ -12,7 +12,6 @@ import torch
 from bouncegrad import sums
 from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.baselines.lstm_run import TRAINING, RecurrentTrainer, lstm_figures
-from bouncegrad.checkpoint import load_model, save_model
 from bouncegrad.cli import main
 from bouncegrad.devices import at_home, device_named
 from bouncegrad.estimator import RelationalModel
@@ -20,10 +19,11 @@ from bouncegrad.forecaster import ForecasterConfig
 from bouncegrad.hidden import Effort, count_hidden, find_hidden
 from bouncegrad.infer import infer, predict
 from bouncegrad.kinds import merge_kinds
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.checkpoint import load_model, save_model
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
+from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.polish import PolishConfig
-from bouncegrad.proposer import ProposerConfig
 from bouncegrad.recipes import Recipe, fit, recipe_named
 from bouncegrad.reproduce import Places
 from bouncegrad.run import RunConfig, fit_folder

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bouncegrad import RelationalModel
-from bouncegrad.checkpoint import CheckpointError, load_model, save_model
 from bouncegrad.estimator import NotFittedError
 from bouncegrad.hidden import Effort
 from bouncegrad.infer import infer, predict, weakest_kind
+from bouncegrad.models.checkpoint import CheckpointError, load_model, save_model
 from bouncegrad.recipes import Recipe, fit, recipe_named
 from bouncegrad.scenes import DataError, write_folder, write_npz
 from bouncegrad.score import score

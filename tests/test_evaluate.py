@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from benchmarks.tables import Case, measured
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import (
     add_gradients,
     energies,
@@ -17,9 +16,10 @@ from bouncegrad.evaluate import (
     tasks_at_once,
     training_loss,
 )
-from bouncegrad.model import Model, ModelConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig, SharedScale, negative_log_likelihood
 from bouncegrad.models.super_graph import super_graph
-from bouncegrad.noise import NoiseConfig, SharedScale, negative_log_likelihood
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.layout import Layout
 from bouncegrad.windows import Rollout, pack, windows

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bouncegrad import fit, infer
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.trust import null_test
 from small import platoons

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from bouncegrad import forecaster as forecasting
-from bouncegrad.checkpoint import load_model, save_model
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.drift import drift, drift_of_rest
 from bouncegrad.forecaster import ForecasterConfig, forecaster_training, with_forecaster
 from bouncegrad.infer import infer, predict
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.checkpoint import load_model, save_model
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import Recipe, fit
 from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import Normalization, Scenes, write_folder

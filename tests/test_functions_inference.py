@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bouncegrad.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import (
     AdaptationConfig,
@@ -24,7 +23,8 @@ from bouncegrad.functions import target as target_file
 from bouncegrad.functions.proposer import beliefs_of
 from bouncegrad.functions.target import PointTarget, tables_of
 from bouncegrad.learner import Lesson
-from bouncegrad.proposer import ProposerConfig
+from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
+from bouncegrad.models.proposer import ProposerConfig
 from points import COMPOSITIONS, Product, library, ragged, task_of, with_other_padding
 from worlds import generator
 

@@ -10,7 +10,7 @@ from bouncegrad.compositions import Chain, Sum
 from bouncegrad.functions import PointLearner, PointProposer, PointSets
 from bouncegrad.functions.proposer import beliefs_of, side_by_side
 from bouncegrad.learner import Lesson
-from bouncegrad.proposer import Proposer, ProposerConfig
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.types import Structures
 from points import COMPOSITIONS, Product, library, ragged, with_other_padding
 from worlds import generator

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import (
     FUNCTION_RECIPES,
@@ -30,7 +29,8 @@ from bouncegrad.functions import (
     recovered_functions,
     score_functions,
 )
-from bouncegrad.proposer import ProposerConfig
+from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
+from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.train import TrainingConfig
 from points import Product, library, ragged
 from small import same

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.hidden import (
     Effort,
     HiddenPosterior,
@@ -21,8 +20,9 @@ from bouncegrad.hidden import (
 from bouncegrad.hidden.score import covered_last, reordered
 from bouncegrad.hidden.starts import drawn, patterns_of
 from bouncegrad.infer import predict
-from bouncegrad.model import Model
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Scenes, stack_scenes
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.structures.priors import PRIORS

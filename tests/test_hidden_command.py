@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bouncegrad.checkpoint import save_model
 from bouncegrad.cli import main
 from bouncegrad.hidden import widening_of
+from bouncegrad.models.checkpoint import save_model
 from bouncegrad.report import Unseen, draw_unseen
 from bouncegrad.scenes import DataError, Scenes, has_split, write_folder, write_npz
 from bouncegrad.seek import HiddenRequest

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from bouncegrad import RelationalModel, infer, predict
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
 from bouncegrad.hidden import find_hidden
 from bouncegrad.infer import placed, weakest_kind
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, stack_scenes, write_npz

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bouncegrad import sums
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.infer import infer, predict, weakest_kind
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Scenes, from_arrays, stack_scenes
 from bouncegrad.structures.layout import to_slots
 from bouncegrad.windows import pack, windows

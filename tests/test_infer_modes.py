@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from bouncegrad.checkpoint import load_model, save_model
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model
-from bouncegrad.noise import NoiseConfig
-from bouncegrad.proposer import Proposer, ProposerConfig
+from bouncegrad.models.checkpoint import load_model, save_model
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseConfig
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Scenes, from_arrays, stack_scenes
 from bouncegrad.structures.calibration import Reading
 from bouncegrad.windows import pack, windows

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from bouncegrad import kinds
-from bouncegrad.checkpoint import load_model, save_model
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.infer import infer, weakest_kind
 from bouncegrad.kinds import judged, merge_kinds
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import KindsReport, Merge, Model, ModelConfig, only_kinds
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.checkpoint import load_model, save_model
+from bouncegrad.models.edge_kinds import KindsReport, Merge
+from bouncegrad.models.model import Model, ModelConfig, only_kinds
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig
 from bouncegrad.recipes import RECIPES, Recipe, fit, with_kinds
 from bouncegrad.structures.calibration import Reading

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bouncegrad.learner import ProposalLearner, existing_slots, network_beliefs, network_guess, with_floor
-from bouncegrad.proposer import blanked
+from bouncegrad.models.proposer import blanked
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.types import Structures
 from bouncegrad.windows import Batch

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bouncegrad.learner import ProposalLearner
-from bouncegrad.proposer import FARTHEST, ProposerConfig
+from bouncegrad.models.proposer import FARTHEST, ProposerConfig
 from bouncegrad.types import Structures
 from bouncegrad.windows import Batch
 from lessons import EAGER, LAYOUT, learner_of, lesson_of, pulled
@@ -112,7 +112,7 @@ def test_without_a_cut_one_trajectory_takes_over_what_normalises_all(taught: Wei
     before = {name: value for name, value in taught.items() if "running_var" in name}
     moved = []
     for farthest in (FARTHEST, math.inf):
-        monkeypatch.setattr("bouncegrad.proposer.FARTHEST", farthest)
+        monkeypatch.setattr("bouncegrad.models.proposer.FARTHEST", farthest)
         learner = going_on(taught, DEFAULT)
         told(learner, ["outlier 1e4"])
         after = learner.proposing.state_dict()

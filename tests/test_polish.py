@@ -7,8 +7,8 @@ import torch
 
 from bouncegrad import polish as polishing
 from bouncegrad.infer import infer
-from bouncegrad.model import Model
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig, Standing, horizon_at, learning_rate_at, polish, standing
 from bouncegrad.recipes import fit
 from bouncegrad.scenes import Scenes

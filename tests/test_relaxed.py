@@ -11,13 +11,13 @@ from scipy.stats import chisquare
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import energies, training_loss
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model
-from bouncegrad.noise import NoiseConfig
-from bouncegrad.proposer import Proposer, ProposerConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseConfig
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.relaxed import (
     RelaxationConfig,

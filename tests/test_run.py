@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from bouncegrad.checkpoint import CheckpointError, load_model, load_tensors
+from bouncegrad.models.checkpoint import CheckpointError, load_model, load_tensors
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.run import RunConfig, fit_folder, training_scenes, unseen_scenes
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, write_folder

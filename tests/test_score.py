@@ -9,7 +9,7 @@ import torch
 
 from bouncegrad.infer import infer, predict
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes, stack_scenes
 from bouncegrad.score import score
 from small import springs, without_labels

@@ -14,7 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bouncegrad.checkpoint import (
+from bouncegrad.cli import main
+from bouncegrad.infer import infer
+from bouncegrad.metrics import match_relations
+from bouncegrad.models.checkpoint import (
     PRETRAINED,
     CheckpointError,
     load_model,
@@ -23,10 +26,8 @@ from bouncegrad.checkpoint import (
     read_about,
     save_model,
 )
-from bouncegrad.cli import main
-from bouncegrad.infer import infer
-from bouncegrad.metrics import match_relations
-from bouncegrad.model import KindsReport, Merge, Model
+from bouncegrad.models.edge_kinds import KindsReport, Merge
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, write_npz
 from bouncegrad.sharing import Origin, card, name_of, origin_of_fit, read_origin, save_pretrained
@@ -175,7 +176,7 @@ def test_an_origin_that_is_none_is_refused(folder, monkeypatch, about):
     """Also where somebody made the checksum fit."""
     description = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**description, "about": about, "sha256": "fits"}))
-    monkeypatch.setattr("bouncegrad.checkpoint._checksum", lambda *_: "fits")
+    monkeypatch.setattr("bouncegrad.models.checkpoint._checksum", lambda *_: "fits")
     with pytest.raises(CheckpointError, match="does not say what its model is about"):
         read_about(folder)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import CHUNK_CELLS, receiver_energies
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.structures.factors import FactorTables, block_kinds
 from bouncegrad.structures.layout import Layout
 from bouncegrad.sums import TABLE_LIMIT, MessageSums, factors_of, message_sums

@@ -13,12 +13,12 @@ import torch
 from benchmarks.super_graph import SHAPES, compared, measured
 from bouncegrad import sums
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.checkpoint import CheckpointError
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.checkpoint import CheckpointError
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import RECIPES, Recipe, fit
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds, stack_scenes
 from bouncegrad.structures.layout import to_slots

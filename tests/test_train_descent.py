@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from bouncegrad.compositions import NetworkConfig
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.train import TrainingConfig
 from bouncegrad.train.descent import STEP, Descent

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.infer import infer
-from bouncegrad.model import Model
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import fit
 from bouncegrad.scenes import DataError, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate

@@ -4,8 +4,8 @@ import json
 
 import numpy
 
-from bouncegrad.checkpoint import save_model
 from bouncegrad.cli import main
+from bouncegrad.models.checkpoint import save_model
 from small import springs
 
 

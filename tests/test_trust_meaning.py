@@ -7,10 +7,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.infer import Posterior, infer
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.report import draw_meanings
 from bouncegrad.report.meanings import _stretch
 from bouncegrad.scenes import Normalization, Scenes

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from bouncegrad.baselines.simple import last_measured
-from bouncegrad.encoders import linear
+from bouncegrad.models.encoders import linear
 from bouncegrad.scenes import DataError, Normalization, Scenes
 from bouncegrad.score import OBSERVED
 from bouncegrad.settings import check_settings

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from bouncegrad.evaluate import loss_fn, residual_moments
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.types import LossFn, Structures
 from bouncegrad.windows import Batch, Windows, of_tasks
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from bouncegrad.checkpoint import pretrained_names
 from bouncegrad.infer import MODES
+from bouncegrad.models.checkpoint import pretrained_names
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.reproduce import TARGETS
 from bouncegrad.reproduce.rows import SYSTEMS

@@ -10,7 +10,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from bouncegrad import run, seek, stages, tabulate
-from bouncegrad.checkpoint import load_model
+from bouncegrad.models.checkpoint import load_model
 from bouncegrad.progress import fit_progress, progress
 from bouncegrad.recipes import recipe_named
 from bouncegrad.report import draw_meanings, hidden_table, posterior_table, score_table

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import negative_log_likelihood
 from bouncegrad.models.super_graph import SuperGraph
-from bouncegrad.noise import negative_log_likelihood
 from bouncegrad.types import LossFn, RelaxedStructures, Structures
 from bouncegrad.windows import Batch, Windows, split_tasks
 

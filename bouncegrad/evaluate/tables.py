@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from bouncegrad.compositions import silenced
 from bouncegrad.evaluate import energies as of
-from bouncegrad.model import Model
+from bouncegrad.models.graph_network import silenced
+from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.windows import Batch, Windows, windows

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Generator
 
-from bouncegrad.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.compositions import Composition
 from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointProposer
-from bouncegrad.proposer import ProposerConfig
+from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
+from bouncegrad.models.proposer import ProposerConfig
 
 
 def save_functions(path: str | os.PathLike[str], model: FunctionModel) -> None:

@@ -14,7 +14,7 @@ from torch.func import vmap
 
 from bouncegrad.compositions import Composition, Module
 from bouncegrad.functions.points import PointSets
-from bouncegrad.modules import ModuleBank
+from bouncegrad.models.module_bank import ModuleBank
 from bouncegrad.settings import check_settings, is_count
 from bouncegrad.structures.layout import SearchSpace
 from bouncegrad.types import Structures

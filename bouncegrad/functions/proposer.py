@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
-from bouncegrad.encoders import Perceptron, linear
 from bouncegrad.functions.adaptation import mean_squares
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.learner import Learner, Lesson, with_floor
-from bouncegrad.proposer import ProposerConfig
+from bouncegrad.models.encoders import Perceptron, linear
+from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.structures.proposals import BeliefsFn
 from bouncegrad.types import Structures
 

@@ -16,7 +16,7 @@ from bouncegrad.functions.files import described
 from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.training import FunctionRecipe, FunctionTraining
-from bouncegrad.proposer import ProposerConfig
+from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.run import train_folder
 from bouncegrad.train.config import PassReport, TrainingConfig
 

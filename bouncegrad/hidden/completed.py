@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bouncegrad.evaluate import receiver_tables
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.factors import FactorTables

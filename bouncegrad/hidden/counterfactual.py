@@ -11,7 +11,7 @@ from torch import Tensor
 from bouncegrad.hidden.completed import with_room
 from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.infer import predict, weakest_kind
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import to_matrix, to_slots
 from bouncegrad.types import Structures

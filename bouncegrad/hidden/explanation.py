@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bouncegrad.hidden.completed import Completed, Tracks, tables_with
 from bouncegrad.hidden.smoothing import FIRST_SPREAD, energies_of, parabola, taken
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.structures.priors import GraphPrior
 from bouncegrad.types import Structures
 
@@ -127,7 +127,8 @@ def _log_first(tracks: Tracks, size: int) -> Float[Tensor, "task"]:
 
 
 def _log_normaliser(model: Model) -> float:
-    """What :func:`bouncegrad.noise.negative_log_likelihood` leaves out of one step's density of a normalised state."""
+    """What :func:`bouncegrad.models.noise.negative_log_likelihood` leaves out of one step's density of a normalised
+    state."""
     degrees = model.config.noise.degrees_of_freedom
     constant = -0.5 * math.log(2 * math.pi)
     if degrees is not None:

@@ -16,7 +16,7 @@ from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.hidden.search import Effort, search
 from bouncegrad.hidden.starts import num_patterns_of
 from bouncegrad.infer.search import belief_in
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.sums import has_tables

@@ -17,7 +17,7 @@ from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.hidden.search import Effort
 from bouncegrad.infer import weakest_kind
 from bouncegrad.metrics import RelationMatch, match_relations
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
 
 OBSERVED = 50

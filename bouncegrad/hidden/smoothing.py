@@ -20,8 +20,8 @@ from torch import Tensor
 
 from bouncegrad.hidden.chain import TimeChain
 from bouncegrad.hidden.completed import Completed, Tracks
-from bouncegrad.model import Model
-from bouncegrad.noise import negative_log_likelihood
+from bouncegrad.models.model import Model
+from bouncegrad.models.noise import negative_log_likelihood
 from bouncegrad.types import Structures
 
 FIRST_SPREAD = 0.5

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.hidden.completed import Completed, Tracks
 from bouncegrad.hidden.smoothing import FIRST_SPREAD
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.priors import GraphPrior

@@ -16,7 +16,7 @@ from bouncegrad.infer.posterior import Posterior, chunks, joined
 from bouncegrad.infer.proposal import cells_read, proposer_of
 from bouncegrad.infer.search import nats_per_loss, weighted
 from bouncegrad.learner import existing_slots, network_beliefs, network_guess
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture
 from bouncegrad.structures.kernels import Kernel

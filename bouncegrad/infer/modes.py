@@ -6,7 +6,7 @@ from bouncegrad.infer.both import led
 from bouncegrad.infer.posterior import MODES, Mode, Posterior
 from bouncegrad.infer.proposal import thought
 from bouncegrad.infer.search import check_prior, searched
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 
 
@@ -29,7 +29,7 @@ def infer(
     The relations that ``scenes`` may carry are not looked at.
 
     Args:
-        model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.checkpoint.load_model` return it.
+        model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.models.checkpoint.load_model` return it.
         scenes: any number of entities, the features that the model was trained on.
         prior: a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": the one that held-out scenes of the
             training had the most evidence for, or "none" where scenes of this size cannot have it. In the modes

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.layout import Layout, to_matrix
 from bouncegrad.types import Structures

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.types import Structures
 from bouncegrad.windows import Batch, pack

@@ -10,8 +10,8 @@ import math
 import torch
 
 from bouncegrad.infer.posterior import Posterior, chunks, joined
-from bouncegrad.model import Model
-from bouncegrad.proposer import Proposer
+from bouncegrad.models.model import Model
+from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes
 from bouncegrad.windows import pack
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.evaluate import loss_fn
 from bouncegrad.infer.posterior import Posterior, chunks, joined
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.annealing import exponential
 from bouncegrad.structures.factors import Factors

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bouncegrad.infer import MODES, predict
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
 from bouncegrad.score import STEPS, num_observed, prediction_errors, score
 from bouncegrad.structures.layout import to_slots

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from bouncegrad.devices import Device, device_named
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.reproduce.functions import FUNCTIONS, Order, Watch, unit_of
 from bouncegrad.reproduce.readings import read
 from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, write_result

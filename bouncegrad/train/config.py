@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.proposer import ProposerConfig
+from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.relaxed import RelaxationConfig
 from bouncegrad.settings import check_settings
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bouncegrad.kinds import halves
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.calibration import READING_TEMPERATURES, Halves, Reading, entropy_left, reading_of, together
 from bouncegrad.structures.factors import Factors, FactorTables

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bouncegrad.bounce import Bounce
-from bouncegrad.checkpoint import CheckpointError
 from bouncegrad.learner import Learner
+from bouncegrad.models.checkpoint import CheckpointError
 from bouncegrad.train.loop import Network, Part, Trainer, under
 from bouncegrad.types import Structures
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Generator
 
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.proposer import Proposer
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes, relation_kinds
 from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.train.config import TrainingConfig

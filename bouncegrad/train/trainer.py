@@ -23,7 +23,8 @@ from bouncegrad.evaluate import add_gradients, step_errors, tasks_at_once
 from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import KindsReport, Model, ModelConfig, only_kinds
+from bouncegrad.models.edge_kinds import KindsReport
+from bouncegrad.models.model import Model, ModelConfig, only_kinds
 from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.factors import Factors

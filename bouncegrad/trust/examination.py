@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bouncegrad.infer import infer
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes, read_part
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit

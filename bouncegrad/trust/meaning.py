@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from bouncegrad.devices import at_home
 from bouncegrad.infer import Posterior, infer
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.trust.pairs import Axes, PairEffects
 from bouncegrad.trust.push import NUM_KNOTS, Curve, Push, Response

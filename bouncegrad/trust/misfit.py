@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bouncegrad.devices import at_home
 from bouncegrad.infer import Posterior, infer
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.trust.residuals import Residuals
 from bouncegrad.trust.signs import LEVELS, SIGNS, FeatureMisfit

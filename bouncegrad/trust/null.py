@@ -13,7 +13,7 @@ from torch import Generator
 from bouncegrad.infer import chunks
 from bouncegrad.infer.search import nats_per_loss, weighted
 from bouncegrad.kinds import halves
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.calibration import Halves, together
 from bouncegrad.structures.layout import Layout

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bouncegrad.evaluate import log_scales_of
 from bouncegrad.infer import Posterior, beside_structures
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.windows import pack, windows
 

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from bouncegrad.devices import Device
 from bouncegrad.infer import Posterior, infer
 from bouncegrad.metrics import match_relations
-from bouncegrad.model import Model
+from bouncegrad.models.model import Model
 from bouncegrad.recipes import HELD_OUT, Recipe, fit
 from bouncegrad.scenes import DataError, Scenes, split
 from bouncegrad.windows import pack, windows

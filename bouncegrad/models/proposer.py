@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from bouncegrad.encoders import SHORTEST, CNNEncoder, MLPEncoder, StructureEncoder, linear
+from bouncegrad.models.encoders import SHORTEST, CNNEncoder, MLPEncoder, StructureEncoder, linear
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.settings import check_settings
 from bouncegrad.structures.layout import Layout

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from bouncegrad.models.module_bank import ModuleBank, Routing
 from bouncegrad.models.super_graph import SuperGraph
-from bouncegrad.modules import ModuleBank, Routing
 from bouncegrad.settings import check_settings
 from bouncegrad.types import RelaxedStructures, Structures
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bouncegrad.encoders import (
+from bouncegrad.models.encoders import (
     FIRST_BIAS,
     SHORTEST,
     CNNEncoder,

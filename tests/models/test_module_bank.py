@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from bouncegrad.modules import ModuleBank, Routing
+from bouncegrad.models.module_bank import ModuleBank, Routing
 
 
 def bank(num_modules: int = 3, **options) -> ModuleBank:

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from bouncegrad.compositions import silenced
+from bouncegrad.models.graph_network import silenced
+from bouncegrad.models.module_bank import ModuleBank
 from bouncegrad.models.super_graph import SuperGraph
-from bouncegrad.modules import ModuleBank
 from bouncegrad.settings import check_settings
 
 

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 import bouncegrad
-from bouncegrad import checkpoint
-from bouncegrad.checkpoint import CheckpointError, load_model, load_tensors, read_about, save_model, save_tensors
-from bouncegrad.model import Model
-from bouncegrad.proposer import Proposer, ProposerConfig
+from bouncegrad.models import checkpoint
+from bouncegrad.models.checkpoint import CheckpointError, load_model, load_tensors, read_about, save_model, save_tensors
+from bouncegrad.models.model import Model
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import DataError, Normalization
 from small import springs, tiny
 

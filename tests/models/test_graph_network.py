@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bouncegrad.compositions import GraphNetwork, NetworkConfig
+from bouncegrad.models.graph_network import GraphNetwork, NetworkConfig
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.structures.layout import Layout, to_slots
 

@@ -15,11 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.devices import Device, device_named
-from bouncegrad.model import KindsReport, Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
-from bouncegrad.proposer import Proposer, ProposerConfig
+from bouncegrad.models.edge_kinds import KindsReport
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
+from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.scenes.writing import whole_files
 from bouncegrad.structures.calibration import Reading
@@ -27,7 +28,7 @@ from bouncegrad.version import __version__
 
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
 """Models that ship with the package, each in a folder of its name."""
 
 

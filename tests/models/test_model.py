@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from bouncegrad.compositions import NetworkConfig
 from bouncegrad.evaluate import loss_fn
-from bouncegrad.model import Model, ModelConfig
-from bouncegrad.noise import NoiseConfig
+from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.windows import Rollout, of_tasks, pack, split_tasks, windows
 from worlds import generator

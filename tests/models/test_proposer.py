@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from bouncegrad.models.proposer import Proposer, ProposerConfig, blanked
 from bouncegrad.models.super_graph import super_graph
-from bouncegrad.proposer import Proposer, ProposerConfig, blanked
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 
 TIMES, FEATURES = 15, 2
