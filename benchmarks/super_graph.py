@@ -15,7 +15,8 @@ from time import perf_counter
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables
+from bouncegrad.energies import loss_fn, receiver_energies, receiver_tables
+from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
@@ -25,7 +26,6 @@ from bouncegrad.structures.mcmc import exact, metropolis
 from bouncegrad.structures.proposals import node_block
 from bouncegrad.train import TrainingConfig
 from bouncegrad.types import LossFn, Structures
-from bouncegrad.windows import Batch, Windows, pack, windows
 
 SHAPES = {"paper": "alet2019-small", "fast": "fast"}
 """What is measured: the network, loss, horizon and search of a recipe."""

@@ -22,14 +22,14 @@ from time import process_time
 import torch
 from torch import Generator
 
-from bouncegrad.evaluate import loss_fn, receiver_energies, receiver_tables
+from bouncegrad.energies import loss_fn, receiver_energies, receiver_tables
+from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch, Windows, pack, windows
 
 NUM_ENTITIES = 5
 RESULTS = Path(__file__).parent / "results" / "tables.json"

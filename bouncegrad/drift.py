@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bouncegrad.energies.windows import Windows, pack, windows
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.types import Structures
-from bouncegrad.windows import Windows, pack, windows
 
 FORESIGHT = 2
 """Models are judged on rollouts so many times as long as those that they learn from: drift is what comes later."""

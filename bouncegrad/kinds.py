@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bouncegrad.energies.factors_of import TABLE_LIMIT, halves, has_tables
+from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.edge_kinds import KindsReport, Merge
 from bouncegrad.models.model import Model, only_kinds
 from bouncegrad.scenes import Scenes
@@ -24,19 +26,20 @@ from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, priors_for
 from bouncegrad.structures.priors.posterior import combination_kinds
-from bouncegrad.sums import TABLE_LIMIT, factors_of_some, has_tables
-from bouncegrad.windows import Batch, early_half, late_half, pack
 
 WORTH = 0.3
 """Share of what the distinction of two kinds could foretell that it must foretell to be kept. It could foretell its own
 nats (what it adds to the information in a structure), as far as the samples are good enough for the others': second
 copies of a module were measured to foretell 1 to 3 % of that, up to 25 % in a bad fit, real kinds 100 % and more."""
 
+
 NEGLIGIBLE = 0.05
 """Nats per scene below which a kind is not needed, however seldom it is used."""
 
+
 PLAIN = 0.01
 """Pseudo-count of the weights under which kinds are judged: more would lend an unused kind pairs to foretell."""
+
 
 LEARNINGS = 3
 """Rounds in which the weights of a prior are learned anew when kinds are left out."""
@@ -127,11 +130,6 @@ def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
             f"kinds are judged by two halves of a scene: expected {fewest} samples or more, got {num_times}; "
             "bring longer scenes"
         )
-
-
-def halves(model: Model, batches: Sequence[Batch]) -> tuple[Factors, Factors]:
-    """Factors of the first and of the second half of each scene."""
-    return factors_of_some(model, batches, early_half), factors_of_some(model, batches, late_half)
 
 
 def _tables(model: Model, batches: Sequence[Batch]) -> tuple[FactorTables, FactorTables]:

@@ -18,12 +18,12 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from bouncegrad.energies.windows import Batch
 from bouncegrad.models.proposer import Proposer, ProposerConfig, blanked
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.proposals import Beliefs, BeliefsFn
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch
 
 Network = TypeVar("Network", bound=nn.Module)
 

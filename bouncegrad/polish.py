@@ -17,18 +17,17 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from bouncegrad.drift import FORESIGHT, drift
-from bouncegrad.evaluate import training_loss
+from bouncegrad.energies import training_loss
+from bouncegrad.energies.factors_of import halves, has_tables
+from bouncegrad.energies.windows import pack, some_starts, windows
 from bouncegrad.infer import chunks, infer
-from bouncegrad.kinds import halves
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.structures.annealing import cosine
 from bouncegrad.structures.calibration import Halves
 from bouncegrad.structures.priors import priors_for
-from bouncegrad.sums import has_tables
 from bouncegrad.types import Structures
-from bouncegrad.windows import pack, some_starts, windows
 
 GROWING = 0.5
 """Share of the polish over which its rollouts grow to their full length."""

@@ -11,6 +11,7 @@ import torch
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.devices import Device
+from bouncegrad.energies.factors_of import TABLE_LIMIT
 from bouncegrad.forecaster import ForecasterConfig, add_forecaster
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
@@ -20,7 +21,6 @@ from bouncegrad.polish import PolishConfig, polish
 from bouncegrad.scenes import Scenes, split
 from bouncegrad.settings import is_count
 from bouncegrad.structures.priors import check_possible
-from bouncegrad.sums import TABLE_LIMIT
 from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
 
 HELD_OUT = 200

@@ -17,14 +17,14 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from bouncegrad.evaluate import add_gradients, training_loss
+from bouncegrad.energies import add_gradients, training_loss
+from bouncegrad.energies.windows import Batch, Windows, windows
 from bouncegrad.learner import existing_slots
 from bouncegrad.models.model import Model
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.settings import check_settings
 from bouncegrad.structures.layout import Layout
 from bouncegrad.types import RelaxedStructures
-from bouncegrad.windows import Batch, Windows, windows
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()

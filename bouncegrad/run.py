@@ -23,6 +23,7 @@ import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.devices import Device, gpu_of
+from bouncegrad.energies.windows import pack
 from bouncegrad.forecaster import add_forecaster
 from bouncegrad.models.checkpoint import load_tensors, save_model, save_tensors
 from bouncegrad.models.edge_kinds import KindsReport
@@ -36,7 +37,6 @@ from bouncegrad.settings import is_positive
 from bouncegrad.train import BounceGrad, PassReport
 from bouncegrad.train.loop import Trainer
 from bouncegrad.version import __version__
-from bouncegrad.windows import pack
 
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
 

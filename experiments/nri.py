@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from bouncegrad.evaluate import step_errors
+from bouncegrad.energies import step_errors
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import read_scenes
 from bouncegrad.score import score
-from bouncegrad.windows import pack, windows
 
 RESULTS = Path(__file__).parent / "results"
 NUMBER = r"(-?[\d.e+-]+)"

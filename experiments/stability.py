@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.learner import Lesson, ProposalLearner, with_floor
 from bouncegrad.models import proposer as proposer_module
 from bouncegrad.models.encoders import Perceptron
@@ -39,7 +40,6 @@ from bouncegrad.simulate import Springs, simulate
 from bouncegrad.structures.annealing import cosine
 from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch, pack
 
 RESULTS = Path(__file__).parent / "results"
 NUM_ENTITIES, NUM_SCENES, NUM_ASKED, BATCH_SIZE = 5, 300, 40, 20

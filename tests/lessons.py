@@ -7,12 +7,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from bouncegrad.energies.windows import Batch
 from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.structures.layout import Layout, to_matrix
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch
 from worlds import generator
 
 TIMES = 16

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bouncegrad.bounce import BounceConfig
+from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
@@ -16,7 +17,6 @@ from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.train import TrainingConfig
-from bouncegrad.windows import Batch, pack
 from worlds import generator
 
 QUICK = Recipe(training=TrainingConfig(num_passes=15, batch_size=10, learning_rate=4e-3))

@@ -11,6 +11,7 @@ import torch
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.bounce.heat import Heat
 from bouncegrad.bounce.target import SceneTarget, automatic_temperature
+from bouncegrad.energies.windows import Batch, Rollout, Windows, pack, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
@@ -18,7 +19,6 @@ from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.annealing import AcceptedWorse
 from bouncegrad.structures.kernels import SearchInfo
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch, Rollout, Windows, pack, windows
 from worlds import generator
 
 NO_TARGET: Any = (None, None, None)

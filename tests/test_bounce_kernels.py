@@ -10,7 +10,8 @@ from torch import Tensor
 from bouncegrad.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce, space_of
 from bouncegrad.bounce import target as target_module
 from bouncegrad.bounce.config import Bounced
-from bouncegrad.evaluate import loss_fn
+from bouncegrad.energies import loss_fn
+from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.learner import ProposalLearner
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
@@ -20,7 +21,6 @@ from bouncegrad.models.super_graph import super_graph
 from bouncegrad.scenes import Normalization
 from bouncegrad.structures.layout import Layout
 from bouncegrad.types import LossFn, Structures
-from bouncegrad.windows import Batch, Windows, pack, windows
 from small import springs
 from worlds import Counting, canonical, generator
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bouncegrad import sums
 from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.baselines.lstm_run import TRAINING, RecurrentTrainer, lstm_figures
 from bouncegrad.cli import main
 from bouncegrad.devices import at_home, device_named
+from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.forecaster import ForecasterConfig
 from bouncegrad.hidden import Effort, count_hidden, find_hidden
@@ -149,7 +149,7 @@ def test_a_training_starts_over_on_a_device(monkeypatch):
 
 @pytest.mark.parametrize("update", ["superposed", "general"])
 def test_scenes_too_large_for_tables(update, monkeypatch):
-    monkeypatch.setattr(sums, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(choice_of_factors, "TABLE_LIMIT", 1)
     scenes, recipe = springs(3, num_entities=4), of_modules(tiny(), update=update)
     here = fit(springs(10), recipe)
     found = infer(here, scenes)

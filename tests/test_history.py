@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from bouncegrad import RelationalModel, infer, predict
-from bouncegrad.evaluate import loss_fn, receiver_tables, training_loss
+from bouncegrad.energies import loss_fn, receiver_tables, training_loss
+from bouncegrad.energies.message_sums import message_sums
+from bouncegrad.energies.windows import Windows, early_half, late_half, pack, side_by_side, windows
 from bouncegrad.hidden import find_hidden
 from bouncegrad.infer import placed, weakest_kind
 from bouncegrad.models.graph_network import NetworkConfig
@@ -20,9 +22,7 @@ from bouncegrad.score import num_observed, prediction_errors, score
 from bouncegrad.sharing import Origin
 from bouncegrad.stages import Span, predict_file
 from bouncegrad.structures.priors import PRIORS
-from bouncegrad.sums import message_sums
 from bouncegrad.train import TrainingConfig
-from bouncegrad.windows import Windows, early_half, late_half, pack, side_by_side, windows
 from small import untrained
 from worlds import generator
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from bouncegrad.evaluate import loss_fn
+from bouncegrad.energies import loss_fn
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model, save_model
@@ -20,7 +21,6 @@ from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.scenes import Scenes, from_arrays, stack_scenes
 from bouncegrad.structures.calibration import Reading
-from bouncegrad.windows import pack, windows
 from small import springs, untrained
 
 both = importlib.import_module("bouncegrad.infer.both")  # the package has a function called infer

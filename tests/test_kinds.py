@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from bouncegrad import kinds
-from bouncegrad.evaluate import loss_fn
+from bouncegrad.energies import loss_fn
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.infer import infer, weakest_kind
 from bouncegrad.kinds import judged, merge_kinds
 from bouncegrad.metrics import match_relations
@@ -21,7 +22,6 @@ from bouncegrad.structures.calibration import Reading
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout
 from bouncegrad.train import BounceGrad
-from bouncegrad.windows import pack, windows
 from small import QUICK, springs, tiny
 
 

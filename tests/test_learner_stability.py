@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bouncegrad.energies.windows import Batch
 from bouncegrad.learner import ProposalLearner
 from bouncegrad.models.proposer import FARTHEST, ProposerConfig
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch
 from lessons import EAGER, LAYOUT, learner_of, lesson_of, pulled
 from worlds import generator
 

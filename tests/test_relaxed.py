@@ -11,7 +11,8 @@ from scipy.stats import chisquare
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bouncegrad.evaluate import energies, training_loss
+from bouncegrad.energies import energies, training_loss
+from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.graph_network import NetworkConfig
@@ -27,7 +28,6 @@ from bouncegrad.relaxed import (
     relaxed_sample,
 )
 from bouncegrad.train import BounceGrad
-from bouncegrad.windows import Batch, Windows, pack, windows
 from small import springs, tiny, untrained, without_labels
 from worlds import generator
 

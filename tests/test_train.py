@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from benchmarks.super_graph import SHAPES, compared, measured
-from bouncegrad import sums
 from bouncegrad.bounce import BounceConfig
+from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.infer import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import CheckpointError
@@ -302,7 +302,7 @@ def test_tables_are_made_of_longer_rollouts_too():
 
 def test_learning_without_tables(monkeypatch):
     """The whole way with sampled posteriors, in batches that fit into memory; repeatable to the bit."""
-    monkeypatch.setattr(sums, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(choice_of_factors, "TABLE_LIMIT", 1)
     monkeypatch.setattr("bouncegrad.train.setup.CELL_BUDGET", 7000)
     first, again = (trainer_of(springs(6), tiny()) for _ in range(2))
     assert first.batch_size == 2

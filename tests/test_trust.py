@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bouncegrad.energies.windows import pack
 from bouncegrad.infer import infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
@@ -17,7 +18,6 @@ from bouncegrad.simulate import Springs, simulate
 from bouncegrad.trust import Shuffle, misfit, null_test
 from bouncegrad.trust.misfit import judged
 from bouncegrad.trust.residuals import Residuals
-from bouncegrad.windows import pack
 from small import springs, tiny, untrained
 from worlds import generator
 

@@ -7,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from bouncegrad.energies.windows import pack
 from bouncegrad.infer import Posterior, infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
@@ -17,7 +18,6 @@ from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.layout import to_slots
 from bouncegrad.trust import Curve, KindMeaning, Response, describe_kinds
 from bouncegrad.trust.pairs import Axes, PairEffects
-from bouncegrad.windows import pack
 from small import springs, untrained
 from worlds import generator
 

@@ -10,6 +10,7 @@ from torch import Generator
 
 from bouncegrad.bounce.config import BounceConfig, Bounced, scheduled_temperature
 from bouncegrad.bounce.target import SceneTarget
+from bouncegrad.energies.factors_of import factors_of, has_tables
 from bouncegrad.structures.calibration import (
     READING_TEMPERATURES,
     entropy_left,
@@ -20,7 +21,6 @@ from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, quickly_compared
-from bouncegrad.sums import factors_of, has_tables
 from bouncegrad.types import Structures
 
 MARGIN = 0.5

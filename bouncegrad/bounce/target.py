@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from bouncegrad.evaluate import loss_fn, residual_moments
+from bouncegrad.energies import loss_fn, residual_moments
+from bouncegrad.energies.windows import Batch, Windows, of_tasks
 from bouncegrad.models.model import Model
 from bouncegrad.types import LossFn, Structures
-from bouncegrad.windows import Batch, Windows, of_tasks
 
 
 class Target(Protocol):

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bouncegrad.evaluate import receiver_tables
+from bouncegrad.energies import receiver_tables
+from bouncegrad.energies.windows import Batch, pack, windows
 from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch, pack, windows
 
 Tracks: TypeAlias = Float[Tensor, "task hidden time feature"]
 """Where hidden entities are supposed to be."""

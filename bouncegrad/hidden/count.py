@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.devices import at_home
-from bouncegrad.evaluate import receiver_tables
+from bouncegrad.energies import receiver_tables
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.hidden.completed import completed, tables_with
 from bouncegrad.hidden.explanation import Belief, Explanations, weighed
 from bouncegrad.hidden.find import belief_of, check_search, scene_groups
@@ -20,7 +21,6 @@ from bouncegrad.hidden.starts import num_patterns_of, pinned, rolled
 from bouncegrad.infer import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
-from bouncegrad.windows import pack, windows
 
 EARLY = 2 / 3
 """Share of the samples from which the rest is foretold."""

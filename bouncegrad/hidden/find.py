@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
 from bouncegrad.devices import at_home
+from bouncegrad.energies.factors_of import has_tables
 from bouncegrad.hidden.completed import check_complete, completed
 from bouncegrad.hidden.explanation import Belief, Explanations, Weighed, weighed
 from bouncegrad.hidden.posterior import HiddenPosterior
@@ -19,7 +20,6 @@ from bouncegrad.infer.search import belief_in
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import Layout, to_slots
-from bouncegrad.sums import has_tables
 
 CHAINS_AT_ONCE = 256
 """Chains of a search side by side: more would not fit a core's cache, and gain nothing."""

@@ -11,7 +11,9 @@ import torch
 from torch import Generator
 from torch.nn.functional import one_hot
 
-from bouncegrad.evaluate import loss_fn, receiver_tables
+from bouncegrad.energies import loss_fn, receiver_tables
+from bouncegrad.energies.message_sums import message_sums
+from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.infer.posterior import Posterior, chunks, joined
 from bouncegrad.infer.proposal import cells_read, proposer_of
 from bouncegrad.infer.search import nats_per_loss, weighted
@@ -23,9 +25,7 @@ from bouncegrad.structures.kernels import Kernel
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.mcmc import metropolis
 from bouncegrad.structures.proposals import Beliefs, BeliefsFn, believed_block, believed_slot
-from bouncegrad.sums import message_sums
 from bouncegrad.types import LogPrior, Losses, LossFn, Structures
-from bouncegrad.windows import Batch, Windows, pack, windows
 
 PROPOSALS = 20
 """Proposals for each entity of a scene, half of them to find structures, half to sample: the cost is bounded."""

@@ -35,9 +35,9 @@ def infer(
             training had the most evidence for, or "none" where scenes of this size cannot have it. In the modes
             "proposal" and "both" there is none.
         horizon: steps of the rollouts that are compared with the data, of each entity alone among others that are where
-            they really were (:class:`bouncegrad.windows.Windows`); with several rounds of messages, of whole scenes.
-            Each sample is then predicted from as many starts, so the temperature is multiplied by it. Mode "proposal"
-            compares nothing.
+            they really were (:class:`bouncegrad.energies.windows.Windows`); with several rounds of messages, of whole
+            scenes. Each sample is then predicted from as many starts, so the temperature is multiplied by it. Mode
+            "proposal" compares nothing.
         mode: "search", "proposal" or "both".
         seed: of mode "both", and in mode "search" of the sampler for rollouts of whole scenes; all else depends on the
             scenes alone.

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch, pack
 
 
 @torch.no_grad()

@@ -9,11 +9,11 @@ import math
 
 import torch
 
+from bouncegrad.energies.windows import pack
 from bouncegrad.infer.posterior import Posterior, chunks, joined
 from bouncegrad.models.model import Model
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes
-from bouncegrad.windows import pack
 
 
 @torch.no_grad()

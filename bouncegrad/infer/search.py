@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.evaluate import loss_fn
+from bouncegrad.energies import loss_fn
+from bouncegrad.energies.factors_of import TABLE_LIMIT, factors_of, has_tables
+from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.infer.posterior import Posterior, chunks, joined
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
@@ -20,8 +22,6 @@ from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.mcmc import gibbs
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
-from bouncegrad.sums import TABLE_LIMIT, factors_of, has_tables
-from bouncegrad.windows import Batch, Windows, pack, windows
 
 SHARE_STEPS = 2
 """Times that sampled scenes teach the prior their shares of kinds before they are read."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from bouncegrad.kinds import halves
+from bouncegrad.energies.factors_of import halves, has_tables
+from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.calibration import READING_TEMPERATURES, Halves, Reading, entropy_left, reading_of, together
@@ -18,8 +19,6 @@ from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import learned, least_losses, priors_for, quickly_compared
-from bouncegrad.sums import has_tables
-from bouncegrad.windows import Batch, pack
 
 BEGUN, BEGUN_STEPS = 0.08, 1000
 """Share of the training, and gradient steps, after which it is asked whether the structures mean anything yet."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Generator
 
+from bouncegrad.energies.windows import Batch, Rollout, Windows, windows
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes, relation_kinds
 from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.train.config import TrainingConfig
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch, Rollout, Windows, windows
 
 CELL_BUDGET = 40_000_000
 """Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""

@@ -19,7 +19,8 @@ from torch import Generator, Tensor
 
 from bouncegrad.bounce import Bounced, SceneTarget, make_bounce
 from bouncegrad.devices import Device, device_named
-from bouncegrad.evaluate import add_gradients, step_errors, tasks_at_once
+from bouncegrad.energies import add_gradients, step_errors, tasks_at_once
+from bouncegrad.energies.windows import Batch, Windows, pack, some_starts, split_tasks
 from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.metrics import match_relations
@@ -45,7 +46,6 @@ from bouncegrad.train.loop import Clock, under
 from bouncegrad.train.searching import SearchingTrainer
 from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
 from bouncegrad.types import Structures
-from bouncegrad.windows import Batch, Windows, pack, some_starts, split_tasks
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,16 @@ from typing import Any
 import torch
 from torch import Generator
 
+from bouncegrad.energies.factors_of import halves, has_tables
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.infer import chunks
 from bouncegrad.infer.search import nats_per_loss, weighted
-from bouncegrad.kinds import halves
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.calibration import Halves, together
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.priors import GraphPrior, Leader, least_losses
-from bouncegrad.sums import has_tables
 from bouncegrad.trust.strangers import Shuffle
-from bouncegrad.windows import pack, windows
 
 LEVEL = 0.05
 """Largest p-value at which relations are believed in."""

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.infer import Posterior, beside_structures, chunks, messages_said
 from bouncegrad.models.graph_network import silenced
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.tables.columns import position_names, velocity_name
-from bouncegrad.windows import Batch, Windows, pack, windows
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float
 from scipy import stats
 from torch import Tensor
 
-from bouncegrad.evaluate import log_scales_of
+from bouncegrad.energies import log_scales_of
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.infer import Posterior, beside_structures
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
-from bouncegrad.windows import pack, windows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

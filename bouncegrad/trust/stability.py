@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.devices import Device
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.infer import Posterior, infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import HELD_OUT, Recipe, fit
 from bouncegrad.scenes import DataError, Scenes, split
-from bouncegrad.windows import pack, windows
 
 ASKED = 0.2
 """Share of the scenes, at most :data:`bouncegrad.recipes.HELD_OUT`, that no fit learns from and all are asked about."""

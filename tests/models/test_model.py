@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from bouncegrad.evaluate import loss_fn
+from bouncegrad.energies import loss_fn
+from bouncegrad.energies.windows import Rollout, of_tasks, pack, split_tasks, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
-from bouncegrad.windows import Rollout, of_tasks, pack, split_tasks, windows
 from worlds import generator
 
 

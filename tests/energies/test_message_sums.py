@@ -2,15 +2,16 @@
 
 import pytest
 import torch
+from test_evaluate import model_for, scenes
 
-from bouncegrad.evaluate import CHUNK_CELLS, receiver_energies
+from bouncegrad.energies import CHUNK_CELLS, receiver_energies
+from bouncegrad.energies.factors_of import TABLE_LIMIT, factors_of
+from bouncegrad.energies.message_sums import MessageSums, message_sums
+from bouncegrad.energies.windows import pack, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.structures.factors import FactorTables, block_kinds
 from bouncegrad.structures.layout import Layout
-from bouncegrad.sums import TABLE_LIMIT, MessageSums, factors_of, message_sums
-from bouncegrad.windows import pack, windows
-from test_evaluate import model_for, scenes
 
 NETWORKS = [
     NetworkConfig(hidden=6, update=update, inputs=inputs, num_edge_kinds=num_edge_kinds, num_node_kinds=num_node_kinds)
@@ -109,7 +110,7 @@ def test_chunks_change_nothing(monkeypatch):
     model = model_for(data, NETWORKS[0], NOISES[2])
     batch = pack(model, data)
     whole = message_sums(model, batch, windows(batch))
-    monkeypatch.setattr("bouncegrad.sums.CHUNK_CELLS", 1)
+    monkeypatch.setattr("bouncegrad.energies.message_sums.CHUNK_CELLS", 1)
     parts = message_sums(model, batch, windows(batch))
     structures = model.layout(4).random(4, generator(3))
     torch.testing.assert_close(parts.messages, whole.messages)

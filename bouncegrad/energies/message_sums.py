@@ -6,8 +6,6 @@ tables, ``kinds ** neighbours`` long, cannot be made.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,22 +13,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bouncegrad.devices import at_home
-from bouncegrad.evaluate import CHUNK_CELLS, cells_at_once, receiver_tables, tables_of
+from bouncegrad.energies import CHUNK_CELLS, cells_at_once
+from bouncegrad.energies.windows import Batch, Windows
 from bouncegrad.models.graph_network import GraphNetwork
 from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
-from bouncegrad.structures.factors import Factors, Standing, block_kinds
+from bouncegrad.structures.factors import Standing, block_kinds
 from bouncegrad.structures.layout import Layout
 from bouncegrad.types import Losses, Structures
-from bouncegrad.windows import Batch, Windows, windows
-
-TABLE_LIMIT = 4096
-"""Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
-
-
-def has_tables(layout: Layout) -> bool:
-    """Whether tables over these slots are small enough to be made (:data:`TABLE_LIMIT`)."""
-    return math.prod(layout.receiver_kinds) <= TABLE_LIMIT
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,7 +219,7 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
         stretches: of horizon 1.
 
     Returns:
-        Factors whose energies equal :func:`bouncegrad.evaluate.receiver_energies` for every structure; on the CPU.
+        Factors whose energies equal :func:`bouncegrad.energies.receiver_energies` for every structure; on the CPU.
     """
     graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph, stretches.heard)
     precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit.expand_as(log_scales)
@@ -244,27 +234,6 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
     layout, asked = model.layout(graph.present.shape[1]), batch.asked
     surprise = _surprise(model, graph, stretches, log_scales)
     return MessageSums(layout, messages, update, surprise, None if asked is None else asked.cpu())
-
-
-def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
-    """Tables where they are small enough (:func:`has_tables`), else sums of messages.
-
-    Raises:
-        ValueError: several rounds of messages or steps (:func:`bouncegrad.evaluate.receiver_tables`).
-    """
-    one_step = model.config.network.message_steps == 1 == stretches.targets.shape[2]
-    large = not has_tables(model.layout(batch.graph.present.shape[1]))
-    return (message_sums if one_step and large else receiver_tables)(model, batch, stretches)
-
-
-def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = windows) -> Factors:
-    """One step of several batches over the stretches that ``cut`` makes of them: tables of all, or sums of the first.
-
-    Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
-    """
-    if has_tables(model.layout(batches[0].graph.present.shape[1])):
-        return tables_of(model, batches, cut)
-    return factors_of(model, batches[0], cut(batches[0]))
 
 
 def _goals(

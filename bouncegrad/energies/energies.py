@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bouncegrad.energies.windows import Batch, Windows, split_tasks
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import negative_log_likelihood
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.types import LossFn, RelaxedStructures, Structures
-from bouncegrad.windows import Batch, Windows, split_tasks
 
 CHUNK_CELLS = 1_000_000
 """Numbers in the largest array of one chunk of nodes: 4 MB, about what stays in a core's cache."""

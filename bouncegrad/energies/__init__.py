@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bouncegrad.evaluate.energies import (
+from bouncegrad.energies.energies import (
     CHUNK_CELLS,
     add_gradients,
     cells_at_once,
@@ -14,7 +14,7 @@ from bouncegrad.evaluate.energies import (
     tasks_at_once,
     training_loss,
 )
-from bouncegrad.evaluate.tables import one_hot_combinations, receiver_tables, tables_of
+from bouncegrad.energies.tables import one_hot_combinations, receiver_tables, tables_of
 
 __all__ = [
     "CHUNK_CELLS",

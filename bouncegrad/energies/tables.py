@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from bouncegrad.evaluate import energies as of
+from bouncegrad.energies import energies as of
+from bouncegrad.energies.windows import Batch, Windows, windows
 from bouncegrad.models.graph_network import silenced
 from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.structures.factors import FactorTables
-from bouncegrad.windows import Batch, Windows, windows
 
 
 @torch.no_grad()

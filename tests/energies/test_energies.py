@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.tables import Case, measured
-from bouncegrad.evaluate import (
+from bouncegrad.energies import (
     add_gradients,
     energies,
     log_scales_of,
@@ -16,13 +16,13 @@ from bouncegrad.evaluate import (
     tasks_at_once,
     training_loss,
 )
+from bouncegrad.energies.windows import Rollout, pack, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig, SharedScale, negative_log_likelihood
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.layout import Layout
-from bouncegrad.windows import Rollout, pack, windows
 
 NETWORKS = [
     NetworkConfig(hidden=6, update=update, skip=skip, inputs=inputs, num_node_kinds=num_node_kinds)

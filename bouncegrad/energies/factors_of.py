@@ -1,0 +1,47 @@
+"""The energies of a batch as factors: tables where they are small enough, else sums of messages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from bouncegrad.energies import receiver_tables, tables_of
+from bouncegrad.energies.message_sums import message_sums
+from bouncegrad.energies.windows import Batch, Windows, early_half, late_half, windows
+from bouncegrad.models.model import Model
+from bouncegrad.structures.factors import Factors
+from bouncegrad.structures.layout import Layout
+
+TABLE_LIMIT = 4096
+"""Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
+
+
+def has_tables(layout: Layout) -> bool:
+    """Whether tables over these slots are small enough to be made (:data:`TABLE_LIMIT`)."""
+    return math.prod(layout.receiver_kinds) <= TABLE_LIMIT
+
+
+def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
+    """Tables where they are small enough (:func:`has_tables`), else sums of messages.
+
+    Raises:
+        ValueError: several rounds of messages or steps (:func:`bouncegrad.energies.receiver_tables`).
+    """
+    one_step = model.config.network.message_steps == 1 == stretches.targets.shape[2]
+    large = not has_tables(model.layout(batch.graph.present.shape[1]))
+    return (message_sums if one_step and large else receiver_tables)(model, batch, stretches)
+
+
+def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = windows) -> Factors:
+    """One step of several batches over the stretches that ``cut`` makes of them: tables of all, or sums of the first.
+
+    Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
+    """
+    if has_tables(model.layout(batches[0].graph.present.shape[1])):
+        return tables_of(model, batches, cut)
+    return factors_of(model, batches[0], cut(batches[0]))
+
+
+def halves(model: Model, batches: Sequence[Batch]) -> tuple[Factors, Factors]:
+    """Factors of the first and of the second half of each scene."""
+    return factors_of_some(model, batches, early_half), factors_of_some(model, batches, late_half)
