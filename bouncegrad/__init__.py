@@ -6,7 +6,7 @@ The public interface is this screen; everything else is reached through its modu
 from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.hidden import count_hidden, find_hidden
-from bouncegrad.infer import Posterior, infer, predict
+from bouncegrad.inference import Posterior, infer, predict
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model, pretrained_names, save_model
 from bouncegrad.models.model import Model

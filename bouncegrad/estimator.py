@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bouncegrad.devices import Device, device_named
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
-from bouncegrad.infer import Mode, Posterior, infer, placed, predict, weakest_kind
-from bouncegrad.infer.search import check_prior
+from bouncegrad.inference import Mode, Posterior, infer, placed, predict, weakest_kind
+from bouncegrad.inference.search import check_prior
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
@@ -38,9 +38,9 @@ class NotFittedError(ValueError, AttributeError):
 class RelationalModel:
     """Who acts on whom, in which way, and what happens next: learned from scenes, asked of others.
 
-    Each method is one of the functions of the package (:func:`bouncegrad.fit`, :func:`bouncegrad.infer`, ...) on the
-    model that was learned or loaded, which is :attr:`model`. Scenes are :class:`bouncegrad.Scenes` or where they lie
-    (:func:`bouncegrad.read_scenes`); of a folder, ``fit`` takes the split "train" and all others "test".
+    Each method is one of the functions of the package (:func:`bouncegrad.fit`, :func:`bouncegrad.inference`, ...) on
+    the model that was learned or loaded, which is :attr:`model`. Scenes are :class:`bouncegrad.Scenes` or where they
+    lie (:func:`bouncegrad.read_scenes`); of a folder, ``fit`` takes the split "train" and all others "test".
 
     Args:
         recipe: the name of a method, or one of your own.
@@ -120,7 +120,7 @@ class RelationalModel:
         return self
 
     def infer(self, scenes: Source, *, horizon: int = 1, mode: Mode = "search") -> Posterior:
-        """Who acts on whom, with probabilities (:func:`bouncegrad.infer`)."""
+        """Who acts on whom, with probabilities (:func:`bouncegrad.inference`)."""
         data = self._asked(scenes)
         return infer(self.model, data, prior=self.prior, horizon=horizon, mode=mode, seed=self.seed)
 
@@ -154,7 +154,7 @@ class RelationalModel:
         return score(self.model, self._asked(scenes), prior=self.prior)
 
     def weakest_kind(self, scenes: Source) -> int | None:
-        """The kind that does nothing, None where every kind acts (:func:`bouncegrad.infer.weakest_kind`)."""
+        """The kind that does nothing, None where every kind acts (:func:`bouncegrad.inference.weakest_kind`)."""
         return weakest_kind(self.model, self._asked(scenes))
 
     def find_hidden(

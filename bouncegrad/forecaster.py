@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.drift import FORESIGHT, drift, drift_of_rest
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig

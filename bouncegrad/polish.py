@@ -20,7 +20,7 @@ from bouncegrad.drift import FORESIGHT, drift
 from bouncegrad.energies import training_loss
 from bouncegrad.energies.factors_of import halves, has_tables
 from bouncegrad.energies.windows import pack, some_starts, windows
-from bouncegrad.infer import chunks, infer
+from bouncegrad.inference import chunks, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings

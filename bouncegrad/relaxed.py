@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from bouncegrad.energies import add_gradients, training_loss
 from bouncegrad.energies.windows import Batch, Windows, windows
-from bouncegrad.learner import existing_slots
+from bouncegrad.inference.beliefs import existing_slots
 from bouncegrad.models.model import Model
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.settings import check_settings

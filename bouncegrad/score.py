@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.infer import Mode, Posterior, infer, measured_at, predict
+from bouncegrad.inference import Mode, Posterior, infer, measured_at, predict
 from bouncegrad.metrics import RelationMatch, ReliabilityCurve, match_relations, reliability_curve, rollout_mse
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
@@ -103,7 +103,7 @@ def score(
         model: the trained model.
         scenes: never seen in training; labels, where there are any, are used for the figures only.
         unit: a name and the normalisation in which errors are given; by default the model's own.
-        prior: under which graphs are read (:func:`bouncegrad.infer.infer`).
+        prior: under which graphs are read (:func:`bouncegrad.inference.infer`).
         mode: how structures are inferred, likewise.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bouncegrad.hidden import HiddenPosterior, HiddenScore, find_hidden, score_hidden, widening_of, with_hidden
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
-from bouncegrad.infer import infer, predict, weakest_kind
+from bouncegrad.inference import infer, predict, weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.report import Unseen, draw_unseen
 from bouncegrad.run import error_unit

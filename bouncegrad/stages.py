@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from bouncegrad.answers import relation_table, write_table
-from bouncegrad.infer import Mode, infer, measured_at, placed, predict, weakest_kind
+from bouncegrad.inference import Mode, infer, measured_at, placed, predict, weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
 from bouncegrad.report.picture import check_format

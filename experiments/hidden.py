@@ -22,7 +22,7 @@ import torch
 from bouncegrad.hidden import count_hidden, score_hidden, widening_of
 from bouncegrad.hidden.count import MARGIN
 from bouncegrad.hidden.score import OBSERVED, HiddenScore, covered_last, reordered
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.metrics import RelationMatch, match_relations
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model

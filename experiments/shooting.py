@@ -22,7 +22,7 @@ from bouncegrad.hidden.completed import completed
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
 from bouncegrad.hidden.smoothing import energies_of
 from bouncegrad.hidden.starts import random_states, rolled
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.metrics import RelationMatch, match_relations
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model

@@ -28,7 +28,8 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bouncegrad.energies.windows import Batch, pack
-from bouncegrad.learner import Lesson, ProposalLearner, with_floor
+from bouncegrad.inference.beliefs import with_floor
+from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.models import proposer as proposer_module
 from bouncegrad.models.encoders import Perceptron
 from bouncegrad.models.graph_network import NetworkConfig

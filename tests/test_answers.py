@@ -13,7 +13,7 @@ import torch
 from bouncegrad import answers
 from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray, write_table
 from bouncegrad.answers.packages import package
-from bouncegrad.infer import Posterior
+from bouncegrad.inference import Posterior
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import Layout, to_slots
 

@@ -17,7 +17,7 @@ from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.forecaster import ForecasterConfig
 from bouncegrad.hidden import Effort, count_hidden, find_hidden
-from bouncegrad.infer import infer, predict
+from bouncegrad.inference import infer, predict
 from bouncegrad.kinds import merge_kinds
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.model import Model, ModelConfig

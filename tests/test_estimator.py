@@ -12,7 +12,7 @@ import torch
 from bouncegrad import RelationalModel
 from bouncegrad.estimator import NotFittedError
 from bouncegrad.hidden import Effort
-from bouncegrad.infer import infer, predict, weakest_kind
+from bouncegrad.inference import infer, predict, weakest_kind
 from bouncegrad.models.checkpoint import CheckpointError, load_model, save_model
 from bouncegrad.recipes import Recipe, fit, recipe_named
 from bouncegrad.scenes import DataError, write_folder, write_npz

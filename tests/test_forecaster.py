@@ -8,7 +8,7 @@ import torch
 from bouncegrad import forecaster as forecasting
 from bouncegrad.drift import drift, drift_of_rest
 from bouncegrad.forecaster import ForecasterConfig, forecaster_training, with_forecaster
-from bouncegrad.infer import infer, predict
+from bouncegrad.inference import infer, predict
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig

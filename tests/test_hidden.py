@@ -19,7 +19,7 @@ from bouncegrad.hidden import (
 )
 from bouncegrad.hidden.score import covered_last, reordered
 from bouncegrad.hidden.starts import drawn, patterns_of
-from bouncegrad.infer import predict
+from bouncegrad.inference import predict
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig

@@ -11,7 +11,7 @@ from bouncegrad.energies import loss_fn, receiver_tables, training_loss
 from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Windows, early_half, late_half, pack, side_by_side, windows
 from bouncegrad.hidden import find_hidden
-from bouncegrad.infer import placed, weakest_kind
+from bouncegrad.inference import placed, weakest_kind
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig

@@ -9,7 +9,7 @@ from torch import Tensor
 from bouncegrad import kinds
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.infer import infer, weakest_kind
+from bouncegrad.inference import infer, weakest_kind
 from bouncegrad.kinds import judged, merge_kinds
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model, save_model

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from bouncegrad.energies.windows import Batch
-from bouncegrad.learner import ProposalLearner, existing_slots, network_beliefs, network_guess, with_floor
+from bouncegrad.inference.beliefs import existing_slots, network_beliefs, network_guess, with_floor
+from bouncegrad.learner import ProposalLearner
 from bouncegrad.models.proposer import blanked
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.types import Structures

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bouncegrad import polish as polishing
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig, Standing, horizon_at, learning_rate_at, polish, standing

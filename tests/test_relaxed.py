@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from bouncegrad.energies import energies, training_loss
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model

@@ -12,7 +12,7 @@ import pytest
 from bouncegrad import recipes
 from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.cli import main
-from bouncegrad.infer import MODES
+from bouncegrad.inference import MODES
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.reproduce import Places, Request, reproduce, rows_of
 from bouncegrad.reproduce.curves import Between, Point, scenes_needed, times_fewer

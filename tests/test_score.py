@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bouncegrad.infer import infer, predict
+from bouncegrad.inference import infer, predict
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes, stack_scenes

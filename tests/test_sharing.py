@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bouncegrad.cli import main
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import (
     PRETRAINED,

@@ -13,7 +13,7 @@ import torch
 from benchmarks.super_graph import SHAPES, compared, measured
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.energies import factors_of as choice_of_factors
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import CheckpointError
 from bouncegrad.models.graph_network import NetworkConfig

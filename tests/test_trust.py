@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bouncegrad.energies.windows import pack
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig

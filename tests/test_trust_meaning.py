@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from bouncegrad.energies.windows import pack
-from bouncegrad.infer import Posterior, infer
+from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig

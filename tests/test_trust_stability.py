@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.infer import Posterior
+from bouncegrad.inference import Posterior
 from bouncegrad.scenes import DataError
 from bouncegrad.structures.layout import Layout
 from bouncegrad.trust import agreement, stability

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bouncegrad.answers.check import check_answer
 from bouncegrad.answers.packages import package
-from bouncegrad.infer import Posterior
+from bouncegrad.inference import Posterior
 from bouncegrad.scenes import Scenes
 
 Role = Literal["receiver", "sender"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from bouncegrad.answers.check import check_answer
 from bouncegrad.answers.packages import package
-from bouncegrad.infer import Posterior
+from bouncegrad.inference import Posterior
 from bouncegrad.scenes import Scenes
 
 PAIR = ("scene", "receiver", "sender")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bouncegrad.infer import Posterior
+from bouncegrad.inference import Posterior
 from bouncegrad.scenes import DataError, Scenes
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bouncegrad.answers.check import check_answer
 from bouncegrad.answers.packages import package
-from bouncegrad.infer import Posterior
+from bouncegrad.inference import Posterior
 from bouncegrad.scenes import DataError, Scenes
 
 
@@ -24,7 +24,7 @@ def to_networkx(posterior: Posterior, scenes: Scenes, scene: int, *, none_kind: 
         posterior: what was inferred.
         scenes: from which.
         scene: which of them, from 0.
-        none_kind: leave edges out whose most probable kind is this one (:func:`bouncegrad.infer.weakest_kind`).
+        none_kind: leave edges out whose most probable kind is this one (:func:`bouncegrad.inference.weakest_kind`).
 
     Raises:
         DataError: other scenes than those of the posterior, or a scene or kind that there is not.
@@ -56,7 +56,7 @@ def to_torch_geometric(
         scenes: from which.
         scene: which of them, from 0.
         time: of the states; -1 = the last sample.
-        none_kind: leave edges out whose most probable kind is this one (:func:`bouncegrad.infer.weakest_kind`).
+        none_kind: leave edges out whose most probable kind is this one (:func:`bouncegrad.inference.weakest_kind`).
 
     Raises:
         DataError: other scenes than those of the posterior, or a scene, time or kind that there is not.

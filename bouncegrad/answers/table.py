@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bouncegrad.answers.check import check_answer
-from bouncegrad.infer import Posterior
+from bouncegrad.inference import Posterior
 from bouncegrad.scenes import Scenes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def relation_table(posterior: Posterior, scenes: Scenes, none_kind: int | None =
     Args:
         posterior: what was inferred.
         scenes: from which.
-        none_kind: leave pairs out whose most probable kind is this one (:func:`bouncegrad.infer.weakest_kind`).
+        none_kind: leave pairs out whose most probable kind is this one (:func:`bouncegrad.inference.weakest_kind`).
 
     Raises:
         DataError: other scenes than those of the posterior.

@@ -11,7 +11,8 @@ from torch import Generator
 from bouncegrad.bounce.config import BounceConfig, Bounced
 from bouncegrad.bounce.heat import Heat
 from bouncegrad.bounce.target import SceneTarget, Target
-from bouncegrad.learner import Learner, network_guess
+from bouncegrad.inference.beliefs import network_guess
+from bouncegrad.learner import Learner
 from bouncegrad.relaxed import encoder_of
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.kernels import Kernel, Proposal, Proposed

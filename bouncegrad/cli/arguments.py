@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from bouncegrad.infer import MODES
+from bouncegrad.inference import MODES
 from bouncegrad.models.checkpoint import pretrained_names
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.reproduce import TARGETS

@@ -16,7 +16,8 @@ from torch import Generator, Tensor, nn
 from bouncegrad.functions.adaptation import mean_squares
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
-from bouncegrad.learner import Learner, Lesson, with_floor
+from bouncegrad.inference.beliefs import with_floor
+from bouncegrad.learner import Learner, Lesson
 from bouncegrad.models.encoders import Perceptron, linear
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.structures.proposals import BeliefsFn

@@ -18,7 +18,7 @@ from bouncegrad.hidden.explanation import Belief, Explanations, weighed
 from bouncegrad.hidden.find import belief_of, check_search, scene_groups
 from bouncegrad.hidden.search import Effort, refined, search
 from bouncegrad.hidden.starts import num_patterns_of, pinned, rolled
-from bouncegrad.infer import weakest_kind
+from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bouncegrad.hidden.completed import with_room
 from bouncegrad.hidden.posterior import HiddenPosterior
-from bouncegrad.infer import predict, weakest_kind
+from bouncegrad.inference import predict, weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import to_matrix, to_slots
@@ -20,7 +20,7 @@ from bouncegrad.types import Structures
 def with_hidden(scenes: Scenes, posterior: HiddenPosterior) -> Scenes:
     """Scenes in which the hidden entities stand beside the seen ones, on their most probable tracks.
 
-    With ``posterior.best_structures`` they can be handed to :func:`bouncegrad.infer.predict`.
+    With ``posterior.best_structures`` they can be handed to :func:`bouncegrad.inference.predict`.
     """
     room = with_room(scenes, posterior.num_hidden)
     states = room.states.clone()
@@ -34,7 +34,7 @@ def without_entity(
     """Roll on from the states at ``start`` as if one entity had vanished then; its own states are NaN.
 
     Raises:
-        DataError: no entity of that name, or a span that cannot be (:func:`bouncegrad.infer.predict`).
+        DataError: no entity of that name, or a span that cannot be (:func:`bouncegrad.inference.predict`).
     """
     place = _place(scenes, entity)
     mask = scenes.mask.clone()

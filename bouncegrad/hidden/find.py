@@ -16,7 +16,7 @@ from bouncegrad.hidden.explanation import Belief, Explanations, Weighed, weighed
 from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.hidden.search import Effort, search
 from bouncegrad.hidden.starts import num_patterns_of
-from bouncegrad.infer.search import belief_in
+from bouncegrad.inference.search import belief_in
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import Layout, to_slots
@@ -49,7 +49,7 @@ def find_hidden(
         scenes: what was seen, every entity at all times. Relations that they may carry are not looked at.
         num_hidden: how many entities to look for.
         relations: kinds of all pairs, the hidden entities last, where they are known (Alet et al. 2019, section 5.2).
-        prior: under which graphs are read (:func:`bouncegrad.infer.infer`).
+        prior: under which graphs are read (:func:`bouncegrad.inference.infer`).
         effort: how long to search.
         widening: factor on the spreads, as :func:`bouncegrad.hidden.widening_of` finds it on other scenes: modules are
             a little wrong in the same way at all times, which makes tracks less sure than independent errors would.

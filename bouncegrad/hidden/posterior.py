@@ -82,7 +82,7 @@ class HiddenPosterior:
         """The probability that no hidden entity has any relation: then what was seen says nothing of them.
 
         Args:
-            none_kind: the kind that does nothing (:func:`bouncegrad.infer.weakest_kind`).
+            none_kind: the kind that does nothing (:func:`bouncegrad.inference.weakest_kind`).
         """
         kinds = to_matrix(self.structures.flatten(0, 1), self.layout.num_entities, diagonal=none_kind)
         num_seen = self.layout.num_entities - self.num_hidden

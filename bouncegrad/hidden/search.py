@@ -12,7 +12,7 @@ from bouncegrad.hidden.completed import Completed, completed, tables_with
 from bouncegrad.hidden.explanation import Belief, Explanations
 from bouncegrad.hidden.smoothing import Estimate, energies_of, moved
 from bouncegrad.hidden.starts import drawn, patterns_of, pinned, random_states, rolled
-from bouncegrad.infer import weakest_kind
+from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.infer import MODES, predict
+from bouncegrad.inference import MODES, predict
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
 from bouncegrad.score import STEPS, num_observed, prediction_errors, score

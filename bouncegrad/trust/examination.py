@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes, read_part
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from bouncegrad.devices import at_home
-from bouncegrad.infer import Posterior, infer
+from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.trust.pairs import Axes, PairEffects
@@ -19,8 +19,8 @@ or the other way; all or none of these."""
 
 WEAK = 0.1
 """Typical size of effects beside the strongest kind's up to which a kind does nothing (of spreads, that is the limit of
-:func:`bouncegrad.infer.weakest_kind`). Springs of strength 0: 0.0003 to 0.02; charges that repel, beside charges that
-attract and so come close: 0.2."""
+:func:`bouncegrad.inference.weakest_kind`). Springs of strength 0: 0.0003 to 0.02; charges that repel, beside charges
+that attract and so come close: 0.2."""
 
 UNSEEN = 0.006
 """Typical size, in units of the spread of what the linear skip leaves over, up to which a kind does nothing, even if

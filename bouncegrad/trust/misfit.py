@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bouncegrad.devices import at_home
-from bouncegrad.infer import Posterior, infer
+from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.trust.residuals import Residuals

@@ -12,8 +12,8 @@ from torch import Generator
 
 from bouncegrad.energies.factors_of import halves, has_tables
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.infer import chunks
-from bouncegrad.infer.search import nats_per_loss, weighted
+from bouncegrad.inference import chunks
+from bouncegrad.inference.search import nats_per_loss, weighted
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.calibration import Halves, together
@@ -203,7 +203,7 @@ def _rows(model: Model, scenes: Scenes) -> int:
 
 
 def _nats(model: Model, scenes: Scenes) -> float:
-    """What turns losses into nats, as the real scenes say (:func:`bouncegrad.infer.search.nats_per_loss`)."""
+    """What turns losses into nats, as the real scenes say (:func:`bouncegrad.inference.search.nats_per_loss`)."""
     if model.scale is not None:
         return 1.0
     some = next(chunks(model, scenes, _rows(model, scenes)))

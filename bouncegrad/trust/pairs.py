@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
-from bouncegrad.infer import Posterior, beside_structures, chunks, messages_said
+from bouncegrad.inference import Posterior, beside_structures, chunks, messages_said
 from bouncegrad.models.graph_network import silenced
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes

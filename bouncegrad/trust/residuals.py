@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bouncegrad.energies import log_scales_of
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.infer import Posterior, beside_structures
+from bouncegrad.inference import Posterior, beside_structures
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.devices import Device
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.infer import Posterior, infer
+from bouncegrad.inference import Posterior, infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import HELD_OUT, Recipe, fit

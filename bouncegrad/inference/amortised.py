@@ -10,7 +10,7 @@ import math
 import torch
 
 from bouncegrad.energies.windows import pack
-from bouncegrad.infer.posterior import Posterior, chunks, joined
+from bouncegrad.inference.posterior import Posterior, chunks, joined
 from bouncegrad.models.model import Model
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes

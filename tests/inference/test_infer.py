@@ -11,7 +11,7 @@ import torch
 from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.infer import infer, predict, weakest_kind
+from bouncegrad.inference import infer, predict, weakest_kind
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
@@ -20,7 +20,7 @@ from bouncegrad.scenes import DataError, Scenes, from_arrays, stack_scenes
 from bouncegrad.structures.layout import to_slots
 from small import springs, untrained, without_labels
 
-posteriors = importlib.import_module("bouncegrad.infer.posterior")  # the package has a function called infer
+posteriors = importlib.import_module("bouncegrad.inference.posterior")  # the package has a function called infer
 
 NETWORKS = [
     NetworkConfig(hidden=6),

@@ -14,10 +14,10 @@ from torch.nn.functional import one_hot
 from bouncegrad.energies import loss_fn, receiver_tables
 from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
-from bouncegrad.infer.posterior import Posterior, chunks, joined
-from bouncegrad.infer.proposal import cells_read, proposer_of
-from bouncegrad.infer.search import nats_per_loss, weighted
-from bouncegrad.learner import existing_slots, network_beliefs, network_guess
+from bouncegrad.inference.amortised import cells_read, proposer_of
+from bouncegrad.inference.beliefs import existing_slots, network_beliefs, network_guess
+from bouncegrad.inference.posterior import Posterior, chunks, joined
+from bouncegrad.inference.search import nats_per_loss, weighted
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bouncegrad.infer.modes import infer
-from bouncegrad.infer.posterior import MODES, Mode, Posterior, beside_structures, chunks
-from bouncegrad.infer.prediction import measured_at, messages_said, placed, predict, weakest_kind
+from bouncegrad.inference.infer import infer
+from bouncegrad.inference.posterior import MODES, Mode, Posterior, beside_structures, chunks
+from bouncegrad.inference.prediction import measured_at, messages_said, placed, predict, weakest_kind
 
 __all__ = [
     "MODES",

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.factors_of import TABLE_LIMIT, factors_of, has_tables
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
-from bouncegrad.infer.posterior import Posterior, chunks, joined
+from bouncegrad.inference.posterior import Posterior, chunks, joined
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.annealing import exponential
@@ -31,7 +31,7 @@ SWEEPS = (6, 6)
 
 
 def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) -> Posterior:
-    """The posterior under a prior, as :func:`bouncegrad.infer.infer` tells in mode "search"."""
+    """The posterior under a prior, as :func:`bouncegrad.inference.infer` tells in mode "search"."""
     layout = model.layout(scenes.num_entities)
     alone = model.config.network.message_steps == 1
     tabulated = alone and has_tables(layout)

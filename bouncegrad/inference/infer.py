@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bouncegrad.infer.both import led
-from bouncegrad.infer.posterior import MODES, Mode, Posterior
-from bouncegrad.infer.proposal import thought
-from bouncegrad.infer.search import check_prior, searched
+from bouncegrad.inference.amortised import thought
+from bouncegrad.inference.guided import led
+from bouncegrad.inference.posterior import MODES, Mode, Posterior
+from bouncegrad.inference.search import check_prior, searched
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 
@@ -21,10 +21,10 @@ def infer(
     the scenes adapt first. Longer rollouts take a slow Gibbs sampler over whole losses.
 
     "proposal": what the model's proposal network thinks of every slot, slot by slot, from one look at the trajectories
-    (:mod:`bouncegrad.infer.proposal`). Fast, and no better than the network has learned to be.
+    (:mod:`bouncegrad.inference.amortised`). Fast, and no better than the network has learned to be.
 
     "both": a search that starts where the network points, takes its proposals from it and ends after a fixed number of
-    them (:mod:`bouncegrad.infer.both`), at any horizon and with any number of rounds of messages.
+    them (:mod:`bouncegrad.inference.guided`), at any horizon and with any number of rounds of messages.
 
     The relations that ``scenes`` may carry are not looked at.
 

@@ -12,7 +12,7 @@ import torch
 
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.infer import infer
+from bouncegrad.inference import infer
 from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.graph_network import NetworkConfig
@@ -23,8 +23,8 @@ from bouncegrad.scenes import Scenes, from_arrays, stack_scenes
 from bouncegrad.structures.calibration import Reading
 from small import springs, untrained
 
-both = importlib.import_module("bouncegrad.infer.both")  # the package has a function called infer
-posteriors = importlib.import_module("bouncegrad.infer.posterior")
+both = importlib.import_module("bouncegrad.inference.guided")  # the package has a function called infer
+posteriors = importlib.import_module("bouncegrad.inference.posterior")
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -16,7 +16,7 @@ from bouncegrad.structures.layout import Layout, to_matrix
 from bouncegrad.types import Structures
 
 Mode: TypeAlias = Literal["search", "proposal", "both"]
-"""How structures are inferred (:func:`bouncegrad.infer.infer`)."""
+"""How structures are inferred (:func:`bouncegrad.inference.infer`)."""
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
