@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
 
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES

@@ -5,9 +5,10 @@ The public interface is this screen; everything else is reached through its modu
 
 from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray
 from bouncegrad.estimator import RelationalModel
+from bouncegrad.evaluation.metrics import match_relations
+from bouncegrad.evaluation.score import Score, score
 from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.inference import Posterior, infer, predict
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model, pretrained_names, save_model
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit
@@ -23,7 +24,6 @@ from bouncegrad.scenes import (
     read_table,
     stack_scenes,
 )
-from bouncegrad.score import Score, score
 from bouncegrad.simulate import Charged, Springs, simulate, simulate_canonical
 from bouncegrad.version import __version__
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.devices import Device, device_named
+from bouncegrad.evaluation.score import Score, score
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
 from bouncegrad.inference import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.inference.search import check_prior
@@ -18,7 +19,6 @@ from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
 from bouncegrad.scenes import Scenes, read_part
-from bouncegrad.score import Score, score
 from bouncegrad.sharing import Origin, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.structures.priors import check_possible
 from bouncegrad.train import PassReport
@@ -150,7 +150,8 @@ class RelationalModel:
         return predict(self.model, data, structures, start=start, num_steps=num_steps)
 
     def score(self, scenes: Source) -> Score:
-        """How good it is on scenes it has not seen (:func:`bouncegrad.score`); relations are compared if known."""
+        """How good it is on scenes it has not seen (:func:`bouncegrad.evaluation.score`); relations are compared if
+        known."""
         return score(self.model, self._asked(scenes), prior=self.prior)
 
     def weakest_kind(self, scenes: Source) -> int | None:

@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 from bouncegrad.bounce import BounceConfig
-from bouncegrad.drift import FORESIGHT, drift, drift_of_rest
+from bouncegrad.evaluation.drift import FORESIGHT, drift, drift_of_rest
 from bouncegrad.inference import infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from bouncegrad.drift import FORESIGHT, drift
 from bouncegrad.energies import training_loss
 from bouncegrad.energies.factors_of import halves, has_tables
 from bouncegrad.energies.windows import pack, some_starts, windows
+from bouncegrad.evaluation.drift import FORESIGHT, drift
 from bouncegrad.inference import chunks, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
@@ -76,7 +76,7 @@ class Standing:
     """How a model does on the held-out scenes.
 
     Attributes:
-        drift: of rollouts under fixed structures (:func:`bouncegrad.drift.drift`).
+        drift: of rollouts under fixed structures (:func:`bouncegrad.evaluation.drift.drift`).
         reading: ``[scene]``, how much graphs say, one step at a time: by how many nats the early samples of a scene
             make its late ones likelier (:func:`bouncegrad.structures.calibration.Halves`), as the model reads them.
             Without a scale, or without tables: the negative loss of the most probable structure.

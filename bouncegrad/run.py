@@ -24,6 +24,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from bouncegrad.devices import Device, gpu_of
 from bouncegrad.energies.windows import pack
+from bouncegrad.evaluation.score import SHORTEST, Score, score
 from bouncegrad.forecaster import add_forecaster
 from bouncegrad.models.checkpoint import load_tensors, save_model, save_tensors
 from bouncegrad.models.edge_kinds import KindsReport
@@ -32,7 +33,6 @@ from bouncegrad.polish import polish
 from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
 from bouncegrad.scenes import DataError, Normalization, Scenes, has_split, read_meta, read_part
 from bouncegrad.scenes.writing import PREFIX, whole_files
-from bouncegrad.score import SHORTEST, Score, score
 from bouncegrad.settings import is_positive
 from bouncegrad.train import BounceGrad, PassReport
 from bouncegrad.train.loop import Trainer

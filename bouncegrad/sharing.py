@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 import yaml
 
+from bouncegrad.evaluation.score import SHORTEST, Score, score
 from bouncegrad.models.checkpoint import CheckpointError, read_about, write_model
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, hold_out
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.writing import whole_files
-from bouncegrad.score import SHORTEST, Score, score
 from bouncegrad.version import __version__
 
 CARD = "README.md"

@@ -14,6 +14,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from bouncegrad.answers import relation_table, write_table
+from bouncegrad.evaluation.score import STEPS, Score, score
 from bouncegrad.inference import Mode, infer, measured_at, placed, predict, weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
@@ -22,7 +23,6 @@ from bouncegrad.run import error_unit
 from bouncegrad.scenes import DataError, read_part
 from bouncegrad.scenes.layout import has_motion
 from bouncegrad.scenes.writing import check_folder, whole_files
-from bouncegrad.score import STEPS, Score, score
 from bouncegrad.structures.layout import to_matrix
 
 DRAWN = 3

@@ -21,10 +21,10 @@ import torch
 
 from bouncegrad.energies import step_errors
 from bouncegrad.energies.windows import pack, windows
+from bouncegrad.evaluation.score import score
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import read_scenes
-from bouncegrad.score import score
 
 RESULTS = Path(__file__).parent / "results"
 NUMBER = r"(-?[\d.e+-]+)"

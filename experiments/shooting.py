@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
+from bouncegrad.evaluation.metrics import RelationMatch, match_relations
 from bouncegrad.hidden import score_hidden
 from bouncegrad.hidden.completed import completed
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
 from bouncegrad.hidden.smoothing import energies_of
 from bouncegrad.hidden.starts import random_states, rolled
 from bouncegrad.inference import infer
-from bouncegrad.metrics import RelationMatch, match_relations
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.run import error_unit

@@ -15,6 +15,7 @@ from bouncegrad.cli import main
 from bouncegrad.devices import at_home, device_named
 from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.estimator import RelationalModel
+from bouncegrad.evaluation.score import score
 from bouncegrad.forecaster import ForecasterConfig
 from bouncegrad.hidden import Effort, count_hidden, find_hidden
 from bouncegrad.inference import infer, predict
@@ -28,7 +29,6 @@ from bouncegrad.recipes import Recipe, fit, recipe_named
 from bouncegrad.reproduce import Places
 from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import Scenes, write_folder
-from bouncegrad.score import score
 from bouncegrad.train import BounceGrad, held_out
 from bouncegrad.train.held_out import NUM_ATTEMPTS
 from bouncegrad.trust import examine

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bouncegrad import forecaster as forecasting
-from bouncegrad.drift import drift, drift_of_rest
+from bouncegrad.evaluation.drift import drift, drift_of_rest
 from bouncegrad.forecaster import ForecasterConfig, forecaster_training, with_forecaster
 from bouncegrad.inference import infer, predict
 from bouncegrad.models.checkpoint import load_model, save_model

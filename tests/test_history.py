@@ -10,6 +10,7 @@ from bouncegrad import RelationalModel, infer, predict
 from bouncegrad.energies import loss_fn, receiver_tables, training_loss
 from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Windows, early_half, late_half, pack, side_by_side, windows
+from bouncegrad.evaluation.score import num_observed, prediction_errors, score
 from bouncegrad.hidden import find_hidden
 from bouncegrad.inference import placed, weakest_kind
 from bouncegrad.models.graph_network import NetworkConfig
@@ -18,7 +19,6 @@ from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.polish import PolishConfig
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, stack_scenes, write_npz
-from bouncegrad.score import num_observed, prediction_errors, score
 from bouncegrad.sharing import Origin
 from bouncegrad.stages import Span, predict_file
 from bouncegrad.structures.priors import PRIORS

@@ -9,9 +9,9 @@ from torch import Tensor
 from bouncegrad import kinds
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer, weakest_kind
 from bouncegrad.kinds import judged, merge_kinds
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.edge_kinds import KindsReport, Merge
 from bouncegrad.models.model import Model, ModelConfig, only_kinds

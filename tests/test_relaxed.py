@@ -13,8 +13,8 @@ from torch.nn.functional import one_hot
 
 from bouncegrad.energies import energies, training_loss
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig

@@ -12,7 +12,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from bouncegrad.metrics import match_relations, reliability_curve
+from bouncegrad.evaluation.metrics import match_relations, reliability_curve
 from bouncegrad.report import Answer, confusion_table, draw_graphs, draw_reliability, draw_scene, draw_scenes
 from bouncegrad.report.colours import entity_colours
 from bouncegrad.report.graph import Edge, _strokes, edges_of

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bouncegrad.cli import main
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import (
     PRETRAINED,
     CheckpointError,

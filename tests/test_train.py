@@ -13,8 +13,8 @@ import torch
 from benchmarks.super_graph import SHAPES, compared, measured
 from bouncegrad.bounce import BounceConfig
 from bouncegrad.energies import factors_of as choice_of_factors
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import CheckpointError
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig

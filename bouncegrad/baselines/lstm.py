@@ -16,9 +16,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from bouncegrad.baselines.simple import last_measured
+from bouncegrad.evaluation.score import OBSERVED
 from bouncegrad.models.encoders import linear
 from bouncegrad.scenes import DataError, Normalization, Scenes
-from bouncegrad.score import OBSERVED
 from bouncegrad.settings import check_settings
 
 VARIANCE = 5e-5

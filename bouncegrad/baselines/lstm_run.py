@@ -15,9 +15,9 @@ from torch import Generator, Tensor
 from bouncegrad.baselines.lstm import LSTMConfig, RecurrentNetwork, Rows, last_memories, predicted, squared_error
 from bouncegrad.baselines.simple import correlation_accuracy
 from bouncegrad.devices import Device, device_named
+from bouncegrad.evaluation.score import STEPS, num_observed, prediction_errors
 from bouncegrad.run import error_unit, fingerprint, train_folder, training_scenes, unseen_scenes
 from bouncegrad.scenes import Normalization, Scenes
-from bouncegrad.score import STEPS, num_observed, prediction_errors
 from bouncegrad.train.config import PassReport, TrainingConfig
 from bouncegrad.train.loop import Clock, Trainer
 

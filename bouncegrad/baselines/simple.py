@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.metrics import match_relations
+from bouncegrad.evaluation.metrics import match_relations
+from bouncegrad.evaluation.score import OBSERVED, STEPS, num_observed, prediction_errors
 from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
-from bouncegrad.score import OBSERVED, STEPS, num_observed, prediction_errors
 
 Features = Callable[[Scenes], Float[Tensor, "scene entity feature"]]
 """What is correlated: one vector for each entity."""
@@ -24,7 +24,7 @@ Features = Callable[[Scenes], Float[Tensor, "scene entity feature"]]
 def static_errors(scenes: Scenes, unit: Normalization) -> Float[Tensor, "step"]:
     """Mean squared errors of 1 to 20 steps if everything stays where the true sample 49 has it.
 
-    Shorter scenes start where :func:`bouncegrad.score.score` does.
+    Shorter scenes start where :func:`bouncegrad.evaluation.score.score` does.
 
     Args:
         scenes: to predict.

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bouncegrad.evaluation.metrics import RelationMatch, match_relations
 from bouncegrad.hidden.find import find_hidden
 from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.hidden.search import Effort
 from bouncegrad.inference import weakest_kind
-from bouncegrad.metrics import RelationMatch, match_relations
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
 

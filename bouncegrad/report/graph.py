@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
-from bouncegrad.metrics import RelationMatch
+from bouncegrad.evaluation.metrics import RelationMatch
 from bouncegrad.report.answer import Answer
 from bouncegrad.report.colours import INK, KIND_LINES, MISSED, MISSED_LINE, WRONG, entity_colours, on_top_of
 from bouncegrad.scenes import Scenes

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from bouncegrad.metrics import RelationMatch, match_relations
+from bouncegrad.evaluation.metrics import RelationMatch, match_relations
 from bouncegrad.report.answer import Answer, check_answer
 from bouncegrad.report.colours import INK
 from bouncegrad.report.graph import ROOM, Edge, draw_graph, edge_handles, edges_of, half_width

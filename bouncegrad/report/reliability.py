@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bouncegrad.metrics import ReliabilityCurve
+from bouncegrad.evaluation.metrics import ReliabilityCurve
 from bouncegrad.report.colours import ENTITY_COLOURS, INK, MISSED, PALE
 from bouncegrad.report.picture import check_format
 from bouncegrad.scenes.writing import whole_files
@@ -25,7 +25,7 @@ def draw_reliability(curve: ReliabilityCurve, path: str | os.PathLike[str]) -> N
     are left out.
 
     Args:
-        curve: from :func:`bouncegrad.metrics.reliability_curve`.
+        curve: from :func:`bouncegrad.evaluation.metrics.reliability_curve`.
         path: the picture, .png, .pdf or .svg; replaced if it exists.
 
     Raises:

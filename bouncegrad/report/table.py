@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from bouncegrad.evaluation.metrics import RelationMatch
+from bouncegrad.evaluation.score import Score
 from bouncegrad.hidden import HiddenPosterior, HiddenScore
-from bouncegrad.metrics import RelationMatch
-from bouncegrad.score import Score
 
 
 def confusion_table(match: RelationMatch) -> str:
@@ -12,7 +12,7 @@ def confusion_table(match: RelationMatch) -> str:
 
     Example:
         >>> import torch
-        >>> from bouncegrad.metrics import match_relations
+        >>> from bouncegrad.evaluation.metrics import match_relations
         >>> kinds = torch.tensor([[[0, 1, 1], [0, 0, 1], [0, 1, 0]]])
         >>> truth = torch.tensor([[[0.0, -1, -1], [1, 0, -1], [1, 1, 0]]])
         >>> print(confusion_table(match_relations(kinds, truth)))

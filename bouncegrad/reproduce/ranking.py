@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
+from bouncegrad.evaluation.score import STEPS
 from bouncegrad.reproduce.published import PREDICTION, RELATIONS
 from bouncegrad.reproduce.result import Result
 from bouncegrad.reproduce.tables import TABLES, Line, error_text, percent, results_of
-from bouncegrad.score import STEPS
 
 
 @dataclass(frozen=True, slots=True)

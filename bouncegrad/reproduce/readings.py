@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bouncegrad.evaluation.score import STEPS, num_observed, prediction_errors, score
 from bouncegrad.inference import MODES, predict
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
-from bouncegrad.score import STEPS, num_observed, prediction_errors, score
 from bouncegrad.structures.layout import to_slots
 from bouncegrad.structures.priors import PRIORS
 from bouncegrad.types import Structures

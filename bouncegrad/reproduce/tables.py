@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from bouncegrad.evaluation.score import STEPS
 from bouncegrad.reproduce.curves import ACCURACIES, CURVES, FAST, SLOW, Point, curve_of, scenes_needed, times_fewer
 from bouncegrad.reproduce.published import PREDICTION, RELATIONS
 from bouncegrad.reproduce.result import Result
 from bouncegrad.reproduce.rows import SYSTEMS, table_row
-from bouncegrad.score import STEPS
 
 NOTHING = "–"
 """In place of a number that there is not."""

@@ -21,9 +21,9 @@ from bouncegrad.bounce import Bounced, SceneTarget, make_bounce
 from bouncegrad.devices import Device, device_named
 from bouncegrad.energies import add_gradients, step_errors, tasks_at_once
 from bouncegrad.energies.windows import Batch, Windows, pack, some_starts, split_tasks
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.kinds import check_judgeable, judged_by
 from bouncegrad.learner import Lesson, ProposalLearner
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.edge_kinds import KindsReport
 from bouncegrad.models.model import Model, ModelConfig, only_kinds
 from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss

@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 
 from bouncegrad.devices import Device
 from bouncegrad.energies.windows import pack, windows
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import Posterior, infer
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import HELD_OUT, Recipe, fit
 from bouncegrad.scenes import DataError, Scenes, split
@@ -83,7 +83,7 @@ def agreement(posteriors: Sequence[Posterior], scenes: Scenes | None = None) -> 
     """Compare several answers about the same scenes, most probable kinds with most probable kinds.
 
     Numbers of kinds mean nothing across fits: those of two answers are matched by the linear assignment that makes most
-    pairs agree (:func:`bouncegrad.metrics.match_relations`; Kuhn 1955).
+    pairs agree (:func:`bouncegrad.evaluation.metrics.match_relations`; Kuhn 1955).
 
     Args:
         posteriors: two or more.

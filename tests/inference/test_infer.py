@@ -11,8 +11,8 @@ import torch
 from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer, predict, weakest_kind
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig

@@ -12,8 +12,8 @@ import torch
 
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
+from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model

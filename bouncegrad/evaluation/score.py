@@ -12,8 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bouncegrad.evaluation.metrics import (
+    RelationMatch,
+    ReliabilityCurve,
+    match_relations,
+    reliability_curve,
+    rollout_mse,
+)
 from bouncegrad.inference import Mode, Posterior, infer, measured_at, predict
-from bouncegrad.metrics import RelationMatch, ReliabilityCurve, match_relations, reliability_curve, rollout_mse
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
 

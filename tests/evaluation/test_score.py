@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bouncegrad.evaluation.metrics import match_relations
+from bouncegrad.evaluation.score import score
 from bouncegrad.inference import infer, predict
-from bouncegrad.metrics import match_relations
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes, stack_scenes
-from bouncegrad.score import score
 from small import springs, without_labels
 
 

@@ -11,12 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bouncegrad.metrics import (
-    expected_calibration_error,
-    match_relations,
-    reliability_curve,
-    rollout_mse,
-)
+from bouncegrad.evaluation.metrics import expected_calibration_error, match_relations, reliability_curve, rollout_mse
 from bouncegrad.scenes import relation_kinds
 
 
