@@ -24,7 +24,7 @@ from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
-from bouncegrad.train import BounceGrad
+from bouncegrad.training import BounceGrad
 
 SIZES = (5, 10, 20, 40, 70, 100)
 PARTNERS, EDGES = 4, 800

@@ -23,7 +23,7 @@ from benchmarks.super_graph import seconds_of
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import from_arrays
 from bouncegrad.simulate import Springs, simulate
-from bouncegrad.train import BounceGrad
+from bouncegrad.training import BounceGrad
 
 RESULT = Path(__file__).parent / "results" / "passes.json"
 PRODUCTS = ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm", "aten::addmm_")

@@ -24,7 +24,7 @@ from bouncegrad.simulate import Springs, simulate
 from bouncegrad.structures.kernels import Kernel
 from bouncegrad.structures.mcmc import exact, metropolis
 from bouncegrad.structures.proposals import node_block
-from bouncegrad.train import TrainingConfig
+from bouncegrad.training import TrainingConfig
 from bouncegrad.types import LossFn, Structures
 
 SHAPES = {"paper": "alet2019-small", "fast": "fast"}

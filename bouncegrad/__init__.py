@@ -7,11 +7,12 @@ from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.evaluation.score import Score, score
+from bouncegrad.fit import fit
 from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.inference import Posterior, infer, predict
 from bouncegrad.models.checkpoint import load_model, pretrained_names, save_model
 from bouncegrad.models.model import Model
-from bouncegrad.recipes import RECIPES, Recipe, fit
+from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.report import Answer, draw_scenes
 from bouncegrad.scenes import (
     DataError,

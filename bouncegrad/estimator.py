@@ -12,16 +12,17 @@ from torch import Tensor
 
 from bouncegrad.devices import Device, device_named
 from bouncegrad.evaluation.score import Score, score
+from bouncegrad.fit import fit
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
 from bouncegrad.inference import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.inference.search import check_prior
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
-from bouncegrad.recipes import RECIPES, Recipe, fit, recipe_named, with_kinds, with_prior
+from bouncegrad.recipes import RECIPES, Recipe, recipe_named, with_kinds, with_prior
 from bouncegrad.scenes import Scenes, read_part
 from bouncegrad.sharing import Origin, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.structures.priors import check_possible
-from bouncegrad.train import PassReport
+from bouncegrad.training import PassReport
 
 Source: TypeAlias = Scenes | str | os.PathLike[str]
 """Scenes, or where they lie: one ``.npz``, or a folder of splits, of which "train" is fitted to and "test" asked

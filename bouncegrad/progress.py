@@ -9,7 +9,7 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from bouncegrad.train import PassReport
+from bouncegrad.training import PassReport
 
 LINES = 10
 """Lines that all of it writes where there is no terminal."""
@@ -44,7 +44,7 @@ def progress(first: str, quiet: bool = False) -> Iterator[Told | None]:
 
 @contextmanager
 def fit_progress(quiet: bool = False) -> Iterator[Callable[[PassReport], None] | None]:
-    """Something to hand to :func:`bouncegrad.run.fit_folder` as ``watch``; nothing when ``quiet``."""
+    """Something to hand to :func:`bouncegrad.fit.fit_folder` as ``watch``; nothing when ``quiet``."""
     with progress("searching and learning", quiet) as told:
         yield None if told is None else lambda report: told(report.progress, describe(report))
 

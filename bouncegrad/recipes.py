@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import torch
-
-from bouncegrad.bounce import BounceConfig
-from bouncegrad.devices import Device
 from bouncegrad.energies.factors_of import TABLE_LIMIT
-from bouncegrad.forecaster import ForecasterConfig, add_forecaster
 from bouncegrad.models.graph_network import NetworkConfig
-from bouncegrad.models.model import Model, ModelConfig
+from bouncegrad.models.model import ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import ProposerConfig
-from bouncegrad.polish import PolishConfig, polish
-from bouncegrad.scenes import Scenes, split
 from bouncegrad.settings import is_count
 from bouncegrad.structures.priors import check_possible
-from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
-
-HELD_OUT = 200
-"""Scenes at most by which the best modules are chosen: more would cost time and change little."""
-
+from bouncegrad.training import TrainingConfig
+from bouncegrad.training.bounce import BounceConfig
+from bouncegrad.training.forecaster import ForecasterConfig
+from bouncegrad.training.rollout_tuning import PolishConfig
 
 MOST_KINDS, TABLE_ROWS = 4, 512
 """Kinds that are tried where nobody knows their number, and rows of a receiver's table that may cost: 4 kinds up to 5
@@ -225,57 +216,3 @@ def with_prior(recipe: Recipe, prior: str) -> Recipe:
         return recipe
     bounce = replace(recipe.training.bounce, prior=prior)
     return replace(recipe, training=replace(recipe.training, bounce=bounce))
-
-
-def fit(
-    scenes: Scenes,
-    recipe: str | Recipe = "fast",
-    *,
-    kinds: int | Literal["auto"] | None = None,
-    minutes: float | None = None,
-    seed: int = 0,
-    watch: Callable[[PassReport], None] | None = None,
-    device: Device = "cpu",
-) -> Model:
-    """Learn modules from scenes whose relations nobody knows.
-
-    Args:
-        scenes: to learn from; a tenth of them (at most 200) only chooses between passes. Relations are not looked at.
-        recipe: the name of a method, or one of your own.
-        kinds: how many kinds of relation to begin with, or "auto" for a few; those that are not needed are merged, and
-            ``model.kinds`` says which. None: as many as the recipe has, all of which stay.
-        minutes: how long to learn, what comes after it left out (polish, forecaster); None: for the recipe's number of
-            passes, on the CPU repeatable to the bit.
-        seed: of all randomness.
-        watch: called after each pass, of the forecaster's training as well.
-        device: where the model computes, then and later (:mod:`bouncegrad.devices`); ``model.cpu()`` brings it home.
-
-    Returns:
-        The model of the pass that explained the held-out scenes best, polished and with a forecaster if the recipe says
-        so.
-
-    Raises:
-        ValueError: an unknown recipe, scenes too short for its horizon, or a device that is not there.
-    """
-    chosen = with_kinds(recipe_named(recipe) if isinstance(recipe, str) else recipe, kinds, scenes.num_entities)
-    kept, held_out = hold_out(scenes, seed)
-    trainer = BounceGrad(kept, held_out, chosen.model, chosen.training, seed, device=device)
-    _watched(trainer.passes(minutes), watch)
-    model = polish(trainer.best_model(), kept, held_out, chosen.polish, seed)
-    return add_forecaster(
-        model, kept, held_out, chosen.forecaster, seed, lambda training: _watched(training.passes(), watch)
-    )
-
-
-def _watched(passes: Iterable[PassReport], watch: Callable[[PassReport], None] | None) -> None:
-    for report in passes:
-        if watch:
-            watch(report)
-
-
-def hold_out(scenes: Scenes, seed: int) -> tuple[Scenes, Scenes]:
-    """Nine tenths to learn from, the rest (at most 200) to choose by; fewer than ten scenes are both."""
-    if scenes.num_scenes < 10:
-        return scenes, scenes
-    kept, held_out = split(scenes, (0.9, 0.1), torch.Generator().manual_seed(seed))
-    return kept, held_out.at(range(min(HELD_OUT, held_out.num_scenes)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bouncegrad.fit import error_unit
 from bouncegrad.hidden import HiddenPosterior, HiddenScore, find_hidden, score_hidden, widening_of, with_hidden
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
 from bouncegrad.inference import infer, predict, weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.report import Unseen, draw_unseen
-from bouncegrad.run import error_unit
 from bouncegrad.scenes import DataError, Scenes, has_split, read_part, read_scenes
 
 DRAWN = 3

@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from bouncegrad.evaluation.score import SHORTEST, Score, score
+from bouncegrad.fit import hold_out
 from bouncegrad.models.checkpoint import CheckpointError, read_about, write_model
 from bouncegrad.models.model import Model
-from bouncegrad.recipes import RECIPES, Recipe, hold_out
+from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.writing import whole_files
 from bouncegrad.version import __version__
@@ -32,7 +33,7 @@ class Origin:
 
     Attributes:
         recipe: the name of the method; empty for settings of one's own.
-        kinds: how many kinds were asked for (:func:`bouncegrad.recipes.fit`).
+        kinds: how many kinds were asked for (:func:`bouncegrad.fit.fit`).
         seed: of all randomness.
         scenes: what the scenes show, in a few words.
         num_scenes: that were learned from and chosen by.
@@ -62,7 +63,7 @@ class Origin:
 def origin_of_fit(
     model: Model, scenes: Scenes, recipe: str | Recipe, kinds: int | Literal["auto"] | None, seed: int
 ) -> Origin:
-    """The origin of a model that :func:`bouncegrad.recipes.fit` has just learned from ``scenes``.
+    """The origin of a model that :func:`bouncegrad.fit.fit` has just learned from ``scenes``.
 
     The figures are those of the scenes that chose between its passes, if there are some beside those it learned from
     and they are long enough to predict.

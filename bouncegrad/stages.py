@@ -15,11 +15,11 @@ from torch import Tensor
 
 from bouncegrad.answers import relation_table, write_table
 from bouncegrad.evaluation.score import STEPS, Score, score
+from bouncegrad.fit import error_unit
 from bouncegrad.inference import Mode, infer, measured_at, placed, predict, weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
 from bouncegrad.report.picture import check_format
-from bouncegrad.run import error_unit
 from bouncegrad.scenes import DataError, read_part
 from bouncegrad.scenes.layout import has_motion
 from bouncegrad.scenes.writing import check_folder, whole_files
@@ -38,7 +38,7 @@ def evaluate(
 ) -> Score:
     """Score a model on one split of a folder or on a ``.npz``, graphs read under a prior and in a mode.
 
-    Errors are in the unit that the data name (:func:`bouncegrad.run.error_unit`), else in that of the model's training
+    Errors are in the unit that the data name (:func:`bouncegrad.fit.error_unit`), else in that of the model's training
     scenes.
     """
     scenes = read_part(data, part)

@@ -26,9 +26,9 @@ import torch
 from fast import Row as Scenes
 from matplotlib.figure import Figure
 
+from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.stages import evaluate
 
 RESULTS = Path(__file__).parent / "results"

@@ -28,8 +28,8 @@ from torch import Tensor
 from bouncegrad import RelationalModel, TableColumns, read_table
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.reproduce.result import hardware
-from bouncegrad.run import versions
 from bouncegrad.scenes import Scenes
+from bouncegrad.training.run_folder import versions
 from bouncegrad.trust import describe_kinds
 
 COLUMNS = TableColumns("scene", "time", "agent", ("speed",), exogenous=("position", "min"))

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
+from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import read_scenes
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
 from bouncegrad.stages import evaluate

@@ -32,7 +32,7 @@ from bouncegrad.functions import (
     sums_of_functions,
 )
 from bouncegrad.reproduce.result import hardware
-from bouncegrad.run import versions
+from bouncegrad.training.run_folder import versions
 
 matplotlib.use("Agg")
 

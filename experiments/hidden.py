@@ -20,13 +20,13 @@ from pathlib import Path
 import torch
 
 from bouncegrad.evaluation.metrics import RelationMatch, match_relations
+from bouncegrad.fit import error_unit
 from bouncegrad.hidden import count_hidden, score_hidden, widening_of
 from bouncegrad.hidden.count import MARGIN
 from bouncegrad.hidden.score import OBSERVED, HiddenScore, covered_last, reordered
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
-from bouncegrad.run import error_unit
 from bouncegrad.scenes import Normalization, Scenes, read_scenes
 
 RESULTS = Path(__file__).parent / "results"

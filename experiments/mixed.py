@@ -21,8 +21,8 @@ from bouncegrad import Springs, fit, from_arrays, infer, match_relations, simula
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import Recipe
 from bouncegrad.reproduce.result import hardware
-from bouncegrad.run import versions
 from bouncegrad.scenes import Scenes, stack_scenes
+from bouncegrad.training.run_folder import versions
 
 SIZES = (3, 4, 5, 6, 7)
 MISSING, LATEST = 0.1, 0.5

@@ -24,10 +24,10 @@ import polars
 import torch
 from torch import Tensor
 
+from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.hidden import score_hidden
 from bouncegrad.hidden.search import Effort
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import Scenes, read_scenes, write_folder
 
 RESULTS = Path(__file__).parent / "results"

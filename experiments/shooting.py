@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from bouncegrad.evaluation.metrics import RelationMatch, match_relations
+from bouncegrad.fit import error_unit
 from bouncegrad.hidden import score_hidden
 from bouncegrad.hidden.completed import completed
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
@@ -26,7 +27,6 @@ from bouncegrad.hidden.starts import random_states, rolled
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
-from bouncegrad.run import error_unit
 from bouncegrad.scenes import Scenes, read_scenes
 from bouncegrad.structures.layout import to_slots
 

@@ -29,7 +29,6 @@ from torch.nn import functional
 
 from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.inference.beliefs import with_floor
-from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.models import proposer as proposer_module
 from bouncegrad.models.encoders import Perceptron
 from bouncegrad.models.graph_network import NetworkConfig
@@ -40,6 +39,7 @@ from bouncegrad.scenes import Normalization, Scenes, from_arrays, relation_kinds
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.structures.annealing import cosine
 from bouncegrad.structures.layout import Layout, to_slots
+from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
 from bouncegrad.types import Structures
 
 RESULTS = Path(__file__).parent / "results"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from bouncegrad.fit import fit
 from bouncegrad.models.model import Model
-from bouncegrad.recipes import fit
 from small import QUICK, springs
 
 settings.register_profile("bouncegrad", deadline=None, derandomize=True)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from bouncegrad.energies.windows import Batch
-from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.structures.layout import Layout, to_matrix
+from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
 from bouncegrad.types import Structures
 from worlds import generator
 

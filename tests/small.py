@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from bouncegrad.bounce import BounceConfig
 from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
@@ -16,7 +15,8 @@ from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
-from bouncegrad.train import TrainingConfig
+from bouncegrad.training import TrainingConfig
+from bouncegrad.training.bounce import BounceConfig
 from worlds import generator
 
 QUICK = Recipe(training=TrainingConfig(num_passes=15, batch_size=10, learning_rate=4e-3))

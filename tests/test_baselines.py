@@ -19,9 +19,9 @@ from bouncegrad.baselines.simple import (
     static_errors,
 )
 from bouncegrad.progress import describe
-from bouncegrad.run import CHECKPOINT, LOG
 from bouncegrad.scenes import DataError, Normalization, Scenes, stack_scenes, write_folder
 from bouncegrad.settings import is_positive
+from bouncegrad.training.run_folder import CHECKPOINT, LOG
 from small import springs as simulated
 from small import without_labels
 from worlds import generator

@@ -16,21 +16,21 @@ from bouncegrad.devices import at_home, device_named
 from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.evaluation.score import score
-from bouncegrad.forecaster import ForecasterConfig
+from bouncegrad.fit import RunConfig, fit, fit_folder
 from bouncegrad.hidden import Effort, count_hidden, find_hidden
 from bouncegrad.inference import infer, predict
-from bouncegrad.kinds import merge_kinds
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import ProposerConfig
-from bouncegrad.polish import PolishConfig
-from bouncegrad.recipes import Recipe, fit, recipe_named
+from bouncegrad.recipes import Recipe, recipe_named
 from bouncegrad.reproduce import Places
-from bouncegrad.run import RunConfig, fit_folder
 from bouncegrad.scenes import Scenes, write_folder
-from bouncegrad.train import BounceGrad, held_out
-from bouncegrad.train.held_out import NUM_ATTEMPTS
+from bouncegrad.training import BounceGrad, held_out
+from bouncegrad.training.forecaster import ForecasterConfig
+from bouncegrad.training.kind_merging import merge_kinds
+from bouncegrad.training.restarts import NUM_ATTEMPTS
+from bouncegrad.training.rollout_tuning import PolishConfig
 from bouncegrad.trust import examine
 from pretended import Refused, is_there, pretended_device
 from small import platoons, same, springs, tiny

@@ -12,10 +12,11 @@ import torch
 from bouncegrad import RelationalModel
 from bouncegrad.estimator import NotFittedError
 from bouncegrad.evaluation.score import score
+from bouncegrad.fit import fit
 from bouncegrad.hidden import Effort
 from bouncegrad.inference import infer, predict, weakest_kind
 from bouncegrad.models.checkpoint import CheckpointError, load_model, save_model
-from bouncegrad.recipes import Recipe, fit, recipe_named
+from bouncegrad.recipes import Recipe, recipe_named
 from bouncegrad.scenes import DataError, write_folder, write_npz
 from small import springs, tiny
 

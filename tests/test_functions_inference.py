@@ -22,9 +22,9 @@ from bouncegrad.functions import (
 from bouncegrad.functions import target as target_file
 from bouncegrad.functions.proposer import beliefs_of
 from bouncegrad.functions.target import PointTarget, tables_of
-from bouncegrad.learner import Lesson
 from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.models.proposer import ProposerConfig
+from bouncegrad.training.proposal_learner import Lesson
 from points import COMPOSITIONS, Product, library, ragged, task_of, with_other_padding
 from worlds import generator
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from bouncegrad.compositions import Chain, Sum
 from bouncegrad.functions import PointLearner, PointProposer, PointSets
 from bouncegrad.functions.proposer import beliefs_of, side_by_side
-from bouncegrad.learner import Lesson
 from bouncegrad.models.proposer import Proposer, ProposerConfig
+from bouncegrad.training.proposal_learner import Lesson
 from bouncegrad.types import Structures
 from points import COMPOSITIONS, Product, library, ragged, with_other_padding
 from worlds import generator

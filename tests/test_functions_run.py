@@ -11,7 +11,7 @@ from bouncegrad.functions import FUNCTION_RECIPES, FunctionModel, FunctionRecipe
 from bouncegrad.functions.recipes import function_recipe_named
 from bouncegrad.functions.tasks import sums_of_functions
 from bouncegrad.scenes import DataError
-from bouncegrad.train.config import PassReport
+from bouncegrad.training.config import PassReport
 
 SPLITS = sums_of_functions(0, PointsConfig(20))
 

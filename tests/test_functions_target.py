@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.bounce import Bounce, BounceConfig, KernelBounce, ProposalBounce
 from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import AdaptationConfig, FunctionModel, PointSets, PointTarget, adapted_losses
 from bouncegrad.functions import target as target_file
 from bouncegrad.functions.target import EXACT_LIMIT, TabulatedTarget, has_tables, num_structures, tables_of
 from bouncegrad.structures.layout import SearchSpace
+from bouncegrad.training.bounce import Bounce, BounceConfig, KernelBounce, ProposalBounce
 from points import COMPOSITIONS, FOUR_SLOTS, Product, library, one_task, ragged
 from worlds import ROUGHNESS, World, composed, every_structure, generator, number_of
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import (
     FUNCTION_RECIPES,
@@ -31,7 +30,8 @@ from bouncegrad.functions import (
 )
 from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.models.proposer import ProposerConfig
-from bouncegrad.train import TrainingConfig
+from bouncegrad.training import TrainingConfig
+from bouncegrad.training.bounce import BounceConfig
 from points import Product, library, ragged
 from small import same
 from worlds import generator

@@ -16,13 +16,13 @@ from bouncegrad.inference import placed, weakest_kind
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
-from bouncegrad.polish import PolishConfig
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, stack_scenes, write_npz
 from bouncegrad.sharing import Origin
 from bouncegrad.stages import Span, predict_file
 from bouncegrad.structures.priors import PRIORS
-from bouncegrad.train import TrainingConfig
+from bouncegrad.training import TrainingConfig
+from bouncegrad.training.rollout_tuning import PolishConfig
 from small import untrained
 from worlds import generator
 

@@ -29,7 +29,7 @@ from bouncegrad.scenes import DataError, read_scenes
 from bouncegrad.simulate.dataset import SimulationRequest
 from bouncegrad.simulate.dataset import simulate_folder as simulate
 from bouncegrad.structures.priors import PRIORS
-from bouncegrad.train import PassReport
+from bouncegrad.training import PassReport
 from pretended import NAME, pretended_device
 from small import tiny
 

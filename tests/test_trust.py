@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from bouncegrad.energies.windows import pack
+from bouncegrad.fit import fit
 from bouncegrad.inference import infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
-from bouncegrad.recipes import fit
 from bouncegrad.scenes import DataError, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.trust import Shuffle, misfit, null_test

@@ -16,10 +16,11 @@ from bouncegrad.baselines.lstm import LSTMConfig, RecurrentNetwork, Rows, last_m
 from bouncegrad.baselines.simple import correlation_accuracy
 from bouncegrad.devices import Device, device_named
 from bouncegrad.evaluation.score import STEPS, num_observed, prediction_errors
-from bouncegrad.run import error_unit, fingerprint, train_folder, training_scenes, unseen_scenes
+from bouncegrad.fit import error_unit, training_scenes, unseen_scenes
 from bouncegrad.scenes import Normalization, Scenes
-from bouncegrad.train.config import PassReport, TrainingConfig
-from bouncegrad.train.loop import Clock, Trainer
+from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.run_folder import fingerprint, train_folder
+from bouncegrad.training.trainer import Clock, Trainer
 
 TRAINING = TrainingConfig(
     num_passes=500,
@@ -151,7 +152,7 @@ def run_lstm(
 ) -> LSTMFigures:
     """Train a recurrent baseline on the scenes at ``config.data`` in the run folder ``out``, and say how good it is.
 
-    Scenes are parted, and runs go on after an interruption, as in :func:`bouncegrad.run.fit_folder`.
+    Scenes are parted, and runs go on after an interruption, as in :func:`bouncegrad.fit.fit_folder`.
 
     Args:
         config: what to do.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from bouncegrad import run, seek, stages, tabulate
+from bouncegrad import seek, stages, tabulate
+from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.progress import fit_progress, progress
 from bouncegrad.recipes import recipe_named
@@ -53,9 +54,9 @@ def _table(options: Namespace) -> None:
 
 def _fit(options: Namespace) -> None:
     recipe_named(options.recipe)
-    config = run.RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed, options.kinds)
+    config = RunConfig(options.data, options.recipe, options.settings, options.minutes, options.seed, options.kinds)
     with fit_progress(quiet=options.quiet) as watch:
-        model = run.fit_folder(config, options.out, watch, options.device)
+        model = fit_folder(config, options.out, watch, options.device)
     if model.kinds is not None:
         print(model.kinds)
     print(f"the run is in {options.out}, its model in {Path(options.out) / 'model'}")

@@ -17,10 +17,10 @@ from bouncegrad.functions.adaptation import mean_squares
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.inference.beliefs import with_floor
-from bouncegrad.learner import Learner, Lesson
 from bouncegrad.models.encoders import Perceptron, linear
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.structures.proposals import BeliefsFn
+from bouncegrad.training.proposal_learner import Learner, Lesson
 from bouncegrad.types import Structures
 
 FREQUENCIES = (1.0, 2.0, 4.0, 8.0)

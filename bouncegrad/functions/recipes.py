@@ -10,15 +10,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bouncegrad.bounce import BounceConfig
 from bouncegrad.compositions import Composition
 from bouncegrad.functions.files import described
 from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.training import FunctionRecipe, FunctionTraining
 from bouncegrad.models.proposer import ProposerConfig
-from bouncegrad.run import train_folder
-from bouncegrad.train.config import PassReport, TrainingConfig
+from bouncegrad.training.bounce import BounceConfig
+from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.run_folder import train_folder
 
 ONE = FunctionConfig(num_modules=1)
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.bounce import BounceConfig, Bounced, bounce_over
 from bouncegrad.compositions import Composition
 from bouncegrad.functions.adaptation import adapted_losses
 from bouncegrad.functions.inference import found_structures
@@ -18,11 +17,11 @@ from bouncegrad.functions.model import FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointLearner, PointProposer
 from bouncegrad.functions.target import PointTarget, TabulatedTarget, has_tables
-from bouncegrad.learner import Lesson
 from bouncegrad.structures.layout import SearchSpace
-from bouncegrad.train.config import PassReport, TrainingConfig
-from bouncegrad.train.loop import Clock
-from bouncegrad.train.searching import SearchingTrainer
+from bouncegrad.training.bounce import BounceConfig, Bounced, bounce_over
+from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.proposal_learner import Lesson
+from bouncegrad.training.trainer import Clock, SearchingTrainer
 
 NUM_JUDGEMENTS = 25
 """How often in a training the tasks to choose by are searched, evenly."""

@@ -29,7 +29,7 @@ def infer(
     The relations that ``scenes`` may carry are not looked at.
 
     Args:
-        model: as :func:`bouncegrad.recipes.fit` or :func:`bouncegrad.models.checkpoint.load_model` return it.
+        model: as :func:`bouncegrad.fit.fit` or :func:`bouncegrad.models.checkpoint.load_model` return it.
         scenes: any number of entities, the features that the model was trained on.
         prior: a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": the one that held-out scenes of the
             training had the most evidence for, or "none" where scenes of this size cannot have it. In the modes

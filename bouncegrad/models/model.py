@@ -36,7 +36,7 @@ class Model(nn.Module):
     """A graph network, its noise model and the normalisation of the scenes it was trained on.
 
     Beside them, where a training left them: a proposal network, and a forecaster, which is a model whose modules say
-    what happens next under the structures that this one reads (:mod:`bouncegrad.forecaster`).
+    what happens next under the structures that this one reads (:mod:`bouncegrad.training.forecaster`).
 
     Args:
         config: what it is made of.

@@ -16,10 +16,10 @@ from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.baselines.lstm_run import TRAINING, LSTMRun, run_lstm
 from bouncegrad.baselines.simple import correlation_accuracy, path_features, static_errors
 from bouncegrad.devices import Device
+from bouncegrad.fit import error_unit
 from bouncegrad.reproduce.readings import error_figures
-from bouncegrad.run import error_unit
 from bouncegrad.scenes import Normalization, read_scenes
-from bouncegrad.train import PassReport
+from bouncegrad.training import PassReport
 
 Figures: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Reading, "prediction" or "relations" -> some of :data:`bouncegrad.reproduce.readings.FIGURES`."""

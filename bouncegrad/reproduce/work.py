@@ -14,16 +14,17 @@ from typing import Any
 import torch
 
 from bouncegrad.devices import Device, device_named
+from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.model import Model
 from bouncegrad.reproduce.functions import FUNCTIONS, Order, Watch, unit_of
 from bouncegrad.reproduce.readings import read
 from bouncegrad.reproduce.result import Result, check_same, hardware, path_of, read_result, write_result
 from bouncegrad.reproduce.rows import METHODS, SCALES, Row
-from bouncegrad.run import RunConfig, fit_folder, versions
 from bouncegrad.scenes import read_meta, read_scenes, write_folder
 from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
-from bouncegrad.train import PassReport
+from bouncegrad.training import PassReport
+from bouncegrad.training.run_folder import versions
 
 
 @dataclass(frozen=True, slots=True)

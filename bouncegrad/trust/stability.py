@@ -15,13 +15,14 @@ from torch import Generator, Tensor
 from bouncegrad.devices import Device
 from bouncegrad.energies.windows import pack, windows
 from bouncegrad.evaluation.metrics import match_relations
+from bouncegrad.fit import HELD_OUT, fit
 from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.model import Model
-from bouncegrad.recipes import HELD_OUT, Recipe, fit
+from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Scenes, split
 
 ASKED = 0.2
-"""Share of the scenes, at most :data:`bouncegrad.recipes.HELD_OUT`, that no fit learns from and all are asked about."""
+"""Share of the scenes, at most :data:`bouncegrad.fit.HELD_OUT`, that no fit learns from and all are asked about."""
 
 ALIKE = 0.95
 """Mean agreement from which fits are called alike; the default recipe was measured at 0.99 and more."""
@@ -191,12 +192,12 @@ def stability(
 
     Args:
         scenes: a fifth of which (at most 200) is kept from all fits and asked about.
-        recipe: as in :func:`bouncegrad.recipes.fit`, likewise ``kinds``, ``minutes`` (of each fit) and ``device``.
+        recipe: as in :func:`bouncegrad.fit.fit`, likewise ``kinds``, ``minutes`` (of each fit) and ``device``.
         seeds: two or more.
 
     Raises:
         DataError: too few scenes to keep one.
-        ValueError: fewer than two seeds, or what :func:`bouncegrad.recipes.fit` cannot use.
+        ValueError: fewer than two seeds, or what :func:`bouncegrad.fit.fit` cannot use.
     """
     if len(seeds) < 2:
         raise ValueError(f"expected two seeds or more to compare, got {len(seeds)}")

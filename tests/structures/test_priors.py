@@ -8,7 +8,6 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from bouncegrad.bounce import BounceConfig
 from bouncegrad.structures.calibration import Halves, mean_entropy, reading_of, temperature_of_entropy
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
@@ -28,6 +27,7 @@ from bouncegrad.structures.priors import (
     priors_for,
     quickly_compared,
 )
+from bouncegrad.training.bounce import BounceConfig
 
 LAYOUT = Layout(3, 2)
 EVERY = torch.tensor(list(product(range(2), repeat=6)))

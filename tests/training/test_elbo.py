@@ -14,20 +14,15 @@ from torch.nn.functional import one_hot
 from bouncegrad.energies import energies, training_loss
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.evaluation.metrics import match_relations
+from bouncegrad.fit import fit
 from bouncegrad.inference import infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig
-from bouncegrad.recipes import RECIPES, Recipe, fit
-from bouncegrad.relaxed import (
-    RelaxationConfig,
-    add_relaxed_gradients,
-    divergence,
-    relaxed_loss,
-    relaxed_sample,
-)
-from bouncegrad.train import BounceGrad
+from bouncegrad.recipes import RECIPES, Recipe
+from bouncegrad.training import BounceGrad
+from bouncegrad.training.elbo import RelaxationConfig, add_relaxed_gradients, divergence, relaxed_loss, relaxed_sample
 from small import springs, tiny, untrained, without_labels
 from worlds import generator
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 import yaml
 
+from bouncegrad.fit import RunConfig, fit_folder, training_scenes, unseen_scenes
 from bouncegrad.models.checkpoint import CheckpointError, load_model, load_tensors
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.run import RunConfig, fit_folder, training_scenes, unseen_scenes
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, write_folder
-from bouncegrad.train import PassReport
+from bouncegrad.training import PassReport
 from small import springs, tiny, without_labels
 
 ALIKE = ("model/model.safetensors", "model/config.json", "config.yaml", "versions.json")
@@ -61,7 +61,7 @@ def interrupt_after(number: int):
 
 def killed(words: list[str], deaths: list[float | str], folder: Path) -> dict:
     task = json.dumps({"words": words, "deaths": deaths, "log": str(folder / "log.jsonl")})
-    script = Path(__file__).with_name("killed.py")
+    script = Path(__file__).parents[1] / "killed.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, script, task], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
@@ -138,7 +138,7 @@ class Ticks:
 
 def test_a_run_bounded_by_minutes_resumes(data, tmp_path, monkeypatch):
     clock = Ticks()
-    monkeypatch.setattr("bouncegrad.train.loop.time", clock)
+    monkeypatch.setattr("bouncegrad.training.trainer.time", clock)
     asked = config(data, minutes=0.04)
     with pytest.raises(KeyboardInterrupt):
         fit_folder(asked, tmp_path, interrupt_after(2))

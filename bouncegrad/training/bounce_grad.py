@@ -17,34 +17,33 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.bounce import Bounced, SceneTarget, make_bounce
 from bouncegrad.devices import Device, device_named
 from bouncegrad.energies import add_gradients, step_errors, tasks_at_once
 from bouncegrad.energies.windows import Batch, Windows, pack, some_starts, split_tasks
 from bouncegrad.evaluation.metrics import match_relations
-from bouncegrad.kinds import check_judgeable, judged_by
-from bouncegrad.learner import Lesson, ProposalLearner
 from bouncegrad.models.edge_kinds import KindsReport
 from bouncegrad.models.model import Model, ModelConfig, only_kinds
-from bouncegrad.relaxed import add_relaxed_gradients, relaxed_loss
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import to_matrix
-from bouncegrad.train.attempts import Attempt, decay_of
-from bouncegrad.train.config import PassReport, TrainingConfig
-from bouncegrad.train.held_out import (
+from bouncegrad.training.bounce import Bounced, SceneTarget, make_bounce
+from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.elbo import add_relaxed_gradients, relaxed_loss
+from bouncegrad.training.held_out import HeldOut
+from bouncegrad.training.kind_merging import check_judgeable, judged_by, num_judgements_due
+from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
+from bouncegrad.training.restarts import (
     SURE,
-    HeldOut,
+    Attempt,
+    decay_of,
     goes_on,
     gone_astray,
-    num_judgements_due,
     should_have_begun,
     warn_if_astray,
     warn_if_meaningless,
 )
-from bouncegrad.train.loop import Clock, under
-from bouncegrad.train.searching import SearchingTrainer
-from bouncegrad.train.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
+from bouncegrad.training.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
+from bouncegrad.training.trainer import Clock, SearchingTrainer, under
 from bouncegrad.types import Structures
 
 

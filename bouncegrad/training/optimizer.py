@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from bouncegrad.learner import load_moments, moments_of
 from bouncegrad.structures.annealing import cosine
-from bouncegrad.train.config import TrainingConfig
+from bouncegrad.training.config import TrainingConfig
+from bouncegrad.training.proposal_learner import load_moments, moments_of
 
 STEP = 200
 """Passes between two steps of the schedule "steps"."""

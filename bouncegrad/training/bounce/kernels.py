@@ -8,12 +8,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from bouncegrad.bounce.config import BounceConfig, Bounced
-from bouncegrad.bounce.heat import Heat
-from bouncegrad.bounce.target import SceneTarget, Target
 from bouncegrad.inference.beliefs import network_guess
-from bouncegrad.learner import Learner
-from bouncegrad.relaxed import encoder_of
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.kernels import Kernel, Proposal, Proposed
 from bouncegrad.structures.layout import Layout, SearchSpace
@@ -25,6 +20,11 @@ from bouncegrad.structures.proposals import (
     uniform_beliefs,
     without_correction,
 )
+from bouncegrad.training.bounce.config import BounceConfig, Bounced
+from bouncegrad.training.bounce.target import SceneTarget, Target
+from bouncegrad.training.bounce.temperature import Heat
+from bouncegrad.training.elbo import encoder_of
+from bouncegrad.training.proposal_learner import Learner
 from bouncegrad.types import Structures
 
 

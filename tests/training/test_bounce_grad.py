@@ -11,20 +11,21 @@ import pytest
 import torch
 
 from benchmarks.super_graph import SHAPES, compared, measured
-from bouncegrad.bounce import BounceConfig
 from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.evaluation.metrics import match_relations
+from bouncegrad.fit import fit
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import CheckpointError
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
-from bouncegrad.recipes import RECIPES, Recipe, fit
+from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds, stack_scenes
 from bouncegrad.structures.layout import to_slots
 from bouncegrad.structures.priors import COMPARED
-from bouncegrad.train import BounceGrad, PassReport, TrainingConfig
-from bouncegrad.train.held_out import NUM_ATTEMPTS
+from bouncegrad.training import BounceGrad, PassReport, TrainingConfig
+from bouncegrad.training.bounce import BounceConfig
+from bouncegrad.training.restarts import NUM_ATTEMPTS
 from small import QUICK, same, springs, tiny, without_labels
 
 
@@ -303,7 +304,7 @@ def test_tables_are_made_of_longer_rollouts_too():
 def test_learning_without_tables(monkeypatch):
     """The whole way with sampled posteriors, in batches that fit into memory; repeatable to the bit."""
     monkeypatch.setattr(choice_of_factors, "TABLE_LIMIT", 1)
-    monkeypatch.setattr("bouncegrad.train.setup.CELL_BUDGET", 7000)
+    monkeypatch.setattr("bouncegrad.training.setup.CELL_BUDGET", 7000)
     first, again = (trainer_of(springs(6), tiny()) for _ in range(2))
     assert first.batch_size == 2
     reports = [[replace(report, seconds=0.0) for report in trainer.passes()] for trainer in (first, again)]
@@ -402,7 +403,7 @@ def test_reports_are_passed_on():
 
 
 def test_a_training_that_finds_nothing_starts_over(monkeypatch):
-    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
     meant = iter([0.0, 0.0, 1.0])
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: next(meant))
     trainer = trainer_of(springs(16), tiny(num_passes=4))
@@ -416,7 +417,7 @@ def test_a_training_that_finds_nothing_starts_over(monkeypatch):
 
 
 def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
-    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: 0.01)
     trainer = trainer_of(springs(16), tiny(num_passes=3))
     list(trainer.passes())
@@ -427,7 +428,7 @@ def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
 
 def held_outs(monkeypatch, losses: list[float], meant: float = 0.3) -> None:
     """What passes are judged by, one after the other; structures begin to mean something, but not much."""
-    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
     left = iter(losses)
     monkeypatch.setattr(BounceGrad, "_held_out", lambda self, factors, otherwise: next(left))
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: meant)
@@ -524,7 +525,7 @@ def test_the_best_pass_survives_an_interruption(monkeypatch):
 
 
 def test_attempts_survive_an_interruption(monkeypatch):
-    monkeypatch.setattr("bouncegrad.train.held_out.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: float(self.num_attempts > 1))
     whole, other = (trainer_of(springs(16), tiny(num_passes=3)) for _ in range(2))
     next(whole.passes())

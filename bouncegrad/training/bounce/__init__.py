@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bouncegrad.bounce.config import Bounce, BounceConfig, Bounced
-from bouncegrad.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce, StillBounce
-from bouncegrad.bounce.tables import TableBounce
-from bouncegrad.bounce.target import SceneTarget, Target, automatic_temperature
-from bouncegrad.learner import Learner
 from bouncegrad.structures.layout import Layout, SearchSpace
+from bouncegrad.training.bounce.config import Bounce, BounceConfig, Bounced
+from bouncegrad.training.bounce.exact import TableBounce
+from bouncegrad.training.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce, StillBounce
+from bouncegrad.training.bounce.target import SceneTarget, Target, automatic_temperature
+from bouncegrad.training.proposal_learner import Learner
 
 __all__ = [
     "Bounce",

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from bouncegrad.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
-from bouncegrad.bounce.target import Target
 from bouncegrad.structures.annealing import (
     AcceptedWorse,
     AnnealingState,
@@ -16,6 +14,8 @@ from bouncegrad.structures.annealing import (
     stepped,
 )
 from bouncegrad.structures.kernels import SearchInfo
+from bouncegrad.training.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
+from bouncegrad.training.bounce.target import Target
 from bouncegrad.types import Structures
 
 

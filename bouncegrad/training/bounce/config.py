@@ -25,7 +25,7 @@ class BounceConfig:
     Attributes:
         search: "exact" draws whole graphs from their exact posterior (tables of all receivers); "metropolis" makes one
             proposal per pass; "gibbs" redraws one receiver per pass; "relaxed" does not search: the proposal network
-            says what it thinks, and learns from the loss itself (Kipf et al. 2018; :mod:`bouncegrad.relaxed`);
+            says what it thinks, and learns from the loss itself (Kipf et al. 2018; :mod:`bouncegrad.training.elbo`);
             "frozen" keeps the true relations (a baseline that uses labels).
         prior: exact search: what is believed of graphs beforehand, a name in
             :data:`bouncegrad.structures.priors.PRIORS`; "auto": of those in

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bouncegrad.energies.windows import Batch
-from bouncegrad.learner import ProposalLearner
 from bouncegrad.models.proposer import FARTHEST, ProposerConfig
+from bouncegrad.training.proposal_learner import ProposalLearner
 from bouncegrad.types import Structures
 from lessons import EAGER, LAYOUT, learner_of, lesson_of, pulled
 from worlds import generator

@@ -7,12 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce, space_of
-from bouncegrad.bounce import target as target_module
-from bouncegrad.bounce.config import Bounced
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
-from bouncegrad.learner import ProposalLearner
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
@@ -20,6 +16,10 @@ from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.scenes import Normalization
 from bouncegrad.structures.layout import Layout
+from bouncegrad.training.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce, space_of
+from bouncegrad.training.bounce import target as target_module
+from bouncegrad.training.bounce.config import Bounced
+from bouncegrad.training.proposal_learner import ProposalLearner
 from bouncegrad.types import LossFn, Structures
 from small import springs
 from worlds import Counting, canonical, generator

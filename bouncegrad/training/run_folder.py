@@ -13,64 +13,26 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy
 import torch
 import yaml
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from bouncegrad.devices import Device, gpu_of
-from bouncegrad.energies.windows import pack
-from bouncegrad.evaluation.score import SHORTEST, Score, score
-from bouncegrad.forecaster import add_forecaster
-from bouncegrad.models.checkpoint import load_tensors, save_model, save_tensors
+from bouncegrad.devices import gpu_of
+from bouncegrad.evaluation.score import Score
+from bouncegrad.models.checkpoint import load_tensors, save_tensors
 from bouncegrad.models.edge_kinds import KindsReport
-from bouncegrad.models.model import Model
-from bouncegrad.polish import polish
-from bouncegrad.recipes import HELD_OUT, Recipe, hold_out, with_kinds
-from bouncegrad.scenes import DataError, Normalization, Scenes, has_split, read_meta, read_part
+from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.scenes.writing import PREFIX, whole_files
-from bouncegrad.settings import is_positive
-from bouncegrad.train import BounceGrad, PassReport
-from bouncegrad.train.loop import Trainer
+from bouncegrad.training import PassReport
+from bouncegrad.training.trainer import Trainer
 from bouncegrad.version import __version__
 
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class RunConfig:
-    """What a run was asked to do.
-
-    Attributes:
-        data: where the scenes lie: a folder or a ``.npz``.
-        recipe: the name of the method.
-        settings: all that the method is made of.
-        minutes: how long to learn; None: for ``settings.training.num_passes`` passes.
-        seed: of all randomness.
-        kinds: how many kinds of relation to begin with, as in :func:`bouncegrad.recipes.fit`; None: as many as
-            ``settings`` have, all of which stay.
-
-    Raises:
-        ValueError: minutes, a seed or a number of kinds that cannot be.
-    """
-
-    data: str
-    recipe: str
-    settings: Recipe
-    minutes: float | None = None
-    seed: int = 0
-    kinds: int | Literal["auto"] | None = None
-
-    def __post_init__(self) -> None:
-        with_kinds(self.settings, self.kinds, 2)
-        if self.minutes is not None and not is_positive(self.minutes):
-            raise ValueError(f"expected a positive, finite number of minutes, got {self.minutes}; or leave it out")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"expected a seed from 0 to 2^63 - 1, got {self.seed}")
 
 
 class Asked(Protocol):
@@ -87,52 +49,6 @@ class Asked(Protocol):
     def minutes(self) -> float | None:
         """How long to learn; None: for a number of passes."""
         ...
-
-
-def fit_folder(
-    config: RunConfig,
-    out: str | os.PathLike[str],
-    watch: Callable[[PassReport], None] | None = None,
-    device: Device = "cpu",
-) -> Model:
-    """Learn from the scenes at ``config.data`` and leave everything in the run folder ``out``.
-
-    A run that was interrupted goes on from its last pass when it is called again with the same configuration, and ends
-    in the same bits as if it had not been interrupted (unless ``minutes`` bounds it: seconds are not repeatable). A
-    setting that its ``config.yaml`` does not name, because there was none yet, had its default.
-
-    At the end the model is scored on the ``test`` split, or without one on the held-out scenes. Where these are too
-    short to predict from there is no ``summary.json``.
-
-    Args:
-        config: what to do.
-        out: the run folder; made where it does not exist.
-        watch: called after each pass, for live progress.
-        device: where the model computes (:mod:`bouncegrad.devices`). A run may go on elsewhere than it began, but then
-            not to the same bits.
-
-    Raises:
-        DataError: unusable scenes, an unwritable folder, or a folder that holds a run of another configuration.
-        ValueError: a device that is not there.
-    """
-    scenes, held_out = training_scenes(config.data, config.seed)
-    unseen = unseen_scenes(config.data, held_out)
-    settings = with_kinds(config.settings, config.kinds, scenes.num_entities)
-    trainer = BounceGrad(scenes, held_out, settings.model, settings.training, config.seed, device=device)
-    pack(trainer.model, unseen.at(0))  # would fail at the end of the training, where the features are others
-    folder = Path(out)
-    train_folder(folder, config, trainer, fingerprint(scenes, held_out), watch)
-    model = polish(trainer.best_model(), scenes, held_out, config.settings.polish, config.seed)
-
-    def train(training: BounceGrad) -> None:
-        whole = replace(config, minutes=None)
-        train_folder(folder / "forecaster", whole, training, fingerprint(scenes, held_out), watch)
-
-    model = add_forecaster(model, scenes, held_out, config.settings.forecaster, config.seed, train)
-    save_model(folder / "model", model)
-    if unseen.num_times >= SHORTEST + model.config.network.history:
-        write_summary(folder, score(model, unseen, error_unit(config.data)), model.kinds)
-    return model
 
 
 def train_folder(
@@ -161,33 +77,6 @@ def train_folder(
             _save(folder, trainer, {"elapsed": report.seconds, "scenes": scenes})
             if watch:
                 watch(report)
-
-
-def training_scenes(data: str | os.PathLike[str], seed: int) -> tuple[Scenes, Scenes]:
-    """The scenes to learn from and those, unlabelled as well, by which the best modules are chosen.
-
-    A folder's ``train`` and ``valid`` splits (of the latter at most 200 scenes). Without ``valid``, and for a ``.npz``,
-    a tenth is held out at random; fewer than ten scenes are both.
-    """
-    train = read_part(data, "train")
-    if has_split(data, "valid"):
-        valid = read_part(data, "valid")
-        return train, valid.at(range(min(HELD_OUT, valid.num_scenes)))
-    return hold_out(train, seed)
-
-
-def unseen_scenes(data: str, held_out: Scenes) -> Scenes:
-    """What the summary is about; read before the training, so that a damaged file costs no time."""
-    return read_part(data, "test") if has_split(data, "test") else held_out
-
-
-def error_unit(data: str | os.PathLike[str]) -> tuple[str, Normalization] | None:
-    """The name and the normalisation in which the data want errors to be given, where they say so.
-
-    ``simulate --canonical`` writes that of the published training sets, so that errors can stand beside published ones.
-    """
-    constants = read_meta(data).get("normalization")
-    return ("canonical training set", Normalization.from_dict(constants)) if constants else None
 
 
 def write_summary(folder: str | os.PathLike[str], found: Score, kinds: KindsReport | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,31 +19,8 @@ from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import learned, least_losses, priors_for, quickly_compared
 
-BEGUN, BEGUN_STEPS = 0.08, 1000
-"""Share of the training, and gradient steps, after which it is asked whether the structures mean anything yet."""
-
-HOPELESS = 0.5
-"""Share of the training after which it is too late to start over."""
-
-MEANINGLESS = 0.05
-"""Share of a structure's nats that one half of the held-out samples must foretell of the other by then. On charged
-scenes attempts that came to something foretold 0.11 to 0.16, those that did not 0.03."""
-
 LEARNINGS = 20
 """Rounds in which the shares of kinds are learned where the search has not learned them."""
-
-ASTRAY, SURE = 0.25, 0.5
-"""Share of the training after which a training that explains the held-out scenes ever worse has gone astray, unless its
-structures mean more than this. Of eight trainings from 50 scenes of springs two went astray with 53 and 79 % of the
-relations right (meaning 0.18 and 0.30), and one in passing, with 97 % (0.73); five explained the held-out scenes ever
-better and found all (0.93 where it was looked at)."""
-
-NUM_ATTEMPTS = 4
-"""Times to begin from new modules before going on with what there is."""
-
-JUDGED_AT = (0.0, 0.5)
-"""When kinds are judged, as shares of the time that is left when the search has cooled. The second time the modules
-that took over from others have had time to learn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,51 +133,3 @@ def _num_edges(factors: Factors, layout: Layout) -> float:
         return layout.num_edge_slots
     edges = factors.exist[..., : layout.num_entities - 1]
     return max(1.0, float(edges.sum()) / len(edges))
-
-
-def should_have_begun(progress: float, num_steps: int) -> bool:
-    """Whether it is time to ask if the structures mean anything."""
-    return progress >= BEGUN and num_steps >= BEGUN_STEPS
-
-
-def goes_on(meant: float, num_attempts: int, progress: float) -> bool:
-    """Whether a training that was asked keeps its modules: they mean something, or it is too late for others."""
-    return meant >= MEANINGLESS or num_attempts >= NUM_ATTEMPTS or progress > HOPELESS
-
-
-def gone_astray(since_best: float, num_attempts: int, begun_anew: float) -> bool:
-    """Whether a training that is not :data:`SURE` of its structures should begin again: it learns scenes by heart.
-
-    Args:
-        since_best: share of the training since the held-out scenes were explained best.
-        num_attempts: so far.
-        begun_anew: where a training would be that begins now; it must not be too late for it.
-    """
-    return since_best >= ASTRAY and num_attempts < NUM_ATTEMPTS and begun_anew <= HOPELESS
-
-
-def num_judgements_due(progress: float, cooling: float) -> int:
-    """How many times kinds should have been judged by now, if the search has cooled at ``cooling``."""
-    return sum(progress >= cooling + share * (1 - cooling) for share in JUDGED_AT)
-
-
-def warn_if_astray(since_best: float, meant: float) -> None:
-    """Tell the caller of the caller that a model comes from a training that went astray (:data:`ASTRAY`)."""
-    if since_best >= ASTRAY and MEANINGLESS <= meant < SURE:
-        warnings.warn(
-            f"the last {since_best:.0%} of the training explained the held-out scenes ever worse, and one half of the "
-            f"samples of a scene foretells only {meant:.1%} of what could be known of its structure from the other "
-            "half: modules were learned by heart. Do not believe them before another seed or more scenes agree",
-            stacklevel=3,
-        )
-
-
-def warn_if_meaningless(meant: float, num_attempts: int) -> None:
-    """Tell the caller of the caller that the kinds of a model say next to nothing (:meth:`HeldOut.meaning`)."""
-    if meant < MEANINGLESS:
-        warnings.warn(
-            f"the kinds of relation mean next to nothing: one half of the samples of a scene foretells {meant:.1%} "
-            f"of what could be known of its structure from the other half (attempts: {num_attempts}). Do not "
-            "believe the relations; try another seed, more scenes or more passes, or there are none",
-            stacklevel=3,
-        )

@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from bouncegrad.bounce import BounceConfig
-from bouncegrad.bounce.heat import Heat
-from bouncegrad.bounce.target import SceneTarget, automatic_temperature
 from bouncegrad.energies.windows import Batch, Rollout, Windows, pack, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
@@ -18,6 +15,9 @@ from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.annealing import AcceptedWorse
 from bouncegrad.structures.kernels import SearchInfo
+from bouncegrad.training.bounce import BounceConfig
+from bouncegrad.training.bounce.target import SceneTarget, automatic_temperature
+from bouncegrad.training.bounce.temperature import Heat
 from bouncegrad.types import Structures
 from worlds import generator
 

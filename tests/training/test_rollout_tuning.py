@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bouncegrad import polish as polishing
+from bouncegrad.fit import fit
 from bouncegrad.inference import infer
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
-from bouncegrad.polish import PolishConfig, Standing, horizon_at, learning_rate_at, polish, standing
-from bouncegrad.recipes import fit
 from bouncegrad.scenes import Scenes
+from bouncegrad.training import rollout_tuning as polishing
+from bouncegrad.training.rollout_tuning import PolishConfig, Standing, horizon_at, learning_rate_at, polish, standing
 from small import QUICK, same, springs, tiny, without_labels
 
 CONFIG = PolishConfig(num_passes=4, horizon=4, batch_size=8)

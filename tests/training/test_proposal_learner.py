@@ -11,9 +11,9 @@ from torch import Tensor
 
 from bouncegrad.energies.windows import Batch
 from bouncegrad.inference.beliefs import existing_slots, network_beliefs, network_guess, with_floor
-from bouncegrad.learner import ProposalLearner
 from bouncegrad.models.proposer import blanked
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
+from bouncegrad.training.proposal_learner import ProposalLearner
 from bouncegrad.types import Structures
 from lessons import EAGER, LAYOUT, TIMES, TINY, batch_of, learner_of, lesson_of, noise, pulled, same, weights
 from worlds import generator

@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bouncegrad import forecaster as forecasting
 from bouncegrad.evaluation.drift import drift, drift_of_rest
-from bouncegrad.forecaster import ForecasterConfig, forecaster_training, with_forecaster
+from bouncegrad.fit import RunConfig, fit, fit_folder
 from bouncegrad.inference import infer, predict
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
-from bouncegrad.recipes import Recipe, fit
-from bouncegrad.run import RunConfig, fit_folder
+from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import Normalization, Scenes, write_folder
-from bouncegrad.train import BounceGrad
+from bouncegrad.training import BounceGrad
+from bouncegrad.training import forecaster as forecasting
+from bouncegrad.training.forecaster import ForecasterConfig, forecaster_training, with_forecaster
 from small import same, springs, tiny, without_labels
 
 CONFIG = ForecasterConfig(num_passes=3, horizon=4, hidden=8, batch_size=8, enough=0.0)

@@ -9,7 +9,7 @@ from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes, relation_kinds
 from bouncegrad.structures.layout import Layout, to_slots
-from bouncegrad.train.config import TrainingConfig
+from bouncegrad.training.config import TrainingConfig
 from bouncegrad.types import Structures
 
 CELL_BUDGET = 40_000_000

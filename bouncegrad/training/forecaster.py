@@ -13,7 +13,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
-from bouncegrad.bounce import BounceConfig
 from bouncegrad.evaluation.drift import FORESIGHT, drift, drift_of_rest
 from bouncegrad.inference import infer
 from bouncegrad.models.graph_network import NetworkConfig
@@ -21,7 +20,8 @@ from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
-from bouncegrad.train import BounceGrad, TrainingConfig
+from bouncegrad.training import BounceGrad, TrainingConfig
+from bouncegrad.training.bounce import BounceConfig
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()

@@ -11,8 +11,8 @@ from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization
-from bouncegrad.train import TrainingConfig
-from bouncegrad.train.descent import STEP, Descent
+from bouncegrad.training import TrainingConfig
+from bouncegrad.training.optimizer import STEP, Descent
 from worlds import generator
 
 WARM_UP = TrainingConfig().warm_up

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bouncegrad.bounce import BounceConfig
 from bouncegrad.models.proposer import ProposerConfig
-from bouncegrad.relaxed import RelaxationConfig
 from bouncegrad.settings import check_settings
+from bouncegrad.training.bounce import BounceConfig
+from bouncegrad.training.elbo import RelaxationConfig
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -23,11 +23,11 @@ class TrainingConfig:
         warm_up: steps over which the learning rate rises to it: Adam's first steps are as long as any, whatever the
             gradient. 1: none.
         schedule: of the learning rate: "cosine", to near 0 at the end of the training; "plateau", halved where the loss
-            stops falling; "steps", halved every 200 passes (:class:`bouncegrad.train.descent.Descent`).
+            stops falling; "steps", halved every 200 passes (:class:`bouncegrad.training.optimizer.Descent`).
         clip_norm: the gradient's norm is cut to this.
         weight_decay: share of each weight that a step takes away, over the learning rate (Loshchilov and Hutter 2019).
             Small weights remember single scenes less, and follow forces less that change fast. A training that learned
-            its scenes by heart tries others by itself (:mod:`bouncegrad.train.attempts`).
+            its scenes by heart tries others by itself (:mod:`bouncegrad.training.restarts`).
         horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
             of whole scenes with the others.
         stride: samples between the starts of those rollouts.

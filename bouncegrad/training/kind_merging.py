@@ -202,3 +202,13 @@ def _learned_on(prior: GraphPrior, tables: Factors, temperature: float, pseudo_c
     for _ in range(LEARNINGS):
         prior = learned(prior, prior.posterior(tables, temperature).usage(), pseudo_count)
     return prior
+
+
+JUDGED_AT = (0.0, 0.5)
+"""When kinds are judged, as shares of the time that is left when the search has cooled. The second time the modules
+that took over from others have had time to learn."""
+
+
+def num_judgements_due(progress: float, cooling: float) -> int:
+    """How many times kinds should have been judged by now, if the search has cooled at ``cooling``."""
+    return sum(progress >= cooling + share * (1 - cooling) for share in JUDGED_AT)

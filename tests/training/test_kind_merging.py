@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad import kinds
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
 from bouncegrad.evaluation.metrics import match_relations
+from bouncegrad.fit import fit
 from bouncegrad.inference import infer, weakest_kind
-from bouncegrad.kinds import judged, merge_kinds
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.edge_kinds import KindsReport, Merge
 from bouncegrad.models.model import Model, ModelConfig, only_kinds
 from bouncegrad.models.noise import NoiseConfig
-from bouncegrad.polish import PolishConfig
-from bouncegrad.recipes import RECIPES, Recipe, fit, with_kinds
+from bouncegrad.recipes import RECIPES, Recipe, with_kinds
 from bouncegrad.structures.calibration import Reading
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout
-from bouncegrad.train import BounceGrad
+from bouncegrad.training import BounceGrad, kind_merging
+from bouncegrad.training.kind_merging import judged, merge_kinds
+from bouncegrad.training.rollout_tuning import PolishConfig
 from small import QUICK, springs, tiny
 
 
@@ -148,7 +148,7 @@ def merging(recipe: Recipe, num_kinds: int) -> Recipe:
 
 def test_a_training_merges_and_resumes_to_the_bit(monkeypatch):
     """Of modules that have hardly begun to differ none is needed if that takes much."""
-    monkeypatch.setattr(kinds, "NEGLIGIBLE", 20.0)
+    monkeypatch.setattr(kind_merging, "NEGLIGIBLE", 20.0)
     scenes, recipe = springs(24), merging(tiny(num_passes=10), 3)
     whole = BounceGrad(scenes, scenes, recipe.model, recipe.training, 0)
     passes = whole.passes()

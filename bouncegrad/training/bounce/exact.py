@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Generator
 
-from bouncegrad.bounce.config import BounceConfig, Bounced, scheduled_temperature
-from bouncegrad.bounce.target import SceneTarget
 from bouncegrad.energies.factors_of import factors_of, has_tables
 from bouncegrad.structures.calibration import (
     READING_TEMPERATURES,
@@ -21,6 +19,8 @@ from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, quickly_compared
+from bouncegrad.training.bounce.config import BounceConfig, Bounced, scheduled_temperature
+from bouncegrad.training.bounce.target import SceneTarget
 from bouncegrad.types import Structures
 
 MARGIN = 0.5
