@@ -26,7 +26,7 @@ from torch import Tensor
 
 from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.hidden import score_hidden
-from bouncegrad.hidden.search import Effort
+from bouncegrad.hidden.alternating_search import Effort
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import Scenes, read_scenes, write_folder
 

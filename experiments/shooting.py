@@ -20,10 +20,10 @@ from torch import Generator, Tensor
 from bouncegrad.evaluation.metrics import RelationMatch, match_relations
 from bouncegrad.fit import error_unit
 from bouncegrad.hidden import score_hidden
-from bouncegrad.hidden.completed import completed
+from bouncegrad.hidden.augmented import completed
+from bouncegrad.hidden.gauss_newton import energies_of
+from bouncegrad.hidden.initial_tracks import random_states, rolled
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
-from bouncegrad.hidden.smoothing import energies_of
-from bouncegrad.hidden.starts import random_states, rolled
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model

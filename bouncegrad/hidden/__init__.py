@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from bouncegrad.hidden.alternating_search import Effort
 from bouncegrad.hidden.count import HiddenCount, count_hidden
 from bouncegrad.hidden.counterfactual import with_hidden, without_entity, without_relation
 from bouncegrad.hidden.find import find_hidden
 from bouncegrad.hidden.posterior import Band, HiddenPosterior
 from bouncegrad.hidden.score import HiddenScore, score_hidden, widening_of
-from bouncegrad.hidden.search import Effort
 
 __all__ = [
     "Band",

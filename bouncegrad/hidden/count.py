@@ -13,11 +13,11 @@ from torch import Generator, Tensor
 from bouncegrad.devices import at_home
 from bouncegrad.energies import receiver_tables
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.hidden.completed import completed, tables_with
-from bouncegrad.hidden.explanation import Belief, Explanations, weighed
+from bouncegrad.hidden.alternating_search import Effort, refined, search
+from bouncegrad.hidden.augmented import completed, tables_with
 from bouncegrad.hidden.find import belief_of, check_search, scene_groups
-from bouncegrad.hidden.search import Effort, refined, search
-from bouncegrad.hidden.starts import num_patterns_of, pinned, rolled
+from bouncegrad.hidden.hypotheses import Belief, Explanations, weighed
+from bouncegrad.hidden.initial_tracks import num_patterns_of, pinned, rolled
 from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.hidden.completed import with_room
+from bouncegrad.hidden.augmented import with_room
 from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.inference import predict, weakest_kind
 from bouncegrad.models.model import Model

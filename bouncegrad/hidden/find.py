@@ -11,11 +11,11 @@ from torch import Generator, Tensor
 
 from bouncegrad.devices import at_home
 from bouncegrad.energies.factors_of import has_tables
-from bouncegrad.hidden.completed import check_complete, completed
-from bouncegrad.hidden.explanation import Belief, Explanations, Weighed, weighed
+from bouncegrad.hidden.alternating_search import Effort, search
+from bouncegrad.hidden.augmented import check_complete, completed
+from bouncegrad.hidden.hypotheses import Belief, Explanations, Weighed, weighed
+from bouncegrad.hidden.initial_tracks import num_patterns_of
 from bouncegrad.hidden.posterior import HiddenPosterior
-from bouncegrad.hidden.search import Effort, search
-from bouncegrad.hidden.starts import num_patterns_of
 from bouncegrad.inference.search import belief_in
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bouncegrad.evaluation.metrics import RelationMatch, match_relations
+from bouncegrad.hidden.alternating_search import Effort
 from bouncegrad.hidden.find import find_hidden
 from bouncegrad.hidden.posterior import HiddenPosterior
-from bouncegrad.hidden.search import Effort
 from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes

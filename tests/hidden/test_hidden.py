@@ -17,8 +17,8 @@ from bouncegrad.hidden import (
     without_entity,
     without_relation,
 )
+from bouncegrad.hidden.initial_tracks import drawn, patterns_of
 from bouncegrad.hidden.score import covered_last, reordered
-from bouncegrad.hidden.starts import drawn, patterns_of
 from bouncegrad.inference import predict
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bouncegrad.hidden.chain import TimeChain
-from bouncegrad.hidden.completed import completed
-from bouncegrad.hidden.smoothing import Estimate, energies_of, moved, parabola, taken
+from bouncegrad.hidden.augmented import completed
+from bouncegrad.hidden.block_tridiagonal import TimeChain
+from bouncegrad.hidden.gauss_newton import Estimate, energies_of, moved, parabola, taken
 from bouncegrad.structures.layout import to_slots
 from exact import exact_springs, moving, seen_of, truth_of
 from worlds import generator

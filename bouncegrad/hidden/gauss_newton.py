@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.hidden.chain import TimeChain
-from bouncegrad.hidden.completed import Completed, Tracks
+from bouncegrad.hidden.augmented import Completed, Tracks
+from bouncegrad.hidden.block_tridiagonal import TimeChain
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import negative_log_likelihood
 from bouncegrad.types import Structures

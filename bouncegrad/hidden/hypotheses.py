@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.hidden.completed import Completed, Tracks, tables_with
-from bouncegrad.hidden.smoothing import FIRST_SPREAD, energies_of, parabola, taken
+from bouncegrad.hidden.augmented import Completed, Tracks, tables_with
+from bouncegrad.hidden.gauss_newton import FIRST_SPREAD, energies_of, parabola, taken
 from bouncegrad.models.model import Model
 from bouncegrad.structures.priors import GraphPrior
 from bouncegrad.types import Structures

@@ -8,10 +8,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.hidden.completed import Completed, completed, tables_with
-from bouncegrad.hidden.explanation import Belief, Explanations
-from bouncegrad.hidden.smoothing import Estimate, energies_of, moved
-from bouncegrad.hidden.starts import drawn, patterns_of, pinned, random_states, rolled
+from bouncegrad.hidden.augmented import Completed, completed, tables_with
+from bouncegrad.hidden.gauss_newton import Estimate, energies_of, moved
+from bouncegrad.hidden.hypotheses import Belief, Explanations
+from bouncegrad.hidden.initial_tracks import drawn, patterns_of, pinned, random_states, rolled
 from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.hidden.completed import Completed, Tracks
-from bouncegrad.hidden.smoothing import FIRST_SPREAD
+from bouncegrad.hidden.augmented import Completed, Tracks
+from bouncegrad.hidden.gauss_newton import FIRST_SPREAD
 from bouncegrad.models.model import Model
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout
