@@ -16,7 +16,6 @@ from time import perf_counter
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import (
     AdaptationConfig,
     FunctionConfig,
@@ -26,6 +25,7 @@ from bouncegrad.functions import (
     adapted_losses,
     sums_of_functions,
 )
+from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.structures.mcmc import metropolis
 from bouncegrad.structures.proposals import uniform_slot
 from bouncegrad.types import Structures

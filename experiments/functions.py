@@ -19,7 +19,6 @@ import matplotlib
 import torch
 from matplotlib.figure import Figure
 
-from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import (
     FUNCTION_RECIPES,
     PARTS,
@@ -31,6 +30,7 @@ from bouncegrad.functions import (
     sines,
     sums_of_functions,
 )
+from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.reproduce.result import hardware
 from bouncegrad.training.run_folder import versions
 

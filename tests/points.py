@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from bouncegrad.compositions import Chain, Composition, Module, Sum
 from bouncegrad.functions import (
     AdaptationConfig,
     FunctionConfig,
@@ -18,6 +17,7 @@ from bouncegrad.functions import (
     PointTarget,
     point_sets,
 )
+from bouncegrad.functions.compositions import Chain, Composition, Module, Sum
 
 BETWEEN = 3
 """Numbers that the first modules of a :class:`Product` hand on."""

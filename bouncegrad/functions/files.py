@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from bouncegrad.compositions import Composition
+from bouncegrad.functions.compositions import Composition
 from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointProposer

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.func import vmap
 
-from bouncegrad.compositions import Composition, Module
+from bouncegrad.functions.compositions import Composition, Module
 from bouncegrad.functions.points import PointSets
 from bouncegrad.models.module_bank import ModuleBank
 from bouncegrad.settings import check_settings, is_count

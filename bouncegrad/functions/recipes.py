@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bouncegrad.compositions import Composition
+from bouncegrad.functions.compositions import Composition
 from bouncegrad.functions.files import described
 from bouncegrad.functions.model import AdaptationConfig, FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets

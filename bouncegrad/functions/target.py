@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.compositions import Sum
 from bouncegrad.functions.adaptation import adapted_loss_fn, mean_squares
+from bouncegrad.functions.compositions import Sum
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.structures.factors import FactorTables

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.compositions import Composition
 from bouncegrad.functions.adaptation import adapted_losses
+from bouncegrad.functions.compositions import Composition
 from bouncegrad.functions.inference import found_structures
 from bouncegrad.functions.model import FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets

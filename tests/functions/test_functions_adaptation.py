@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import AdaptationConfig, FunctionModel, PointSets, adapted, adapted_loss_fn, adapted_losses
 from bouncegrad.functions import adaptation as adaptation_file
 from bouncegrad.functions.adaptation import mean_squares
+from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.types import Structures
 from points import (
     COMPOSITIONS,

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.compositions import Chain, Composition, Module, Sum
 from bouncegrad.functions import AdaptationConfig, FunctionConfig, adapted_losses, point_sets
+from bouncegrad.functions.compositions import Chain, Composition, Module, Sum
 from bouncegrad.structures.layout import SearchSpace
 from points import (
     COMPOSITIONS,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.compositions import Chain, Sum
 from bouncegrad.functions import PointLearner, PointProposer, PointSets
+from bouncegrad.functions.compositions import Chain, Sum
 from bouncegrad.functions.proposer import beliefs_of, side_by_side
 from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.training.proposal_learner import Lesson

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bouncegrad.compositions import Sum
 from bouncegrad.functions import FUNCTION_RECIPES, FunctionModel, FunctionRecipe, PointsConfig, fit_functions
+from bouncegrad.functions.compositions import Sum
 from bouncegrad.functions.recipes import function_recipe_named
 from bouncegrad.functions.tasks import sums_of_functions
 from bouncegrad.scenes import DataError

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import (
     FUNCTION_RECIPES,
     AdaptationConfig,
@@ -28,6 +27,7 @@ from bouncegrad.functions import (
     recovered_functions,
     score_functions,
 )
+from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.training import TrainingConfig

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import AdaptationConfig, FunctionModel, PointSets, PointTarget, adapted_losses
 from bouncegrad.functions import target as target_file
+from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.functions.target import EXACT_LIMIT, TabulatedTarget, has_tables, num_structures, tables_of
 from bouncegrad.structures.layout import SearchSpace
 from bouncegrad.training.bounce import Bounce, BounceConfig, KernelBounce, ProposalBounce

@@ -10,7 +10,7 @@ import torch
 
 from bouncegrad.functions import FUNCTION_RECIPES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "compositions.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 LONGEST = 30

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bouncegrad.compositions import Chain, Composition, Sum
 from bouncegrad.functions import (
     AdaptationConfig,
     FunctionModel,
@@ -20,6 +19,7 @@ from bouncegrad.functions import (
     score_functions,
 )
 from bouncegrad.functions import target as target_file
+from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.functions.proposer import beliefs_of
 from bouncegrad.functions.target import PointTarget, tables_of
 from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
