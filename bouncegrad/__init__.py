@@ -3,17 +3,17 @@
 The public interface is this screen; everything else is reached through its module.
 """
 
-from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.evaluation.score import Score, score
+from bouncegrad.export import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray
 from bouncegrad.fit import fit
 from bouncegrad.hidden import count_hidden, find_hidden
 from bouncegrad.inference import Posterior, infer, predict
 from bouncegrad.models.checkpoint import load_model, pretrained_names, save_model
 from bouncegrad.models.model import Model
+from bouncegrad.plots import Answer, draw_scenes
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.report import Answer, draw_scenes
 from bouncegrad.scenes import (
     DataError,
     Normalization,

@@ -16,11 +16,11 @@ from bouncegrad.fit import fit
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
 from bouncegrad.inference import Mode, Posterior, infer, placed, predict, weakest_kind
 from bouncegrad.inference.search import check_prior
+from bouncegrad.model_card import Origin, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, recipe_named, with_kinds, with_prior
 from bouncegrad.scenes import Scenes, read_part
-from bouncegrad.sharing import Origin, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.structures.priors import check_possible
 from bouncegrad.training import PassReport
 
@@ -174,7 +174,7 @@ class RelationalModel:
         return count_hidden(self.model, data, candidates, prior=self.prior, effort=effort, seed=self.seed)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights, configuration and a card into a folder (:func:`bouncegrad.sharing.save_pretrained`)."""
+        """Write weights, configuration and a card into a folder (:func:`bouncegrad.model_card.save_pretrained`)."""
         save_pretrained(folder, self.model, self.origin)
 
     @classmethod

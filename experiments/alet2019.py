@@ -26,10 +26,10 @@ import torch
 from fast import Row as Scenes
 from matplotlib.figure import Figure
 
+from bouncegrad.cli.stages import evaluate
 from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe
-from bouncegrad.stages import evaluate
 
 RESULTS = Path(__file__).parent / "results"
 SYSTEMS = {"springs5": Scenes("springs", 5, 1000, 0), "charged5": Scenes("charged", 5, 1000, 0)}

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
+from bouncegrad.cli.stages import evaluate
 from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import read_scenes
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
-from bouncegrad.stages import evaluate
 from bouncegrad.structures.priors import priors_for
 
 RESULTS = Path(__file__).parent / "results"

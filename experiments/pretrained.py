@@ -10,8 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
+from bouncegrad.model_card import Origin, save_pretrained
 from bouncegrad.models.checkpoint import PRETRAINED, load_model
-from bouncegrad.sharing import Origin, save_pretrained
 
 SCENES = {
     "springs5": "five particles in a box, some of them joined by springs",

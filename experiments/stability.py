@@ -34,7 +34,7 @@ from bouncegrad.models.encoders import Perceptron
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig
-from bouncegrad.report.colours import ENTITY_COLOURS, INK, MISSED, PALE, WRONG
+from bouncegrad.plots.colours import ENTITY_COLOURS, INK, MISSED, PALE, WRONG
 from bouncegrad.scenes import Normalization, Scenes, from_arrays, relation_kinds
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.structures.annealing import cosine

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from fast import RESULTS, ROWS
 
+from bouncegrad.cli.stages import evaluate
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
-from bouncegrad.stages import evaluate
 from bouncegrad.structures.priors import priors_for
 
 SIZES = (4, 10)

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from bouncegrad.baselines.lstm import LSTMConfig
-from bouncegrad.baselines.lstm_run import TRAINING, RecurrentTrainer, lstm_figures
 from bouncegrad.cli import main
 from bouncegrad.devices import at_home, device_named
 from bouncegrad.energies import factors_of as choice_of_factors
@@ -25,6 +23,8 @@ from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.recipes import Recipe, recipe_named
 from bouncegrad.reproduce import Places
+from bouncegrad.reproduce.baselines.lstm import LSTMConfig
+from bouncegrad.reproduce.baselines.lstm_run import TRAINING, RecurrentTrainer, lstm_figures
 from bouncegrad.scenes import Scenes, write_folder
 from bouncegrad.training import BounceGrad, held_out
 from bouncegrad.training.forecaster import ForecasterConfig

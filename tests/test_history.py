@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from bouncegrad import RelationalModel, infer, predict
+from bouncegrad.cli.stages import Span, predict_file
 from bouncegrad.energies import loss_fn, receiver_tables, training_loss
 from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Windows, early_half, late_half, pack, side_by_side, windows
 from bouncegrad.evaluation.score import num_observed, prediction_errors, score
 from bouncegrad.hidden import find_hidden
 from bouncegrad.inference import placed, weakest_kind
+from bouncegrad.model_card import Origin
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, stack_scenes, write_npz
-from bouncegrad.sharing import Origin
-from bouncegrad.stages import Span, predict_file
 from bouncegrad.structures.priors import PRIORS
 from bouncegrad.training import TrainingConfig
 from bouncegrad.training.rollout_tuning import PolishConfig

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
+from bouncegrad.cli.stages import DRAWN
 from bouncegrad.inference import MODES
 from bouncegrad.models.checkpoint import pretrained_names
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.reproduce import TARGETS
 from bouncegrad.reproduce.rows import SYSTEMS
-from bouncegrad.stages import DRAWN
 from bouncegrad.structures.priors import PRIORS
 from bouncegrad.version import __version__
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from bouncegrad import seek, stages, tabulate
+from bouncegrad.cli import seek, stages, tabulate
+from bouncegrad.cli.progress import fit_progress, progress
+from bouncegrad.cli.text import hidden_table, posterior_table, score_table
 from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
-from bouncegrad.progress import fit_progress, progress
+from bouncegrad.plots import draw_meanings
 from bouncegrad.recipes import recipe_named
-from bouncegrad.report import draw_meanings, hidden_table, posterior_table, score_table
 from bouncegrad.reproduce import Places, Request, reproduce, rewrite_results
 from bouncegrad.scenes import TableColumns
 from bouncegrad.scenes.tables import Reading

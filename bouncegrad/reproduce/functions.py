@@ -1,6 +1,6 @@
 """The rows that no recipe does: ``(data folder, run folder, order) -> reading -> figures``.
 
-This is the one place that knows :mod:`bouncegrad.baselines`.
+This is the one place that knows :mod:`bouncegrad.reproduce.baselines`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from bouncegrad.baselines.lstm import LSTMConfig
-from bouncegrad.baselines.lstm_run import TRAINING, LSTMRun, run_lstm
-from bouncegrad.baselines.simple import correlation_accuracy, path_features, static_errors
 from bouncegrad.devices import Device
 from bouncegrad.fit import error_unit
+from bouncegrad.reproduce.baselines.lstm import LSTMConfig
+from bouncegrad.reproduce.baselines.lstm_run import TRAINING, LSTMRun, run_lstm
+from bouncegrad.reproduce.baselines.simple import correlation_accuracy, path_features, static_errors
 from bouncegrad.reproduce.readings import error_figures
 from bouncegrad.scenes import Normalization, read_scenes
 from bouncegrad.training import PassReport

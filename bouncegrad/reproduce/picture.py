@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from bouncegrad.report.colours import ENTITY_COLOURS, INK, PALE
-from bouncegrad.report.picture import check_format
+from bouncegrad.plots.colours import ENTITY_COLOURS, INK, PALE
+from bouncegrad.plots.picture import check_format
 from bouncegrad.reproduce.curves import Curve
 from bouncegrad.scenes.writing import whole_files
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from bouncegrad.trust.examination import Examination, examine, examine_file
+from bouncegrad.trust.examine import Examination, examine, examine_file
+from bouncegrad.trust.force_curves import Curve, Response
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit
-from bouncegrad.trust.null import NullTest, null_test
-from bouncegrad.trust.push import Curve, Response
-from bouncegrad.trust.signs import FeatureMisfit
+from bouncegrad.trust.permutation_test import NullTest, null_test
+from bouncegrad.trust.residual_checks import FeatureMisfit
 from bouncegrad.trust.stability import Agreement, Stability, agreement, stability
-from bouncegrad.trust.strangers import Shuffle
+from bouncegrad.trust.surrogates import Shuffle
 
 __all__ = [
     "Agreement",

@@ -10,8 +10,8 @@ from bouncegrad.devices import at_home
 from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
-from bouncegrad.trust.pairs import Axes, PairEffects
-from bouncegrad.trust.push import NUM_KNOTS, Curve, Push, Response
+from bouncegrad.trust.edge_effects import Axes, PairEffects
+from bouncegrad.trust.force_curves import NUM_KNOTS, Curve, Push, Response
 
 Word: TypeAlias = Literal["nothing", "attracts", "repels", "follows", "avoids", "mixed", "unused"]
 """What a kind does to the receiver: pushes it towards the sender or away; makes it move, or change, as the sender does
@@ -92,10 +92,10 @@ def describe_kinds(model: Model, scenes: Scenes, posterior: Posterior | None = N
     """What each edge kind does to the receiver's next state, over the pairs of scenes that have it.
 
     With positions, the push is the effect on the velocities (on the positions if nobody measured velocities). Two
-    functions are fitted to it by least squares (:mod:`bouncegrad.trust.push`): ``g(distance) n``, with ``n`` the
-    direction to the sender, and ``h(distance) w``, with ``w`` the sender's velocity less the receiver's. The share that
-    each accounts for says which word fits; the sign of the push says towards or away. Other features, and all where
-    there are no positions, answer to the difference of the same feature.
+    functions are fitted to it by least squares (:mod:`bouncegrad.trust.force_curves`): ``g(distance) n``, with ``n``
+    the direction to the sender, and ``h(distance) w``, with ``w`` the sender's velocity less the receiver's. The share
+    that each accounts for says which word fits; the sign of the push says towards or away. Other features, and all
+    where there are no positions, answer to the difference of the same feature.
 
     Args:
         model: any composition of modules.

@@ -13,8 +13,8 @@ from bouncegrad.devices import at_home
 from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
+from bouncegrad.trust.residual_checks import LEVELS, SIGNS, FeatureMisfit
 from bouncegrad.trust.residuals import Residuals
-from bouncegrad.trust.signs import LEVELS, SIGNS, FeatureMisfit
 
 STRANGE = 0.75
 """Share of an entity's residuals beyond the 99 % interval from which it is unlike the others. Good models: up to 0.5,

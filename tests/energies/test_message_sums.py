@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_evaluate import model_for, scenes
+from test_energies import model_for, scenes
 
 from bouncegrad.energies import CHUNK_CELLS, receiver_energies
 from bouncegrad.energies.factors_of import TABLE_LIMIT, factors_of

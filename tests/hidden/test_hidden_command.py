@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from bouncegrad.cli import main
+from bouncegrad.cli.seek import HiddenRequest
 from bouncegrad.hidden import widening_of
 from bouncegrad.models.checkpoint import save_model
-from bouncegrad.report import Unseen, draw_unseen
+from bouncegrad.plots import Unseen, draw_unseen
 from bouncegrad.scenes import DataError, Scenes, has_split, write_folder, write_npz
-from bouncegrad.seek import HiddenRequest
 from bouncegrad.structures.layout import to_slots
 from exact import exact_springs, moving
 

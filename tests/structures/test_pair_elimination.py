@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout, to_slots
-from bouncegrad.structures.priors import chain as chains
+from bouncegrad.structures.priors import pair_elimination as chains
 from bouncegrad.structures.priors.pair_elimination import PairChain, chain_cells, digits_of, number_of
 
 SIZES = [(2, 3), (3, 2), (4, 2), (4, 3), (5, 2)]

@@ -12,11 +12,12 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
+from bouncegrad.cli.text import confusion_table
 from bouncegrad.evaluation.metrics import match_relations, reliability_curve
-from bouncegrad.report import Answer, confusion_table, draw_graphs, draw_reliability, draw_scene, draw_scenes
-from bouncegrad.report.colours import entity_colours
-from bouncegrad.report.graph import Edge, _strokes, edges_of
-from bouncegrad.report.picture import _graph_title
+from bouncegrad.plots import Answer, draw_graphs, draw_reliability, draw_scene, draw_scenes
+from bouncegrad.plots.colours import entity_colours
+from bouncegrad.plots.graph import Edge, _strokes, edges_of
+from bouncegrad.plots.picture import _graph_title
 from bouncegrad.scenes import Scenes, from_arrays
 
 
@@ -165,7 +166,7 @@ def test_what_cannot_be_drawn(tmp_path, index, changes, name, message):
 
 
 def test_pyplot_and_its_global_state_stay_out():
-    code = "import sys, bouncegrad.report; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, bouncegrad.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

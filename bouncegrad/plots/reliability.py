@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bouncegrad.evaluation.metrics import ReliabilityCurve
-from bouncegrad.report.colours import ENTITY_COLOURS, INK, MISSED, PALE
-from bouncegrad.report.picture import check_format
+from bouncegrad.plots.colours import ENTITY_COLOURS, INK, MISSED, PALE
+from bouncegrad.plots.picture import check_format
 from bouncegrad.scenes.writing import whole_files
 
 SIZE = (4.6, 5.6)

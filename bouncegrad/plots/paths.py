@@ -9,8 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from bouncegrad.report.answer import Answer
-from bouncegrad.report.colours import HALO, INK, PALE, PREDICTED_LINE, Colour, entity_colours
+from bouncegrad.plots.answer import Answer
+from bouncegrad.plots.colours import HALO, INK, PALE, PREDICTED_LINE, Colour, entity_colours
 from bouncegrad.scenes import Scenes
 
 

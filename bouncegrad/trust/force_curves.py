@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.trust.pairs import Axes
+from bouncegrad.trust.edge_effects import Axes
 
 STEEP = 1.5
 """Ratio of strengths, of the farthest third of the pairs and of the nearest, that counts as a change with distance."""

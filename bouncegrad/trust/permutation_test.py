@@ -19,7 +19,7 @@ from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.calibration import Halves, together
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.priors import GraphPrior, Leader, least_losses
-from bouncegrad.trust.strangers import Shuffle
+from bouncegrad.trust.surrogates import Shuffle
 
 LEVEL = 0.05
 """Largest p-value at which relations are believed in."""
@@ -139,8 +139,8 @@ def null_test(
     """Test whether there are relations at all: real scenes beside scenes of strangers.
 
     If nobody acts on anybody, a scene is a bundle of tracks that know nothing of each other, and tracks that are
-    exchanged between scenes (:class:`bouncegrad.trust.strangers.Shuffle`) are distributed as before. So the real scenes
-    are as likely to stand on any rank among ``num_shuffles`` shuffled ones, and ``(1 + #{null >= real}) / (1 +
+    exchanged between scenes (:class:`bouncegrad.trust.surrogates.Shuffle`) are distributed as before. So the real
+    scenes are as likely to stand on any rank among ``num_shuffles`` shuffled ones, and ``(1 + #{null >= real}) / (1 +
     num_shuffles)`` is a p-value (Davison and Hinkley 1997, section 4.2; Phipson and Smyth 2010), whatever the model:
     a bad one sees less, but nothing that is not there. With fewer scenes than entities, where tracks are turned in
     time, this holds for long stationary recordings.

@@ -10,7 +10,7 @@ from bouncegrad.hidden import HiddenPosterior, HiddenScore, find_hidden, score_h
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
 from bouncegrad.inference import infer, predict, weakest_kind
 from bouncegrad.models.model import Model
-from bouncegrad.report import Unseen, draw_unseen
+from bouncegrad.plots import Unseen, draw_unseen
 from bouncegrad.scenes import DataError, Scenes, has_split, read_part, read_scenes
 
 DRAWN = 3

@@ -13,13 +13,13 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from bouncegrad.answers import relation_table, write_table
 from bouncegrad.evaluation.score import STEPS, Score, score
+from bouncegrad.export import relation_table, write_table
 from bouncegrad.fit import error_unit
 from bouncegrad.inference import Mode, infer, measured_at, placed, predict, weakest_kind
 from bouncegrad.models.model import Model
-from bouncegrad.report import Answer, draw_graphs, draw_reliability, draw_scenes
-from bouncegrad.report.picture import check_format
+from bouncegrad.plots import Answer, draw_graphs, draw_reliability, draw_scenes
+from bouncegrad.plots.picture import check_format
 from bouncegrad.scenes import DataError, read_part
 from bouncegrad.scenes.layout import has_motion
 from bouncegrad.scenes.writing import check_folder, whole_files

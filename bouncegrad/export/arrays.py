@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bouncegrad.answers.check import check_answer
-from bouncegrad.answers.packages import package
+from bouncegrad.export.check import check_answer
+from bouncegrad.export.packages import package
 from bouncegrad.inference import Posterior
 from bouncegrad.scenes import Scenes
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from bouncegrad.baselines.simple import last_measured
 from bouncegrad.evaluation.score import OBSERVED
 from bouncegrad.models.encoders import linear
+from bouncegrad.reproduce.baselines.simple import last_measured
 from bouncegrad.scenes import DataError, Normalization, Scenes
 from bouncegrad.settings import check_settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bouncegrad.answers.check import check_answer
+from bouncegrad.export.check import check_answer
 from bouncegrad.inference import Posterior
 from bouncegrad.scenes import Scenes
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.answers.check import check_answer
-from bouncegrad.answers.packages import package
+from bouncegrad.export.check import check_answer
+from bouncegrad.export.packages import package
 from bouncegrad.inference import Posterior
 from bouncegrad.scenes import Scenes
 

@@ -8,9 +8,17 @@ from functools import cache, partial
 import pytest
 import torch
 
-from bouncegrad.baselines.lstm import LSTMConfig, RecurrentNetwork, Rows, last_memories, predicted, squared_error
-from bouncegrad.baselines.lstm_run import TRAINING, LSTMRun, RecurrentTrainer, lstm_figures, run_lstm
-from bouncegrad.baselines.simple import (
+from bouncegrad.cli.progress import describe
+from bouncegrad.reproduce.baselines.lstm import (
+    LSTMConfig,
+    RecurrentNetwork,
+    Rows,
+    last_memories,
+    predicted,
+    squared_error,
+)
+from bouncegrad.reproduce.baselines.lstm_run import TRAINING, LSTMRun, RecurrentTrainer, lstm_figures, run_lstm
+from bouncegrad.reproduce.baselines.simple import (
     best_threshold,
     correlation_accuracy,
     correlations,
@@ -18,7 +26,6 @@ from bouncegrad.baselines.simple import (
     path_features,
     static_errors,
 )
-from bouncegrad.progress import describe
 from bouncegrad.scenes import DataError, Normalization, Scenes, stack_scenes, write_folder
 from bouncegrad.settings import is_positive
 from bouncegrad.training.run_folder import CHECKPOINT, LOG

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 
 from bouncegrad.evaluation.metrics import RelationMatch
-from bouncegrad.report.answer import Answer
-from bouncegrad.report.colours import INK, KIND_LINES, MISSED, MISSED_LINE, WRONG, entity_colours, on_top_of
+from bouncegrad.plots.answer import Answer
+from bouncegrad.plots.colours import INK, KIND_LINES, MISSED, MISSED_LINE, WRONG, entity_colours, on_top_of
 from bouncegrad.scenes import Scenes
 
 ROOM = 1.3

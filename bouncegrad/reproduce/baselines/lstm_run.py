@@ -12,11 +12,18 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.baselines.lstm import LSTMConfig, RecurrentNetwork, Rows, last_memories, predicted, squared_error
-from bouncegrad.baselines.simple import correlation_accuracy
 from bouncegrad.devices import Device, device_named
 from bouncegrad.evaluation.score import STEPS, num_observed, prediction_errors
 from bouncegrad.fit import error_unit, training_scenes, unseen_scenes
+from bouncegrad.reproduce.baselines.lstm import (
+    LSTMConfig,
+    RecurrentNetwork,
+    Rows,
+    last_memories,
+    predicted,
+    squared_error,
+)
+from bouncegrad.reproduce.baselines.simple import correlation_accuracy
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.training.config import PassReport, TrainingConfig
 from bouncegrad.training.run_folder import fingerprint, train_folder

@@ -5,10 +5,10 @@ Packages that a form needs are imported when it is asked for.
 
 from __future__ import annotations
 
-from bouncegrad.answers.adjacency import Adjacency, adjacency
-from bouncegrad.answers.arrays import to_xarray
-from bouncegrad.answers.graphs import to_networkx, to_torch_geometric
-from bouncegrad.answers.table import relation_table, write_table
+from bouncegrad.export.adjacency import Adjacency, adjacency
+from bouncegrad.export.arrays import to_xarray
+from bouncegrad.export.graphs import to_networkx, to_torch_geometric
+from bouncegrad.export.table import relation_table, write_table
 
 __all__ = [
     "Adjacency",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bouncegrad.cli import main
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
+from bouncegrad.model_card import Origin, card, name_of, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.models.checkpoint import (
     PRETRAINED,
     CheckpointError,
@@ -30,7 +31,6 @@ from bouncegrad.models.edge_kinds import KindsReport, Merge
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, from_arrays, write_npz
-from bouncegrad.sharing import Origin, card, name_of, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.simulate import Charged, Springs, simulate
 from small import springs, tiny
 

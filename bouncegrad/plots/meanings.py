@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bouncegrad.report.colours import ENTITY_COLOURS, INK, MISSED, PALE
-from bouncegrad.report.picture import check_format
+from bouncegrad.plots.colours import ENTITY_COLOURS, INK, MISSED, PALE
+from bouncegrad.plots.picture import check_format
 from bouncegrad.scenes.writing import whole_files
 from bouncegrad.trust import Curve, KindMeaning
 

@@ -10,9 +10,9 @@ import polars
 import pytest
 import torch
 
-from bouncegrad import answers
-from bouncegrad.answers import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray, write_table
-from bouncegrad.answers.packages import package
+from bouncegrad import export
+from bouncegrad.export import adjacency, relation_table, to_networkx, to_torch_geometric, to_xarray, write_table
+from bouncegrad.export.packages import package
 from bouncegrad.inference import Posterior
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import Layout, to_slots
@@ -164,4 +164,4 @@ def test_a_package_that_is_missing_is_named():
 
 
 def test_all_forms_are_exported():
-    assert all(hasattr(answers, name) for name in answers.__all__)
+    assert all(hasattr(export, name) for name in export.__all__)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from bouncegrad.answers.check import check_answer
-from bouncegrad.answers.packages import package
+from bouncegrad.export.check import check_answer
+from bouncegrad.export.packages import package
 from bouncegrad.inference import Posterior
 from bouncegrad.scenes import DataError, Scenes
 

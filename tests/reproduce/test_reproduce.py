@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bouncegrad import recipes
-from bouncegrad.baselines.lstm import LSTMConfig
 from bouncegrad.cli import main
 from bouncegrad.inference import MODES
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.reproduce import Places, Request, reproduce, rows_of
+from bouncegrad.reproduce.baselines.lstm import LSTMConfig
 from bouncegrad.reproduce.curves import Between, Point, scenes_needed, times_fewer
 from bouncegrad.reproduce.document import TARGETS, results_text
 from bouncegrad.reproduce.functions import FUNCTIONS
@@ -33,7 +33,7 @@ from bouncegrad.training import PassReport
 from pretended import NAME, pretended_device
 from small import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "experiments" / "results" / "reproduce"
 ROW = Row("tiny", "springs5", "small", 30)
 

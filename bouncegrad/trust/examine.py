@@ -12,7 +12,7 @@ from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes, read_part
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit
-from bouncegrad.trust.null import NullTest, null_test
+from bouncegrad.trust.permutation_test import NullTest, null_test
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from bouncegrad.evaluation.metrics import RelationMatch, match_relations
-from bouncegrad.report.answer import Answer, check_answer
-from bouncegrad.report.colours import INK
-from bouncegrad.report.graph import ROOM, Edge, draw_graph, edge_handles, edges_of, half_width
-from bouncegrad.report.paths import draw_paths, path_handles
+from bouncegrad.plots.answer import Answer, check_answer
+from bouncegrad.plots.colours import INK
+from bouncegrad.plots.graph import ROOM, Edge, draw_graph, edge_handles, edges_of, half_width
+from bouncegrad.plots.paths import draw_paths, path_handles
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.writing import whole_files
 

@@ -12,12 +12,12 @@ from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
-from bouncegrad.report import draw_meanings
-from bouncegrad.report.meanings import _stretch
+from bouncegrad.plots import draw_meanings
+from bouncegrad.plots.meanings import _stretch
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.layout import to_slots
 from bouncegrad.trust import Curve, KindMeaning, Response, describe_kinds
-from bouncegrad.trust.pairs import Axes, PairEffects
+from bouncegrad.trust.edge_effects import Axes, PairEffects
 from small import springs, untrained
 from worlds import generator
 

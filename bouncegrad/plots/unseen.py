@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
-from bouncegrad.report.colours import INK, PALE, PREDICTED_LINE, WRONG, entity_colours
-from bouncegrad.report.picture import check_format
+from bouncegrad.plots.colours import INK, PALE, PREDICTED_LINE, WRONG, entity_colours
+from bouncegrad.plots.picture import check_format
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.writing import whole_files
 
