@@ -94,7 +94,7 @@ def alike(some: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
     return all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(some, others, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:the kinds of relation mean next to nothing")
+@pytest.mark.filterwarnings("ignore:training collapsed")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_fit_on_a_device_is_the_fit_on_the_cpu(name):
     recipe, scenes = RECIPES[name](), springs(20)
@@ -137,7 +137,7 @@ def test_a_training_starts_over_on_a_device(monkeypatch):
     def trained(device: str) -> BounceGrad:
         training = BounceGrad(scenes, scenes, tiny().model, tiny(num_passes=3).training, 0, device=device)
         list(training.passes())
-        assert training.num_attempts == NUM_ATTEMPTS
+        assert training.restarts.num_attempts == NUM_ATTEMPTS
         return training
 
     here = trained("cpu")

@@ -21,7 +21,7 @@ from bouncegrad.structures.layout import SearchSpace
 from bouncegrad.training.bounce import BounceConfig, Bounced, bounce_over
 from bouncegrad.training.config import PassReport, TrainingConfig
 from bouncegrad.training.proposal_learner import Lesson
-from bouncegrad.training.trainer import Clock, SearchingTrainer
+from bouncegrad.training.trainer import Clock, Trainer
 
 NUM_JUDGEMENTS = 25
 """How often in a training the tasks to choose by are searched, evenly."""
@@ -54,7 +54,7 @@ class _Part:
     found: Bounced
 
 
-class FunctionTraining(SearchingTrainer[FunctionModel, _Part]):
+class FunctionTraining(Trainer[FunctionModel, _Part]):
     """A training of a library of modules that searches one structure for each task.
 
     Args:
@@ -89,7 +89,7 @@ class FunctionTraining(SearchingTrainer[FunctionModel, _Part]):
         """Bounce and grad of one batch, and a step of the proposal network."""
         batch, before = self.tasks.at(indices), self.structures[indices]
         kind = TabulatedTarget if self.config.bounce.search == "exact" else PointTarget
-        target = kind(self.searched, batch)
+        target = kind(self.ema_model, batch)
         found = self.bounce.search(target, before, progress, self.generator)
         self.structures[indices] = found.structures
         loss = adapted_losses(self.model, found.structures, batch, batch.asked).mean()
@@ -121,8 +121,8 @@ class FunctionTraining(SearchingTrainer[FunctionModel, _Part]):
     @torch.no_grad()
     def _judged(self) -> float:
         """Mean loss of the asked points of the held-out tasks, under the structures that their given points choose."""
-        structures = found_structures(PointTarget(self.searched, self.held_out), Generator().manual_seed(0))
-        return float(adapted_losses(self.searched, structures, self.held_out, self.held_out.asked).mean())
+        structures = found_structures(PointTarget(self.ema_model, self.held_out), Generator().manual_seed(0))
+        return float(adapted_losses(self.ema_model, structures, self.held_out, self.held_out.asked).mean())
 
     def best_model(self) -> FunctionModel:
         """The library of the pass that explained the held-out tasks best.
@@ -145,9 +145,9 @@ class FunctionTraining(SearchingTrainer[FunctionModel, _Part]):
         tensors, meta = super().state()
         return tensors, meta | {"last_held_out": self.last_held_out}
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state` returned."""
-        super().restore(tensors, meta)
+        super()._restore(tensors, meta)
         self.last_held_out = meta["last_held_out"]
 
 

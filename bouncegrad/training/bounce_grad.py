@@ -32,18 +32,9 @@ from bouncegrad.training.elbo import add_relaxed_gradients, relaxed_loss
 from bouncegrad.training.held_out import HeldOut
 from bouncegrad.training.kind_merging import check_judgeable, judged_by, num_judgements_due
 from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
-from bouncegrad.training.restarts import (
-    SURE,
-    Attempt,
-    decay_of,
-    goes_on,
-    gone_astray,
-    should_have_begun,
-    warn_if_astray,
-    warn_if_meaningless,
-)
+from bouncegrad.training.restarts import Attempt, RestartPolicy, is_testable, warn_of
 from bouncegrad.training.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
-from bouncegrad.training.trainer import Clock, SearchingTrainer, under
+from bouncegrad.training.trainer import Clock, Trainer, under
 from bouncegrad.types import Structures
 
 
@@ -66,7 +57,7 @@ class _Part:
     errors: Tensor | None
 
 
-class BounceGrad(SearchingTrainer[Model, _Part]):
+class BounceGrad(Trainer[Model, _Part]):
     """A training of modules that searches one structure for each scene.
 
     Args:
@@ -90,7 +81,8 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         structures: Structures | None = None,
         device: Device = "cpu",
     ) -> None:
-        self.scenes, self.first_structures, self.num_astray = scenes, structures, 0
+        self.scenes, self.first_structures = scenes, structures
+        self.restarts = RestartPolicy(config.weight_decay)
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
         there, batch_size = device_named(device), affordable(config, model_config, scenes)
         model = Model(model_config, normalization, scenes.feature_names, generator)
@@ -108,8 +100,6 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.structures = self._initial_structures()
         self.learner = self._new_learner()
         self.bounce = make_bounce(config.bounce, self.layout, self.learner)
-        self.num_passes_lost, self.num_attempts, self.has_begun = 0, 1, False
-        self.kept: Attempt | None = None
 
     def _initial_structures(self) -> Structures:
         if self.first_structures is not None:
@@ -126,24 +116,24 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
     @property
     def progress(self) -> float:
         """Share of ``config.num_passes`` that is done; passes of attempts that led nowhere do not count."""
-        return (self.num_passes_done - self.num_passes_lost) / self.config.num_passes
+        return (self.num_passes_done - self.restarts.num_passes_lost) / self.config.num_passes
 
     def finish_pass(self, parts: Sequence[_Part], clock: Clock) -> PassReport:
         """Judge the pass on the held-out scenes, which also choose priors, kinds and whether to begin anew."""
-        factors = self.held_out.factors(self.searched)
+        factors = self.held_out.factors(self.ema_model)
         self.bounce.finish_pass(self.held_out.in_nats(factors, self.model, self.layout))
         report = self._report(parts, factors)
         self.descent.finish_pass(report.loss)
         self._merge_kinds(clock(self.progress))
-        self._start_over_if_meaningless(clock(self.progress), factors)
-        self._start_over_if_astray(clock(0.0), factors)
+        self._restart_if_collapsed(clock(self.progress), factors)
+        self._restart_if_overfitted(clock(0.0), factors)
         return report
 
     def learn_from(self, indices: Tensor, progress: float) -> _Part:
         """Bounce and grad of one batch, and a step of the proposal network."""
         batch = pack(self.model, self.scenes.at(indices))
         stretches, before = self._stretches(batch, progress), self.structures[indices]
-        found = self.bounce.search(SceneTarget(self.searched, batch, stretches), before, progress, self.generator)
+        found = self.bounce.search(SceneTarget(self.ema_model, batch, stretches), before, progress, self.generator)
         self.structures[indices] = found.structures
         losses = self._grad(batch, stretches, found.structures, progress)
         guess, errors = found.guess, None
@@ -152,36 +142,36 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
             self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
         if self.config.horizon > 1:
             tasks, some, their = next(split_tasks(batch, stretches, tasks_at_once(self.model, batch, stretches)))
-            errors = step_errors(self.searched, some, their, found.structures[tasks])
+            errors = step_errors(self.ema_model, some, their, found.structures[tasks])
         return _Part(indices, losses, found, guess, errors)
 
-    def _start_over_if_meaningless(self, progress: float, factors: tuple[Factors, Factors] | None) -> None:
-        """Begin again from new modules if the structures say nothing of the scenes by the time they should."""
-        if self.has_begun or factors is None or not should_have_begun(progress, self.descent.num_steps):
+    def _restart_if_collapsed(self, progress: float, factors: tuple[Factors, Factors] | None) -> None:
+        """Restart from new weights if the edge types carry no information by the time they should."""
+        if factors is None:
             return
-        self.has_begun = goes_on(self._meaning(factors), self.num_attempts, progress)
-        if not self.has_begun:
-            self._start_over()
+        if self.restarts.has_collapsed(progress, self.descent.num_steps, lambda: self._meaning(factors)):
+            self._restart()
 
-    def _start_over_if_astray(self, begun_anew: float, factors: tuple[Factors, Factors] | None) -> None:
-        """Begin again from new modules if the held-out scenes have long been explained worse than before."""
-        if self.kinds.merges or not should_have_begun(1.0, self.descent.num_steps):
+    def _restart_if_overfitted(self, restarted_at: float, factors: tuple[Factors, Factors] | None) -> None:
+        """Restart from new weights if the held-out scenes have long been explained worse than before."""
+        if self.kinds.merges:
             return
-        if gone_astray(self.since_best, self.num_attempts, begun_anew) and self._meaning(factors) < SURE:
-            if not self.learner:  # whose network would not know the kinds of other modules
-                best = self.held_out.factors(self._model_of(self.best_weights))
-                self.kept = self._attempt(best).better(self.kept)
-            self.num_astray += 1
-            self._start_over()
+        when = self.since_best, self.descent.num_steps, restarted_at
+        if self.restarts.has_overfitted(*when, lambda: self._meaning(factors)):
+            best = None
+            if not self.learner:  # its network would not know the edge types of other modules
+                best = self._attempt(self.held_out.factors(self._model_of(self.best_weights)))
+            self.restarts.count_overfit(best)
+            self._restart()
 
     def _attempt(self, factors: tuple[Factors, Factors] | None) -> Attempt:
-        """The best modules since the training last began, by their factors."""
+        """The best modules since the last restart, judged by their factors."""
         return Attempt(self._meaning(factors), self.since_best, self.best_weights, self.bounce.state())
 
     @property
     def weight_decay(self) -> float:
-        """As configured, until the training learns its scenes by heart."""
-        return decay_of(self.num_astray, self.config.weight_decay)
+        """Of the present attempt."""
+        return self.restarts.weight_decay
 
     @property
     def since_best(self) -> float:
@@ -191,7 +181,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
     def _meaning(self, factors: tuple[Factors, Factors] | None) -> float:
         return self.held_out.meaning(factors, self.model, self.layout, self.bounce.state())
 
-    def _start_over(self) -> None:
+    def _restart(self) -> None:
         fresh = Model(self.model.config, self.model.normalization, self.model.feature_names, self.generator)
         constants = dict(self.model.network.named_buffers())
         for name, buffer in fresh.network.named_buffers():
@@ -200,9 +190,7 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         self.bounce = make_bounce(self.config.bounce, self.layout, self.learner)
         self.structures = self._initial_structures()
         self.best_score = math.inf
-        self.has_begun = False
-        self.num_attempts += 1
-        self.num_passes_lost = self.num_passes_done
+        self.restarts.count_restart(self.num_passes_done)
 
     def _merge_kinds(self, progress: float) -> None:
         """Judge the kinds when it is time to, and go on with those that are needed."""
@@ -210,12 +198,12 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         if not self.config.merge_kinds or due <= self.num_judgements:
             return
         self.num_judgements = due
-        report = judged_by(self.searched, self.held_out.batches, self.bounce.state()["weights"])
+        report = judged_by(self.ema_model, self.held_out.batches, self.bounce.state()["weights"])
         if report.merges:
             self.kinds = self.kinds.then(report)
-            self._continue_as(only_kinds(self.searched, report.kept))
+            self._continue_as(only_kinds(self.ema_model, report.kept))
             self.structures = torch.tensor(report.places)[self.structures]
-            factors = self.held_out.factors(self.searched)
+            factors = self.held_out.factors(self.ema_model)
             assert factors is not None
             self.best_score = self.held_out.least_loss(factors, self.model)
 
@@ -269,8 +257,8 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
 
     def _held_out(self, factors: tuple[Factors, Factors] | None, otherwise: float) -> float:
         """What passes are judged by."""
-        if self.searched.proposer:
-            return relaxed_loss(self.searched, self.held_out.batches, self.config.relaxation)
+        if self.ema_model.proposer:
+            return relaxed_loss(self.ema_model, self.held_out.batches, self.config.relaxation)
         return otherwise if factors is None else self.held_out.least_loss(factors, self.model)
 
     def _guessed_right(self, parts: Sequence[_Part]) -> float | None:
@@ -296,16 +284,15 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
         """
         if self.num_passes_done and self.best_score == math.inf:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
-        best, searched = self._model_of(self.best_weights), self.bounce.state()
+        best, search_state = self._model_of(self.best_weights), self.bounce.state()
         factors = self.held_out.factors(best)
-        if should_have_begun(1.0, self.descent.num_steps):
-            found = self._attempt(factors).better(self.kept)
-            if found is self.kept:
-                best, searched = self._model_of(found.weights), found.searched
+        if is_testable(1.0, self.descent.num_steps):
+            found = self._attempt(factors).better(self.restarts.kept)
+            if found is self.restarts.kept:
+                best, search_state = self._model_of(found.weights), found.search_state
                 factors = self.held_out.factors(best)
-            warn_if_meaningless(found.meaning, self.num_attempts)
-            warn_if_astray(found.since_best, found.meaning)
-        best.reading = self.held_out.reading(factors, best, searched)
+            warn_of(found, self.restarts.num_attempts)
+        best.reading = self.held_out.reading(factors, best, search_state)
         return best.eval()
 
     def _model_of(self, weights: Mapping[str, Tensor]) -> Model:
@@ -321,22 +308,15 @@ class BounceGrad(SearchingTrainer[Model, _Part]):
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that a continued training needs, as tensors and JSON."""
         tensors, meta = super().state()
-        kept = self.kept.state() if self.kept else ({}, None)
-        return tensors | kept[0], meta | {
-            "attempts": [self.num_attempts, self.num_passes_lost, self.has_begun],
-            "astray": [self.num_astray, kept[1]],
-            "kinds": self.kinds.to_dict(),
-            "num_judgements": self.num_judgements,
-        }
+        kept, restarts = self.restarts.state()
+        own = {"kinds": self.kinds.to_dict(), "num_judgements": self.num_judgements}
+        return tensors | kept, meta | restarts | own
 
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned, with as many kinds as there were then."""
+    def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
-        self.num_astray, kept = meta.get("astray", (0, None))  # older versions kept nothing
-        self.kept = Attempt(weights=under("kept.", tensors), **kept) if kept else None
+        self.restarts.load_state(under("kept.", tensors), meta)
         if self.kinds.merges:
             self._continue_as(only_kinds(self.model, range(self.kinds.found)))
         else:
-            self.follow(self.model)  # with the decay of this attempt
-        super().restore(tensors, meta)
-        self.num_attempts, self.num_passes_lost, self.has_begun = meta["attempts"]
+            self.follow(self.model)  # with the weight decay of this attempt
+        super()._restore(tensors, meta)

@@ -94,7 +94,7 @@ class HeldOut:
         return early, late
 
     def meaning(
-        self, factors: tuple[Factors, Factors] | None, model: Model, layout: Layout, searched: Mapping[str, Any]
+        self, factors: tuple[Factors, Factors] | None, model: Model, layout: Layout, search_state: Mapping[str, Any]
     ) -> float:
         """The share of a structure's nats that one half of the samples foretells of the other.
 
@@ -104,15 +104,15 @@ class HeldOut:
             factors: of both halves.
             model: whose factors they are.
             layout: of the scenes that it learns from.
-            searched: the state of the bounce.
+            search_state: the state of the bounce.
         """
         factors = self.in_nats(factors, model, layout)
         if factors is None or layout.num_edge_kinds == 1:
             return 1.0
-        told = searched["weights"]
+        told = search_state["weights"]
         weakest = priors_for(self.layout(model), told)[next(iter(told)) if len(told) == 1 else "none"]
         for _ in range(0 if told else LEARNINGS):
-            found = weakest.posterior(together(*factors), searched["temperature"] or 1.0, QUICK)
+            found = weakest.posterior(together(*factors), search_state["temperature"] or 1.0, QUICK)
             weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
         left = entropy_left(weakest, factors[0]) if len(told) == 1 else 1.0
@@ -120,11 +120,13 @@ class HeldOut:
             return 1.0
         return float(nats) / (left * _num_edges(factors[0], layout) * math.log(layout.num_edge_kinds))
 
-    def reading(self, factors: tuple[Factors, Factors] | None, model: Model, searched: Mapping[str, Any]) -> Reading:
-        """Prior and temperature: the first half of the samples against the second; ``searched`` as above."""
+    def reading(
+        self, factors: tuple[Factors, Factors] | None, model: Model, search_state: Mapping[str, Any]
+    ) -> Reading:
+        """Prior and temperature: the first half of the samples against the second; ``search_state`` as above."""
         if factors is None or model.scale is None:
             return Reading()
-        return reading_of(priors_for(self.layout(model), searched["weights"]), *factors)
+        return reading_of(priors_for(self.layout(model), search_state["weights"]), *factors)
 
 
 def _num_edges(factors: Factors, layout: Layout) -> float:

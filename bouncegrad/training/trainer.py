@@ -1,4 +1,8 @@
-"""What every training does: passes over scenes in random batches, by number or by the clock, resumable to the bit."""
+"""What every training has in common: epochs of random batches, by number or by the clock, resumable to the bit.
+
+A training that searches latent graphs also has the structures of all its tasks, the E-step that searches them
+(:mod:`bouncegrad.training.bounce`) and perhaps a proposal network that learns from what the E-step finds.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,6 @@ from bouncegrad.training.proposal_learner import Learner
 from bouncegrad.types import Structures
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
 Part = TypeVar("Part")
 
 
@@ -32,15 +34,32 @@ Clock = Callable[[float], float]
 
 
 class Trainer(ABC, Generic[Network, Part]):
-    """A network, its average, its optimiser, randomness, and the best weights so far.
+    """A network, the moving average of its weights, its optimizer, randomness, and the best weights so far.
+
+    Subclasses say what is learned from a batch (:meth:`learn_from`) and how an epoch is judged (:meth:`finish_pass`).
+
+    Attributes:
+        learns: what learns, and from what, as messages call it.
+        data: the latter in one word.
+        searches: whether there are structures, an E-step and perhaps a learner, which are then part of the state.
+        structures: ``[task, slot]``, the current structures of all training tasks.
+        bounce: the E-step.
+        learner: trains the proposal network, where there is one.
 
     Args:
-        model: what is trained, in place.
-        num_scenes: to learn from.
-        batch_size: of them at once.
-        config: how.
-        generator: of all randomness.
+        model: the network to train, in place.
+        num_scenes: number of training scenes.
+        batch_size: scenes in a batch.
+        config: settings of the training.
+        generator: source of all randomness.
     """
+
+    learns: ClassVar[str] = "this model and these scenes"
+    data: ClassVar[str] = "data"
+    searches: ClassVar[bool] = True
+    structures: Structures
+    bounce: Bounce
+    learner: Learner[Any] | None = None
 
     def __init__(
         self, model: Network, num_scenes: int, batch_size: int, config: TrainingConfig, generator: Generator
@@ -63,17 +82,21 @@ class Trainer(ABC, Generic[Network, Part]):
         """Train this network from now on; what was best so far is forgotten."""
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
-        self.descent = Descent(model, replace(self.config, weight_decay=self.weight_decay))
+        self.descent = self.optimizer_for(model)
         self.best_weights, self.best_pass = _copied(model), self.num_passes_done
+
+    def optimizer_for(self, model: Network) -> Descent:
+        """A new optimizer of the weights that are trained."""
+        return Descent(model, replace(self.config, weight_decay=self.weight_decay))
 
     @property
     def weight_decay(self) -> float:
-        """Of the training as it stands."""
+        """Weight decay of the training as it stands."""
         return self.config.weight_decay
 
     @property
-    def searched(self) -> Network:
-        """The averaged network."""
+    def ema_model(self) -> Network:
+        """The network with the exponential moving average of the weights: what the E-step and all judgements use."""
         return cast(Network, self.averaged.module)
 
     @property
@@ -126,7 +149,7 @@ class Trainer(ABC, Generic[Network, Part]):
     def keep_if_best(self, held_out: float) -> None:
         """Remember the averaged weights if no pass had a smaller loss on the held-out scenes."""
         if held_out <= self.best_score:
-            self.best_score, self.best_weights = held_out, _copied(self.searched)
+            self.best_score, self.best_weights = held_out, _copied(self.ema_model)
             self.best_pass = self.num_passes_done
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -137,20 +160,36 @@ class Trainer(ABC, Generic[Network, Part]):
         moments, descent = self.descent.state()
         tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
         tensors["generator"] = self.generator.get_state()
-        return tensors, {
+        meta: dict[str, Any] = {
             "num_passes_done": self.num_passes_done,
             "descent": descent,
             "best_score": self.best_score,
             "best_pass": self.best_pass,
         }
+        if self.learner:
+            tensors |= {f"proposer.{name}": value for name, value in self.learner.state().items()}
+        if self.searches:
+            tensors["structures"], meta["bounce"] = self.structures, self.bounce.state()
+        return tensors, meta
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned.
+        """Continue from what :meth:`state` returned.
 
         Raises:
-            KeyError: it belongs to another network.
-            RuntimeError: likewise.
+            CheckpointError: the state belongs to another network or to other data.
         """
+        try:
+            self._restore(tensors, meta)
+        except torch.OutOfMemoryError:  # a RuntimeError for which the checkpoint is not to blame
+            raise
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint does not fit {self.learns} ({error}): were the {self.data} changed? Choose another "
+                "run folder to start again"
+            ) from error
+
+    def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """The work of :meth:`load_state`, without its error messages; subclasses add what their :meth:`state` adds."""
         self.model.load_state_dict(under("model.", tensors))
         self.averaged.load_state_dict(under("averaged.", tensors))
         self.best_weights = under("best.", tensors)
@@ -158,7 +197,17 @@ class Trainer(ABC, Generic[Network, Part]):
         self.descent.load_state(under("optimizer.", tensors), meta["descent"])
         self.num_passes_done = meta["num_passes_done"]
         self.best_score = meta["best_score"]
-        self.best_pass = meta.get("best_pass", self.num_passes_done)  # of older versions
+        self.best_pass = meta.get("best_pass", self.num_passes_done)  # checkpoints of older versions have none
+        if self.searches:
+            self._restore_search(tensors, meta)
+
+    def _restore_search(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+        if tensors["structures"].shape != self.structures.shape:
+            raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
+        self.structures = tensors["structures"]
+        if self.learner:
+            self.learner.load_state(under("proposer.", tensors))
+        self.bounce.load_state(meta["bounce"])
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -168,54 +217,3 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-class SearchingTrainer(Trainer[Network, Part]):
-    """A training that keeps structures between its passes; whoever inherits sets what it searches with.
-
-    Attributes:
-        learns: what learns, and from what, as messages say it.
-        data: the latter in one word.
-        structures: ``[task, slot]``, of all tasks to learn from.
-        learner: of the proposal network, where there is one.
-        bounce: the search.
-    """
-
-    learns: ClassVar[str] = "this model and these scenes"
-    data: ClassVar[str] = "data"
-    structures: Structures
-    learner: Learner[Any] | None
-    bounce: Bounce
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that a continued training needs, as tensors and JSON."""
-        tensors, meta = super().state()
-        if self.learner:
-            tensors |= {f"proposer.{name}": value for name, value in self.learner.state().items()}
-        return tensors | {"structures": self.structures}, meta | {"bounce": self.bounce.state()}
-
-    def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned.
-
-        Raises:
-            CheckpointError: it belongs to another network or to other data.
-        """
-        try:
-            self.restore(tensors, meta)
-        except torch.OutOfMemoryError:  # a RuntimeError, and nothing that the checkpoint is to blame for
-            raise
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"the checkpoint does not fit {self.learns} ({error}): were the {self.data} changed? Choose another "
-                "run folder to start again"
-            ) from error
-
-    def restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Do as :meth:`load_state` says, and fail as it comes."""
-        super().load_state(tensors, meta)
-        if tensors["structures"].shape != self.structures.shape:
-            raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
-        self.structures = tensors["structures"]
-        if self.learner:
-            self.learner.load_state(under("proposer.", tensors))
-        self.bounce.load_state(meta["bounce"])

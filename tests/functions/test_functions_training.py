@@ -182,7 +182,7 @@ def test_held_out_tasks_only_choose():
 def test_the_best_pass_is_kept():
     training, weights, losses = training_of(tiny("bouncegrad", num_passes=8, learning_rate=0.1)), [], []
     for report in training.passes():
-        weights.append({name: value.clone() for name, value in training.searched.state_dict().items()})
+        weights.append({name: value.clone() for name, value in training.ema_model.state_dict().items()})
         losses.append(report.held_out)
     best = weights[losses.index(min(losses))]
     assert all(torch.equal(value, best[name]) for name, value in training.best_model().state_dict().items())

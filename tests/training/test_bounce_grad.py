@@ -113,7 +113,7 @@ def test_the_best_pass_is_kept():
     trainer = trainer_of(springs(16), tiny(num_passes=6), held_out=springs(6, seed=1))
     weights, losses = [], []
     for report in trainer.passes():
-        weights.append({name: value.clone() for name, value in trainer.searched.state_dict().items()})
+        weights.append({name: value.clone() for name, value in trainer.ema_model.state_dict().items()})
         losses.append(report.held_out)
     best = weights[losses.index(min(losses))]
     assert all(torch.equal(value, best[name]) for name, value in trainer.best_weights.items())
@@ -409,7 +409,7 @@ def test_a_training_that_finds_nothing_starts_over(monkeypatch):
     trainer = trainer_of(springs(16), tiny(num_passes=4))
     first = trainer.model
     reports = list(trainer.passes())
-    assert trainer.num_attempts == 3
+    assert trainer.restarts.num_attempts == 3
     assert len(reports) == 2 + 4
     assert [report.progress for report in reports] == [0, 0, 0.25, 0.5, 0.75, 1]
     assert trainer.model is not first
@@ -421,8 +421,8 @@ def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: 0.01)
     trainer = trainer_of(springs(16), tiny(num_passes=3))
     list(trainer.passes())
-    assert trainer.num_attempts == NUM_ATTEMPTS
-    with pytest.warns(UserWarning, match="mean next to nothing.*attempts: 4"):
+    assert trainer.restarts.num_attempts == NUM_ATTEMPTS
+    with pytest.warns(UserWarning, match="training collapsed.*attempts: 4"):
         trainer.best_model()
 
 
@@ -439,7 +439,7 @@ def test_a_training_that_goes_astray_starts_over(monkeypatch):
     trainer = trainer_of(springs(16), tiny(num_passes=8))
     reports = list(trainer.passes())
     assert [report.progress for report in reports] == [0.125, 0.25, 0, *(number / 8 for number in range(1, 9))]
-    assert trainer.num_attempts == 2
+    assert trainer.restarts.num_attempts == 2
     assert (trainer.best_pass, trainer.best_score) == (11, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -450,7 +450,7 @@ def test_a_training_that_is_sure_of_its_structures_goes_on(monkeypatch):
     held_outs(monkeypatch, [1.0, *range(2, 9)], meant=0.6)
     trainer = trainer_of(springs(16), tiny(num_passes=8))
     assert len(list(trainer.passes())) == 8
-    assert trainer.num_attempts == 1
+    assert trainer.restarts.num_attempts == 1
 
 
 def test_where_time_is_short_a_training_that_goes_astray_goes_on_and_warns(monkeypatch):
@@ -458,8 +458,8 @@ def test_where_time_is_short_a_training_that_goes_astray_goes_on_and_warns(monke
     trainer = trainer_of(springs(16), tiny(num_passes=8))
     for _ in range(8):
         trainer.run_pass(lambda by_passes: 0.6)
-    assert trainer.num_attempts == 1
-    with pytest.warns(UserWarning, match="last 88% of the training.*ever worse.*30.0%.*learned by heart"):
+    assert trainer.restarts.num_attempts == 1
+    with pytest.warns(UserWarning, match="overfits: the last 88%.*ever worse.*30.0%"):
         trainer.best_model()
 
 
@@ -467,7 +467,7 @@ def test_a_training_goes_astray_so_many_times_only(monkeypatch):
     held_outs(monkeypatch, [1.0, 2.0, 3.0] * NUM_ATTEMPTS + [4.0] * 5)
     trainer = trainer_of(springs(16), tiny(num_passes=8))
     assert len(list(trainer.passes())) == 3 * (NUM_ATTEMPTS - 1) + 8
-    assert trainer.num_attempts == NUM_ATTEMPTS
+    assert trainer.restarts.num_attempts == NUM_ATTEMPTS
 
 
 def decay(trainer: BounceGrad) -> float:
@@ -493,19 +493,19 @@ def test_decayed_weights_are_small():
 
 def test_of_attempts_that_went_astray_the_one_that_means_most_is_kept(monkeypatch):
     held_outs(monkeypatch, [1.0, 2.0, 3.0] * NUM_ATTEMPTS + [4.0] * 5)
-    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: (0.2, 0.4, 0.3, 0.1)[self.num_astray])
+    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: (0.2, 0.4, 0.3, 0.1)[self.restarts.num_overfits])
     trainer = trainer_of(springs(16), tiny(num_passes=8))
-    passes = [deepcopy(trainer.searched.state_dict()) for _ in trainer.passes()]
-    assert trainer.kept is not None
-    assert trainer.kept.meaning == 0.4
-    with pytest.warns(UserWarning, match="foretells only 40.0%.*learned by heart"):
+    passes = [deepcopy(trainer.ema_model.state_dict()) for _ in trainer.passes()]
+    assert trainer.restarts.kept is not None
+    assert trainer.restarts.kept.meaning == 0.4
+    with pytest.warns(UserWarning, match="overfits.*predicts only 40.0%"):
         best = trainer.best_model()
     assert same(best, trainer._model_of(passes[3]))
     tensors, meta = trainer.state()
     other = trainer_of(springs(16), tiny(num_passes=8))
     other.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta)))
     assert decay(other) == 5.0
-    with pytest.warns(UserWarning, match="foretells only 40.0%"):
+    with pytest.warns(UserWarning, match="predicts only 40.0%"):
         assert same(other.best_model(), best)
 
 
@@ -520,25 +520,25 @@ def test_the_best_pass_survives_an_interruption(monkeypatch):
     for trainer in (whole, other):
         held_outs(monkeypatch, losses[2:])
         assert len(list(trainer.passes())) == 9
-        assert trainer.num_attempts == 2
+        assert trainer.restarts.num_attempts == 2
     assert same(whole.model, other.model)
 
 
 def test_attempts_survive_an_interruption(monkeypatch):
     monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
-    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: float(self.num_attempts > 1))
+    monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: float(self.restarts.num_attempts > 1))
     whole, other = (trainer_of(springs(16), tiny(num_passes=3)) for _ in range(2))
     next(whole.passes())
     tensors, meta = whole.state()
     other.load_state({name: value.clone() for name, value in tensors.items()}, meta)
     list(whole.passes())
     list(other.passes())
-    assert other.num_attempts == 2
+    assert other.restarts.num_attempts == 2
     assert same(whole.model, other.model)
 
 
 def test_structures_that_mean_something_are_told_from_those_that_do_not(springs_model):
     trainer = trainer_of(springs(30), tiny(num_passes=1))
-    assert trainer._meaning(trainer.held_out.factors(trainer.searched)) < 0.3
+    assert trainer._meaning(trainer.held_out.factors(trainer.ema_model)) < 0.3
     trainer = BounceGrad(springs(30), springs(30, seed=4), springs_model.config, tiny().training, 0)
     assert trainer._meaning(trainer.held_out.factors(springs_model)) > 0.8
