@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +20,8 @@ from bouncegrad.scenes import Normalization, Scenes, has_split, read_meta, read_
 from bouncegrad.settings import is_positive
 from bouncegrad.training import BounceGrad, PassReport
 from bouncegrad.training.forecaster import add_forecaster
-from bouncegrad.training.rollout_tuning import polish
-from bouncegrad.training.run_folder import fingerprint, train_folder, write_summary
+from bouncegrad.training.rollout_tuning import tune_rollouts
+from bouncegrad.training.run_folder import InMemory, Run, RunFolder, fingerprint, write_summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RunConfig:
     """What a run was asked to do.
 
     Attributes:
-        data: where the scenes lie: a folder or a ``.npz``.
+        data: where the scenes lie: a folder or a ``.npz``; of scenes in memory their fingerprint.
         recipe: the name of the method.
         settings: all that the method is made of.
         minutes: how long to learn; None: for ``settings.training.num_passes`` passes.
@@ -83,22 +83,45 @@ def fit_folder(
         ValueError: a device that is not there.
     """
     scenes, held_out = training_scenes(config.data, config.seed)
-    unseen = unseen_scenes(config.data, held_out)
+    data = FitData(scenes, held_out, unseen_scenes(config.data, held_out), error_unit(config.data))
     settings = with_kinds(config.settings, config.kinds, scenes.num_entities)
-    trainer = BounceGrad(scenes, held_out, settings.model, settings.training, config.seed, device=device)
-    pack(trainer.model, unseen.at(0))  # would fail at the end of the training, where the features are others
-    folder = Path(out)
-    train_folder(folder, config, trainer, fingerprint(scenes, held_out), watch)
-    model = polish(trainer.best_model(), scenes, held_out, config.settings.polish, config.seed)
+    return _fit(data, settings, config.seed, device, RunFolder(Path(out), config, data.fingerprint, watch))
 
-    def train(training: BounceGrad) -> None:
-        whole = replace(config, minutes=None)
-        train_folder(folder / "forecaster", whole, training, fingerprint(scenes, held_out), watch)
 
-    model = add_forecaster(model, scenes, held_out, config.settings.forecaster, config.seed, train)
-    save_model(folder / "model", model)
-    if unseen.num_times >= SHORTEST + model.config.network.history:
-        write_summary(folder, score(model, unseen, error_unit(config.data)), model.kinds)
+@dataclass(frozen=True, slots=True)
+class FitData:
+    """The scenes of a fit.
+
+    Attributes:
+        scenes: to learn from.
+        held_out: to choose between epochs, priors and temperatures by; their labels are not looked at.
+        unseen: what the figures of a run folder are about.
+        unit: the name and the normalisation in which errors are given; None: those of the training scenes.
+    """
+
+    scenes: Scenes
+    held_out: Scenes
+    unseen: Scenes
+    unit: tuple[str, Normalization] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of all that is learned from."""
+        return fingerprint(self.scenes, self.held_out)
+
+
+def _fit(data: FitData, settings: Recipe, seed: int, device: Device, run: Run) -> Model:
+    """The pipeline of every fit of scenes: train, tune rollouts, add a forecaster, and fill the run folder if any."""
+    scenes, held_out = data.scenes, data.held_out
+    trainer = BounceGrad(scenes, held_out, settings.model, settings.training, seed, device=device)
+    pack(trainer.model, data.unseen.at(0))  # other features would else fail at the end of the training
+    run.train(trainer)
+    model = tune_rollouts(trainer.best_model(), scenes, held_out, settings.polish, seed, run.stage("polish"))
+    model = add_forecaster(model, scenes, held_out, settings.forecaster, seed, run.stage("forecaster"))
+    if isinstance(run, RunFolder):
+        save_model(run.path / "model", model)
+        if data.unseen.num_times >= SHORTEST + model.config.network.history:
+            write_summary(run.path, score(model, data.unseen, data.unit), model.kinds)
     return model
 
 
@@ -142,6 +165,7 @@ def fit(
     seed: int = 0,
     watch: Callable[[PassReport], None] | None = None,
     device: Device = "cpu",
+    folder: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Learn modules from scenes whose relations nobody knows.
 
@@ -154,29 +178,26 @@ def fit(
             passes, on the CPU repeatable to the bit.
         seed: of all randomness.
         watch: called after each pass, of the forecaster's training as well.
-        device: where the model computes, then and later (:mod:`bouncegrad.devices`); ``model.cpu()`` brings it home.
+        device: where the model computes, then and later (:mod:`bouncegrad.devices`); ``model.cpu()`` moves it back.
+        folder: a run folder, as :func:`fit_folder` leaves it and from which an interrupted fit goes on when it is
+            called again with the same scenes; None: nothing is written.
 
     Returns:
         The model of the pass that explained the held-out scenes best, polished and with a forecaster if the recipe says
         so.
 
     Raises:
+        DataError: a folder that cannot be written, or that holds a run of another configuration or on other scenes.
         ValueError: an unknown recipe, scenes too short for its horizon, or a device that is not there.
     """
-    chosen = with_kinds(recipe_named(recipe) if isinstance(recipe, str) else recipe, kinds, scenes.num_entities)
+    chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
+    settings = with_kinds(chosen, kinds, scenes.num_entities)
     kept, held_out = hold_out(scenes, seed)
-    trainer = BounceGrad(kept, held_out, chosen.model, chosen.training, seed, device=device)
-    _watched(trainer.passes(minutes), watch)
-    model = polish(trainer.best_model(), kept, held_out, chosen.polish, seed)
-    return add_forecaster(
-        model, kept, held_out, chosen.forecaster, seed, lambda training: _watched(training.passes(), watch)
-    )
-
-
-def _watched(passes: Iterable[PassReport], watch: Callable[[PassReport], None] | None) -> None:
-    for report in passes:
-        if watch:
-            watch(report)
+    data = FitData(kept, held_out, held_out)
+    if folder is None:
+        return _fit(data, settings, seed, device, InMemory(minutes, watch))
+    config = RunConfig(data.fingerprint, recipe if isinstance(recipe, str) else "", chosen, minutes, seed, kinds)
+    return _fit(data, settings, seed, device, RunFolder(Path(folder), config, data.fingerprint, watch))
 
 
 def hold_out(scenes: Scenes, seed: int) -> tuple[Scenes, Scenes]:

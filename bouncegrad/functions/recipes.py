@@ -18,7 +18,7 @@ from bouncegrad.functions.training import FunctionRecipe, FunctionTraining
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.training.bounce import BounceConfig
 from bouncegrad.training.config import PassReport, TrainingConfig
-from bouncegrad.training.run_folder import train_folder
+from bouncegrad.training.run_folder import InMemory, Run, RunFolder
 
 ONE = FunctionConfig(num_modules=1)
 
@@ -121,14 +121,11 @@ def fit_functions(
     recipe = function_recipe_named(recipe) if isinstance(recipe, str) else recipe
     held_out = tasks if held_out is None else held_out
     training = FunctionTraining(tasks, held_out, composition, recipe, seed)
+    run: Run = InMemory(watch=watch)
     if folder is not None:
         data = _checksum(tasks, held_out)
-        run = FunctionRun(data, described(composition), recipe, seed)
-        train_folder(Path(folder), run, training, data, watch)
-        return training.best_model()
-    for report in training.passes():
-        if watch:
-            watch(report)
+        run = RunFolder(Path(folder), FunctionRun(data, described(composition), recipe, seed), data, watch)
+    run.train(training)
     return training.best_model()
 
 

@@ -9,7 +9,6 @@ loop of every training. Graphs are never read off it, so it cannot harm them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -22,6 +21,8 @@ from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.training import BounceGrad, TrainingConfig
 from bouncegrad.training.bounce import BounceConfig
+from bouncegrad.training.run_folder import InMemory, Run
+from bouncegrad.types import Structures
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -57,50 +58,43 @@ class ForecasterConfig:
 
 
 def add_forecaster(
-    model: Model,
-    scenes: Scenes,
-    held_out: Scenes,
-    config: ForecasterConfig,
-    seed: int,
-    train: Callable[[BounceGrad], object],
+    model: Model, scenes: Scenes, held_out: Scenes, config: ForecasterConfig, seed: int, run: Run | None = None
 ) -> Model:
-    """A model with what a configuration says of a forecaster.
+    """A model with a forecaster, if the configuration asks for one, one is needed and it predicts better.
 
     Args:
-        model: trained; stays as it is.
+        model: trained; not changed.
         scenes: to learn from; labels are not looked at.
-        held_out: scenes that say whether one is needed, and whether it is better.
-        config: how.
+        held_out: scenes that tell whether one is needed, and whether it is better.
+        config: settings of the forecaster.
         seed: of all randomness.
-        train: runs a training to its end.
+        run: how it is trained; None: in memory.
     """
-    training = forecaster_training(model, scenes, held_out, config, seed)
-    if training is None:
+    if not config.num_passes:
         return model
-    train(training)
-    return with_forecaster(model, training.best_model(), held_out, config)
+    structures = infer(model, held_out).structures
+    if _drifts_little(model, held_out, structures, config):
+        return model
+    training = forecaster_training(model, scenes, held_out, config, seed)
+    (run or InMemory()).train(training)
+    return with_forecaster(model, training.best_model(), held_out, structures, config)
 
 
 def forecaster_training(
     model: Model, scenes: Scenes, held_out: Scenes, config: ForecasterConfig, seed: int = 0
-) -> BounceGrad | None:
-    """A training of the forecaster of a model, not yet begun; its search keeps the structures that the model reads.
+) -> BounceGrad:
+    """A training of the forecaster of a model, not yet begun; its structures are those that the model infers and stay.
 
     Args:
-        model: trained; stays as it is.
+        model: trained; not changed.
         scenes: to learn from; labels are not looked at.
-        held_out: scenes that say whether one is needed.
-        config: how.
+        held_out: scenes that choose between epochs.
+        config: settings of the forecaster.
         seed: of all randomness.
-
-    Returns:
-        The training; None where none is asked for, or none is needed.
 
     Raises:
         ValueError: scenes of other features than the model's.
     """
-    if not config.num_passes or _drifts_little(model, held_out, config):
-        return None
     shape = model.config.network
     network = NetworkConfig(
         num_edge_kinds=shape.num_edge_kinds,
@@ -129,9 +123,19 @@ def forecaster_training(
     return BounceGrad(scenes, held_out, made_of, training, seed, structures, model.device)
 
 
-def with_forecaster(model: Model, forecaster: Model, held_out: Scenes, config: ForecasterConfig) -> Model:
-    """A copy of a model with a forecaster, or the model itself where held-out rollouts of its own drift less."""
-    structures, horizon = infer(model, held_out).structures, FORESIGHT * config.horizon
+def with_forecaster(
+    model: Model, forecaster: Model, held_out: Scenes, structures: Structures, config: ForecasterConfig
+) -> Model:
+    """A copy of a model with a forecaster, or the model itself where its own held-out rollouts drift less.
+
+    Args:
+        model: trained; not changed.
+        forecaster: trained.
+        held_out: scenes to compare on.
+        structures: ``[scene, slot]``, as the model infers them for these scenes.
+        config: settings of the forecaster.
+    """
+    horizon = FORESIGHT * config.horizon
     if not drift(forecaster, held_out, structures, horizon) < drift(model, held_out, structures, horizon):
         return model
     found = deepcopy(model)
@@ -139,7 +143,7 @@ def with_forecaster(model: Model, forecaster: Model, held_out: Scenes, config: F
     return found
 
 
-def _drifts_little(model: Model, held_out: Scenes, config: ForecasterConfig) -> bool:
+def _drifts_little(model: Model, held_out: Scenes, structures: Structures, config: ForecasterConfig) -> bool:
     horizon = FORESIGHT * config.horizon
-    own = drift(model, held_out, infer(model, held_out).structures, horizon)
-    return own < math.log(max(config.enough, 1e-300)) + drift_of_rest(model, held_out, horizon)
+    limit = math.log(max(config.enough, 1e-300)) + drift_of_rest(model, held_out, horizon)
+    return drift(model, held_out, structures, horizon) < limit

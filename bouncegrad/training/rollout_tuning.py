@@ -9,12 +9,13 @@ weights under which the early samples of the held-out scenes foretell the late o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from bouncegrad.energies import training_loss
 from bouncegrad.energies.factors_of import halves, has_tables
@@ -27,6 +28,10 @@ from bouncegrad.settings import check_settings
 from bouncegrad.structures.annealing import cosine
 from bouncegrad.structures.calibration import Halves
 from bouncegrad.structures.priors import priors_for
+from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.optimizer import Descent
+from bouncegrad.training.run_folder import InMemory, Run
+from bouncegrad.training.trainer import Clock, Trainer
 from bouncegrad.types import Structures
 
 GROWING = 0.5
@@ -48,7 +53,7 @@ class PolishConfig:
         clip_norm: the gradient's norm is cut to this.
         batch_size: scenes in one super-graph.
         tolerance: how much worse held-out scenes may be read for a better prediction, in standard errors of their mean
-            change (:attr:`Standing.reading`): less than one is chance as far as these scenes can tell.
+            change (:attr:`TuningScore.reading`): less than one is chance as far as these scenes can tell.
 
     Raises:
         ValueError: a number that makes no polish.
@@ -72,65 +77,140 @@ class PolishConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a model does on the held-out scenes.
+class TuningScore:
+    """How good a model is on the held-out scenes.
 
     Attributes:
         drift: of rollouts under fixed structures (:func:`bouncegrad.evaluation.drift.drift`).
-        reading: ``[scene]``, how much graphs say, one step at a time: by how many nats the early samples of a scene
-            make its late ones likelier (:func:`bouncegrad.structures.calibration.Halves`), as the model reads them.
-            Without a scale, or without tables: the negative loss of the most probable structure.
+        reading: ``[scene]``, how much information the inferred graphs hold, one step at a time: by how many nats the
+            early samples of a scene make its late ones more probable
+            (:func:`bouncegrad.structures.calibration.Halves`), under the model's prior and temperature. Without a
+            scale, or without tables: the negative loss of the most probable structure.
     """
 
     drift: float
     reading: Float[Tensor, "scene"]
 
-    def reads_no_worse(self, than: Standing, tolerance: float) -> bool:
-        """Whether graphs say no less on average, or less by no more than ``tolerance`` standard errors."""
+    def reads_no_worse(self, than: TuningScore, tolerance: float) -> bool:
+        """Whether the mean reading falls by no more than ``tolerance`` standard errors of its change."""
         change = (self.reading - than.reading).double()
         return float(change.mean()) >= -tolerance * float(change.std(correction=0)) / math.sqrt(len(change))
 
 
-def polish(model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig, seed: int = 0) -> Model:
+class RolloutTuning(Trainer[Model, float]):
+    """The training of a trained model's network on rollouts, structures fixed.
+
+    Args:
+        model: trained; not changed.
+        scenes: to learn from; their structures are inferred, labels are not looked at.
+        held_out: scenes by which the best epoch is chosen.
+        config: settings of the tuning.
+        seed: of the order of scenes and of the starts.
+
+    Raises:
+        ValueError: scenes of other features than the model's.
+    """
+
+    searches = False
+
+    def __init__(self, model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig, seed: int) -> None:
+        self.before, self.scenes, self.held_out, self.tuning = model, scenes, held_out, config
+        self.structures = infer(model, scenes).structures
+        self.held_out_structures = infer(model, held_out).structures
+        self.score_before = tuning_score(model, held_out, self.held_out_structures, config)
+        training = TrainingConfig(
+            num_passes=config.num_passes,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            warm_up=1,
+            clip_norm=config.clip_norm,
+            averaging=0.0,
+        )
+        generator = Generator().manual_seed(seed)
+        super().__init__(deepcopy(model).eval(), scenes.num_scenes, config.batch_size, training, generator)
+        self.best_score = self.score_before.drift
+
+    def optimizer_for(self, model: Model) -> Descent:
+        """Adam on the network alone."""
+        return _TuningDescent(model.network, self.config)
+
+    def learn_from(self, indices: Tensor, progress: float) -> float:
+        """One gradient step on rollouts of some scenes."""
+        loss = self._loss(self.scenes.at(indices), self.structures[indices], progress)
+        loss.backward()
+        self.step(progress)
+        return loss.item()
+
+    def _loss(self, scenes: Scenes, structures: Structures, progress: float) -> Tensor:
+        """Rollouts from about as many starts as tile the scenes once, and single steps."""
+        batch = pack(self.model, scenes)
+        horizon = min(horizon_at(self.tuning, progress), batch.num_starts)
+        whole = windows(batch, horizon)
+        some = some_starts(whole, math.ceil(whole.states.shape[1] / horizon), self.generator)
+        single = training_loss(self.model, batch, windows(batch), structures)
+        return training_loss(self.model, batch, some, structures) + self.tuning.one_step * single
+
+    def finish_pass(self, parts: Sequence[float], clock: Clock) -> PassReport:
+        """Keep the weights if rollouts drift less than ever and graphs are read no worse than before the tuning."""
+        everything, candidate = pack(self.model, self.held_out), deepcopy(self.model)
+        candidate.network.fix_gauge(everything.inputs, everything.graph)
+        found = tuning_score(candidate, self.held_out, self.held_out_structures, self.tuning)
+        if found.drift < self.best_score and found.reads_no_worse(self.score_before, self.tuning.tolerance):
+            self.best_score, self.best_pass = found.drift, self.num_passes_done
+            self.best_weights = {name: value.clone() for name, value in candidate.state_dict().items()}
+        return PassReport(number=self.num_passes_done, loss=sum(parts) / len(parts), held_out=found.drift)
+
+    def best_model(self) -> Model:
+        """The model with the least drift among those that read no worse; the model before if no epoch was better."""
+        if not self.best_pass:
+            return self.before
+        best = deepcopy(self.before)
+        best.load_state_dict(self.best_weights)
+        return best
+
+
+class _TuningDescent(Descent):
+    """Adam without weight decay on the learning rate of :func:`learning_rate_at`."""
+
+    def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
+        super().__init__(model, config)
+        self.optimizer = torch.optim.Adam(model.parameters(), config.learning_rate)
+
+    def _rate(self, progress: float) -> float:
+        return self.config.learning_rate * learning_rate_at(progress)
+
+
+def tune_rollouts(
+    model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig, seed: int = 0, run: Run | None = None
+) -> Model:
     """Teach the network of a trained model to predict many steps, structures fixed; on the CPU repeatable to the bit.
 
     Args:
-        model: stays as it is.
+        model: trained; not changed.
         scenes: to learn from; their structures are inferred, labels are not looked at.
-        held_out: scenes by which the best pass is chosen.
-        config: how.
+        held_out: scenes by which the best epoch is chosen.
+        config: settings of the tuning; with 0 epochs the model is returned as it is.
         seed: of the order of scenes and of the starts.
+        run: how it is trained; None: in memory.
 
     Returns:
-        The weights of the pass with the least drift (:class:`Standing`) among those that read no worse than the
-        model does; the model itself where no pass is better.
+        The weights of the epoch with the least drift (:class:`TuningScore`) among those that read no worse than the
+        model does; the model itself where no epoch is better.
 
     Raises:
         ValueError: scenes of other features than the model's.
     """
     if not config.num_passes:
         return model
-    everything = pack(model, held_out)
-    structures, known = infer(model, scenes).structures, infer(model, held_out).structures
-    start = least = standing(model, held_out, known, config)
-    best = model
-    learner = deepcopy(model).eval()
-    optimizer = torch.optim.Adam(learner.network.parameters(), config.learning_rate)
-    generator = Generator().manual_seed(seed)
-    for number in range(config.num_passes):
-        _run_pass(learner, optimizer, (scenes, structures), (config, number), generator)
-        candidate = deepcopy(learner)
-        candidate.network.fix_gauge(everything.inputs, everything.graph)
-        found = standing(candidate, held_out, known, config)
-        if found.drift < least.drift and found.reads_no_worse(start, config.tolerance):
-            best, least = candidate, found
-    return best
+    training = RolloutTuning(model, scenes, held_out, config, seed)
+    (run or InMemory()).train(training)
+    return training.best_model()
 
 
 @torch.no_grad()
-def standing(model: Model, held_out: Scenes, structures: Structures, config: PolishConfig) -> Standing:
+def tuning_score(model: Model, held_out: Scenes, structures: Structures, config: PolishConfig) -> TuningScore:
     """Judge a model: its rollouts under ``structures``, and its own reading of the scenes."""
-    return Standing(drift(model, held_out, structures, FORESIGHT * config.horizon), _reading(model, held_out))
+    return TuningScore(drift(model, held_out, structures, FORESIGHT * config.horizon), _reading(model, held_out))
 
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
@@ -142,39 +222,6 @@ def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
     parts = chunks(model, held_out, math.prod(layout.receiver_kinds))
     early, late = halves(model, [pack(model, part) for part in parts])
     return Halves.of(prior, early, late, [model.reading.temperature]).foretold[0]
-
-
-def _run_pass(
-    learner: Model,
-    optimizer: torch.optim.Optimizer,
-    lessons: tuple[Scenes, Structures],
-    when: tuple[PolishConfig, int],
-    generator: Generator,
-) -> None:
-    """Learn once from every scene, in random order."""
-    (scenes, structures), (config, number) = lessons, when
-    batches = torch.randperm(scenes.num_scenes, generator=generator).split(config.batch_size)
-    for place, indices in enumerate(batches):
-        progress = (number + place / len(batches)) / config.num_passes
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_at(progress)
-        optimizer.zero_grad()
-        _loss(learner, scenes.at(indices), structures[indices], (config, progress), generator).backward()
-        torch.nn.utils.clip_grad_norm_(learner.network.parameters(), config.clip_norm)
-        optimizer.step()
-
-
-def _loss(
-    learner: Model, scenes: Scenes, structures: Structures, when: tuple[PolishConfig, float], generator: Generator
-) -> Tensor:
-    """Rollouts from about as many starts as tile the scenes once, and single steps."""
-    config, progress = when
-    batch = pack(learner, scenes)
-    horizon = min(horizon_at(config, progress), batch.num_starts)
-    whole = windows(batch, horizon)
-    some = some_starts(whole, math.ceil(whole.states.shape[1] / horizon), generator)
-    single = training_loss(learner, batch, windows(batch), structures)
-    return training_loss(learner, batch, some, structures) + config.one_step * single
 
 
 def horizon_at(config: PolishConfig, progress: float) -> int:

@@ -13,9 +13,9 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy
 import torch
@@ -35,48 +35,90 @@ from bouncegrad.version import __version__
 CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "summary.json", "config.yaml"
 
 
-class Asked(Protocol):
-    """What a run folder needs to know of a run: a record of settings, where its scenes lie, and how long it takes."""
+class RunRecord(Protocol):
+    """What a run folder must know of a run: a record of settings, where its data lie, and how long it takes."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def data(self) -> str:
-        """Where the scenes lie."""
+        """Where the data lie, or their fingerprint."""
         ...
 
     @property
     def minutes(self) -> float | None:
-        """How long to learn; None: for a number of passes."""
+        """How long to learn; None: for a number of epochs."""
         ...
 
 
-def train_folder(
-    folder: Path,
-    config: Asked,
-    trainer: Trainer[Any, Any],
-    scenes: str,
-    watch: Callable[[PassReport], None] | None = None,
-) -> None:
-    """Train to the end in a run folder, from where it was left.
+Watch = Callable[[PassReport], None]
+"""Called with the report of each epoch."""
 
-    Args:
-        folder: made where it does not exist.
-        config: what is asked for; a folder that holds another run is refused.
-        trainer: new; what was done already is loaded into it.
-        scenes: the :func:`fingerprint` of what it learns from.
-        watch: called after each pass.
 
-    Raises:
-        DataError: an unwritable folder, or one that holds another run.
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """Trainings that leave nothing on disk.
+
+    Attributes:
+        minutes: how long to train; None: for the number of epochs that a training has.
+        watch: called after each epoch.
     """
-    elapsed = _open(folder, config, trainer, scenes)
-    with SummaryWriter(str(folder), purge_step=trainer.num_passes_done + 1) as board:
-        for report in trainer.passes(config.minutes, elapsed):
-            _log(folder, board, report)
-            _save(folder, trainer, {"elapsed": report.seconds, "scenes": scenes})
-            if watch:
-                watch(report)
+
+    minutes: float | None = None
+    watch: Watch | None = None
+
+    def train(self, trainer: Trainer[Any, Any]) -> None:
+        """Train to the end."""
+        for report in trainer.passes(self.minutes):
+            if self.watch:
+                self.watch(report)
+
+    def stage(self, name: str) -> InMemory:
+        """A later stage of the same fit, which takes its number of epochs."""
+        del name
+        return replace(self, minutes=None)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Trainings in a folder, from which they resume.
+
+    Attributes:
+        path: the folder; made where it does not exist.
+        config: what is asked for; a folder that holds another run is refused.
+        data: the :func:`fingerprint` of what is learned from.
+        watch: called after each epoch.
+    """
+
+    path: Path
+    config: RunRecord
+    data: str
+    watch: Watch | None = None
+
+    def train(self, trainer: Trainer[Any, Any]) -> None:
+        """Train to the end, from where the folder was left.
+
+        Args:
+            trainer: new; the state in the folder is loaded into it.
+
+        Raises:
+            DataError: an unwritable folder, or one that holds another run.
+        """
+        elapsed = _open(self.path, self.config, trainer, self.data)
+        with SummaryWriter(str(self.path), purge_step=trainer.num_passes_done + 1) as board:
+            for report in trainer.passes(self.config.minutes, elapsed):
+                _log(self.path, board, report)
+                _save(self.path, trainer, {"elapsed": report.seconds, "scenes": self.data})
+                if self.watch:
+                    self.watch(report)
+
+    def stage(self, name: str) -> RunFolder:
+        """A later stage of the same fit in a folder of its own, which takes its number of epochs."""
+        return replace(self, path=self.path / name, config=replace(cast(Any, self.config), minutes=None))
+
+
+Run = InMemory | RunFolder
+"""How trainings are carried out."""
 
 
 def write_summary(folder: str | os.PathLike[str], found: Score, kinds: KindsReport | None = None) -> None:
@@ -85,7 +127,7 @@ def write_summary(folder: str | os.PathLike[str], found: Score, kinds: KindsRepo
     _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict() | told, indent=2) + "\n")
 
 
-def _open(folder: Path, config: Asked, trainer: Trainer[Any, Any], scenes: str) -> float:
+def _open(folder: Path, config: RunRecord, trainer: Trainer[Any, Any], scenes: str) -> float:
     """Start a run, or go on with the one that lies there; returns the seconds that it has already had."""
     _check_same(folder, config)
     _clear_unfinished(folder)
@@ -110,7 +152,7 @@ def _settings(values: Any, version: str = f"# bouncegrad {__version__}") -> str:
     return f"{version}\n" + yaml.safe_dump(values, sort_keys=False)
 
 
-def _check_same(folder: Path, config: Asked) -> None:
+def _check_same(folder: Path, config: RunRecord) -> None:
     if not any((folder / name).exists() for name in (CHECKPOINT, SETTINGS)):
         return
     text = (folder / SETTINGS).read_text() if (folder / SETTINGS).exists() else ""
@@ -124,7 +166,7 @@ def _check_same(folder: Path, config: Asked) -> None:
         )
 
 
-def _as_of_now(text: str, config: Asked) -> str:
+def _as_of_now(text: str, config: RunRecord) -> str:
     """Settings as they were written, and those that there were not yet: what was done then is their default."""
     try:
         values = yaml.safe_load(text)

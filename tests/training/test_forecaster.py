@@ -16,7 +16,8 @@ from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import Normalization, Scenes, write_folder
 from bouncegrad.training import BounceGrad
 from bouncegrad.training import forecaster as forecasting
-from bouncegrad.training.forecaster import ForecasterConfig, forecaster_training, with_forecaster
+from bouncegrad.training.forecaster import ForecasterConfig, add_forecaster, forecaster_training, with_forecaster
+from bouncegrad.training.run_folder import InMemory
 from small import same, springs, tiny, without_labels
 
 CONFIG = ForecasterConfig(num_passes=3, horizon=4, hidden=8, batch_size=8, enough=0.0)
@@ -35,7 +36,6 @@ def rough(scenes) -> Model:
 
 def trained(model: Model, scenes: Scenes, config: ForecasterConfig, seed: int = 0) -> BounceGrad:
     training = forecaster_training(model, scenes, scenes, config, seed)
-    assert training is not None
     for _ in training.passes():
         pass
     return training
@@ -45,8 +45,8 @@ def test_rollouts_drift_less_and_graphs_are_read_alike():
     scenes, held_out = springs(60), springs(30, seed=1)
     model = fit(scenes, tiny(num_passes=1))
     config = ForecasterConfig(num_passes=40, hidden=32)
-    found = with_forecaster(model, trained(model, scenes, config).best_model(), held_out, config)
     structures = infer(model, held_out).structures
+    found = with_forecaster(model, trained(model, scenes, config).best_model(), held_out, structures, config)
     assert torch.equal(infer(found, held_out).structures, structures)
     assert torch.equal(infer(found, held_out).losses, infer(model, held_out).losses)
     assert model.forecaster is None
@@ -72,19 +72,23 @@ def test_the_same_seed_gives_the_same_bits_and_labels_change_nothing(rough, scen
 
 
 def test_none_is_trained_where_none_is_asked_for_or_needed(rough, scenes):
-    assert forecaster_training(rough, scenes, scenes, ForecasterConfig()) is None
+    assert add_forecaster(rough, scenes, scenes, ForecasterConfig(), 0) is rough
     rest = drift_of_rest(rough, scenes, 8)
     share = torch.tensor(drift(rough, scenes, infer(rough, scenes).structures, 8) - rest).exp().item()
-    assert forecaster_training(rough, scenes, scenes, replace(CONFIG, enough=1.01 * share)) is None
-    assert forecaster_training(rough, scenes, scenes, replace(CONFIG, enough=0.99 * share)) is not None
+    numbers = []
+    run = InMemory(watch=lambda report: numbers.append(report.number))
+    assert add_forecaster(rough, scenes, scenes, replace(CONFIG, enough=1.01 * share), 0, run) is rough
+    assert numbers == []
+    add_forecaster(rough, scenes, scenes, replace(CONFIG, enough=0.99 * share), 0, run)
+    assert numbers == [1, 2, 3]
 
 
 def test_one_that_drifts_more_is_refused(rough, scenes, monkeypatch):
-    worse = trained(rough, scenes, CONFIG).best_model()
+    worse, structures = trained(rough, scenes, CONFIG).best_model(), infer(rough, scenes).structures
     monkeypatch.setattr(forecasting, "drift", lambda model, *_: 1.0 if model is worse else 0.5)
-    assert with_forecaster(rough, worse, scenes, CONFIG) is rough
+    assert with_forecaster(rough, worse, scenes, structures, CONFIG) is rough
     monkeypatch.setattr(forecasting, "drift", lambda model, *_: float("nan") if model is worse else 0.5)
-    assert with_forecaster(rough, worse, scenes, CONFIG) is rough
+    assert with_forecaster(rough, worse, scenes, structures, CONFIG) is rough
 
 
 def test_it_has_the_kinds_and_the_history_of_its_model(scenes):

@@ -10,8 +10,15 @@ from bouncegrad.inference import infer
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Scenes
-from bouncegrad.training import rollout_tuning as polishing
-from bouncegrad.training.rollout_tuning import PolishConfig, Standing, horizon_at, learning_rate_at, polish, standing
+from bouncegrad.training import rollout_tuning
+from bouncegrad.training.rollout_tuning import (
+    PolishConfig,
+    TuningScore,
+    horizon_at,
+    learning_rate_at,
+    tune_rollouts,
+    tuning_score,
+)
 from small import QUICK, same, springs, tiny, without_labels
 
 CONFIG = PolishConfig(num_passes=4, horizon=4, batch_size=8)
@@ -29,14 +36,14 @@ def rough(scenes) -> Model:
 
 
 def judged(model: Model, scenes: Scenes, under: Model):
-    return standing(model, scenes, infer(under, scenes).structures, CONFIG)
+    return tuning_score(model, scenes, infer(under, scenes).structures, CONFIG)
 
 
 def test_rollouts_get_better_and_reading_no_worse():
     scenes, held_out = springs(60), springs(30, seed=1)
     model = fit(scenes, replace(QUICK, training=replace(QUICK.training, num_passes=5)))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    polished = polish(model, scenes, held_out, PolishConfig(num_passes=6, batch_size=10))
+    polished = tune_rollouts(model, scenes, held_out, PolishConfig(num_passes=6, batch_size=10))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     found, was = judged(polished, held_out, model), judged(model, held_out, model)
     assert found.drift < was.drift - 0.05
@@ -46,7 +53,7 @@ def test_rollouts_get_better_and_reading_no_worse():
 
 
 def test_only_the_network_learns(rough, scenes):
-    polished = polish(rough, scenes, scenes, replace(CONFIG, tolerance=1e9))
+    polished = tune_rollouts(rough, scenes, scenes, replace(CONFIG, tolerance=1e9))
     changed = {name.split(".")[0] for name, value in polished.state_dict().items() if not same_as(rough, name, value)}
     assert changed == {"network"}
     assert all(parameter.requires_grad for parameter in polished.parameters())
@@ -58,33 +65,33 @@ def same_as(model: Model, name: str, value: torch.Tensor) -> bool:
 
 def test_the_same_seed_gives_the_same_bits_and_labels_change_nothing(rough, scenes):
     config = replace(CONFIG, num_passes=2, tolerance=1e9)
-    once = polish(rough, scenes, scenes, config, seed=3)
-    assert same(once, polish(rough, without_labels(scenes), without_labels(scenes), config, seed=3))
-    assert not same(once, polish(rough, scenes, scenes, config, seed=4))
+    once = tune_rollouts(rough, scenes, scenes, config, seed=3)
+    assert same(once, tune_rollouts(rough, without_labels(scenes), without_labels(scenes), config, seed=3))
+    assert not same(once, tune_rollouts(rough, scenes, scenes, config, seed=4))
 
 
 def test_weights_that_read_worse_are_refused(rough, scenes, monkeypatch):
-    was = standing(rough, scenes, infer(rough, scenes).structures, CONFIG).reading
+    was = tuning_score(rough, scenes, infer(rough, scenes).structures, CONFIG).reading
     readings = iter([was, *(was - 1 - torch.arange(24) % 2 for _ in range(4))])
-    monkeypatch.setattr(polishing, "_reading", lambda *_: next(readings))
-    assert polish(rough, scenes, scenes, CONFIG) is rough
+    monkeypatch.setattr(rollout_tuning, "_reading", lambda *_: next(readings))
+    assert tune_rollouts(rough, scenes, scenes, CONFIG) is rough
 
 
 def test_a_fall_within_chance_is_no_fall():
     was, change = torch.zeros(4), torch.tensor([1.0, -1.0, 1.0, -1.4])  # mean -0.1, standard error about 0.55
-    assert Standing(0.0, was + change).reads_no_worse(Standing(0.0, was), 1.0)
-    assert not Standing(0.0, was + change).reads_no_worse(Standing(0.0, was), 0.1)
-    assert Standing(0.0, was[:1]).reads_no_worse(Standing(0.0, was[:1]), 0.0)
+    assert TuningScore(0.0, was + change).reads_no_worse(TuningScore(0.0, was), 1.0)
+    assert not TuningScore(0.0, was + change).reads_no_worse(TuningScore(0.0, was), 0.1)
+    assert TuningScore(0.0, was[:1]).reads_no_worse(TuningScore(0.0, was[:1]), 0.0)
 
 
 def test_no_passes_leave_the_model_as_it_is(rough, scenes):
-    assert polish(rough, scenes, scenes, PolishConfig(num_passes=0)) is rough
+    assert tune_rollouts(rough, scenes, scenes, PolishConfig(num_passes=0)) is rough
 
 
 def test_a_model_without_a_scale_is_polished_by_its_losses(scenes):
     recipe = tiny()
     rough = fit(scenes, replace(recipe, model=replace(recipe.model, noise=NoiseConfig("none", None))))
-    polished = polish(rough, scenes, scenes, CONFIG)
+    polished = tune_rollouts(rough, scenes, scenes, CONFIG)
     assert judged(polished, scenes, rough).drift < judged(rough, scenes, rough).drift
     assert judged(polished, scenes, rough).reads_no_worse(judged(rough, scenes, rough), CONFIG.tolerance)
 
@@ -96,7 +103,7 @@ def test_a_recipe_can_ask_for_it(rough, scenes):
 
 def test_short_scenes_have_short_rollouts(rough, scenes):
     short = scenes.between(0, 3)
-    polish(rough, short, short, replace(CONFIG, num_passes=2))
+    tune_rollouts(rough, short, short, replace(CONFIG, num_passes=2))
 
 
 def test_rollouts_grow_and_steps_shrink():

@@ -26,7 +26,7 @@ from bouncegrad.reproduce.baselines.lstm import (
 from bouncegrad.reproduce.baselines.simple import correlation_accuracy
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.training.config import PassReport, TrainingConfig
-from bouncegrad.training.run_folder import fingerprint, train_folder
+from bouncegrad.training.run_folder import RunFolder, fingerprint
 from bouncegrad.training.trainer import Clock, Trainer
 
 TRAINING = TrainingConfig(
@@ -100,6 +100,8 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
         ValueError: scenes no longer than the horizon, or a device that is not there.
     """
 
+    searches = False
+
     def __init__(
         self,
         scenes: Scenes,
@@ -119,7 +121,7 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
         network = RecurrentNetwork(model_config, scenes.num_entities, normalization, generator)
         network.to(device_named(device))
         super().__init__(network, scenes.num_scenes, config.batch_size, config, generator)
-        self.searched.recurrent.flatten_parameters()  # as a GPU wants them; the average was copied one by one
+        self.ema_model.recurrent.flatten_parameters()  # as a GPU wants them; the average was copied one by one
         self.scenes, self.held_out = scenes, Rows.of(network, held_out)
 
     def learn_from(self, indices: Tensor, progress: float) -> float:
@@ -132,7 +134,7 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
     @torch.no_grad()
     def finish_pass(self, parts: Sequence[float], clock: Clock) -> PassReport:
         """Judge the pass by one-step predictions, as the released code does."""
-        loss, held_out = sum(parts) / len(parts), float(squared_error(self.searched, self.held_out, 1))
+        loss, held_out = sum(parts) / len(parts), float(squared_error(self.ema_model, self.held_out, 1))
         self.descent.finish_pass(loss)
         self.keep_if_best(held_out)
         return PassReport(number=self.num_passes_done, loss=loss, held_out=held_out)
@@ -176,7 +178,7 @@ def run_lstm(
     trainer = RecurrentTrainer(scenes, held_out, config.model, config.training, config.seed, device)
     num_observed(unseen)  # this and the next line would else fail at the end of the training
     Rows.of(trainer.model, unseen.at(0))
-    train_folder(Path(out), config, trainer, fingerprint(scenes, held_out), watch)
+    RunFolder(Path(out), config, fingerprint(scenes, held_out), watch).train(trainer)
     return lstm_figures(trainer.best_network(), scenes, unseen, error_unit(config.data))
 
 
