@@ -153,7 +153,7 @@ def test_modules_learn_from_asked_points():
 def test_a_search_without_heat_finds_the_best_structures_of_given_points():
     cold = BounceConfig("exact", heat="scheduled", hottest=1e-9, coolest=1e-9)
     training = training_of(tiny("bouncegrad-exact", bounce=cold, batch_size=5))
-    best = infer_functions(training_of(tiny("bouncegrad-exact")).searched, training.tasks)
+    best = infer_functions(training_of(tiny("bouncegrad-exact")).ema_model, training.tasks)
     training.run_pass()
     fresh = training_of(tiny("bouncegrad-exact"))
     given = fresh.tasks.given

@@ -20,6 +20,7 @@ from worlds import generator
 DEFAULT = ProposerConfig(sees="trajectories", hidden=EAGER.hidden, dropout=0.0)
 NOTHING = {"clip_norm": math.inf, "label_smoothing": 0.0, "averaging": 0.0, "floor": 0.0}
 BOLD = 0.1
+BOLDER = 0.2
 FEW_POINTS = 0.03
 
 Weights = dict[str, Tensor]
@@ -52,11 +53,11 @@ def going_on(taught: Weights, config: ProposerConfig, surer: float = 1.0) -> Pro
     return learner
 
 
-def told(learner: ProposalLearner, lies: list[str], every: int = 1) -> list[float]:
+def told(learner: ProposalLearner, lies: list[str], every: int = 1, first: int = 1000) -> list[float]:
     """The accuracy after each batch, or after some: of the truth, or what is said instead."""
     found = []
     for step, lie in enumerate(lies):
-        batch, structures = pulled(50, 1000 + step)
+        batch, structures = pulled(50, first + step)
         batch, structures = changed(batch, structures, lie)
         learner.learn(batch, lesson_of(structures), generator(step))
         found += [accuracy(learner)] if (step + 1) % every == 0 else []
@@ -75,10 +76,16 @@ def changed(batch: Batch, structures: Structures, lie: str) -> tuple[Batch, Stru
     return batch, structures
 
 
-def fall(taught: Weights, lie: str, **changes: Any) -> float:
+def fall(taught: Weights, lie: str, first: int = 1000, **changes: Any) -> float:
     """By how much the accuracy falls at most, from just before one such batch to 15 batches behind it."""
-    found = told(going_on(taught, replace(DEFAULT, **changes)), ["truth"] * 4 + [lie] + ["truth"] * 15)
+    lies = ["truth"] * 4 + [lie] + ["truth"] * 15
+    found = told(going_on(taught, replace(DEFAULT, **changes)), lies, first=first)
     return found[3] - min(found[4:])
+
+
+def mean_fall(taught: Weights, **changes: Any) -> float:
+    """Over four sets of batches: one alone falls by more or less, depending on the last digits of a machine's sums."""
+    return sum(fall(taught, "swapped", first, **changes) for first in (1000, 2000, 3000, 4000)) / 4
 
 
 @pytest.mark.parametrize("learning_rate", [DEFAULT.learning_rate, BOLD])
@@ -92,10 +99,11 @@ def test_at_the_default_rate_nothing_of_it_is_needed(taught: Weights):
 
 
 def test_at_a_bold_rate_the_cut_of_the_gradient_and_averaging_are_needed(taught: Weights):
-    without_cut = fall(taught, "swapped", learning_rate=BOLD, clip_norm=math.inf)
-    without_averaging = fall(taught, "swapped", learning_rate=BOLD, averaging=0.0)
-    assert min(without_cut, without_averaging) > 0.07
-    assert fall(taught, "swapped", learning_rate=BOLD, **NOTHING) > max(without_cut, without_averaging, 0.4)
+    without_cut = mean_fall(taught, learning_rate=BOLDER, clip_norm=math.inf)
+    without_averaging = mean_fall(taught, learning_rate=BOLDER, averaging=0.0)
+    assert mean_fall(taught, learning_rate=BOLDER) < FEW_POINTS
+    assert min(without_cut, without_averaging) > 0.15
+    assert mean_fall(taught, learning_rate=BOLDER, **NOTHING) > max(without_cut, without_averaging, 0.4)
 
 
 def test_who_is_told_the_opposite_for_long_believes_it_and_recovers(taught: Weights):
