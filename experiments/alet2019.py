@@ -26,7 +26,7 @@ import torch
 from fast import Row as Scenes
 from matplotlib.figure import Figure
 
-from bouncegrad.cli.stages import evaluate
+from bouncegrad.cli.evaluate import evaluate
 from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from bouncegrad.cli.stages import evaluate
+from bouncegrad.cli.evaluate import evaluate
 from bouncegrad.fit import RunConfig, fit_folder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.recipes import RECIPES, Recipe

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fast import RESULTS, ROWS
 
-from bouncegrad.cli.stages import evaluate
+from bouncegrad.cli.evaluate import evaluate
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder

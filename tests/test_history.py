@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bouncegrad import RelationalModel, infer, predict
-from bouncegrad.cli.stages import Span, predict_file
+from bouncegrad.cli.predict import Span, predict_file
 from bouncegrad.energies import loss_fn, receiver_tables, training_loss
 from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Windows, early_half, late_half, pack, side_by_side, windows

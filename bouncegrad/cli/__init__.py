@@ -1,4 +1,4 @@
-"""The command ``bouncegrad``: one verb for each stage of the pipeline, and no logic of its own."""
+"""The command ``bouncegrad``: one verb, and one file, for each stage of the pipeline, and no logic of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,28 @@ import re
 import sys
 from collections.abc import Sequence
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, ArgumentParser
 
-from bouncegrad.cli.arguments import parser_for
-from bouncegrad.cli.verbs import VERBS
+from bouncegrad.cli import evaluate, fit, hidden, infer, predict, reproduce, simulate, table, trust
+from bouncegrad.cli.options import Verb, new_parser
+from bouncegrad.version import __version__
+
+_FILES = simulate, table, fit, infer, predict, evaluate, reproduce, hidden, trust
+VERBS: dict[str, Verb] = {file.VERB.name: file.VERB for file in _FILES}
+
+DESCRIPTION = """\
+Who acts on whom, in which way, and what happens next: from trajectories alone.
+
+A whole session:
+  bouncegrad simulate springs --train 500 --valid 100 --test 200 --out data/springs5
+  bouncegrad fit --data data/springs5 --out runs/springs5
+  bouncegrad evaluate --model runs/springs5 --data data/springs5
+  bouncegrad infer --model runs/springs5 --data data/springs5 --out relations.csv
+  bouncegrad predict --model runs/springs5 --data data/springs5 --steps 20 --out future.npz
+
+The tables of the literature, on small data:
+  bouncegrad reproduce table2 --system springs5 --rows fast
+"""
 
 ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
 
@@ -19,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = " ".join(["bouncegrad", *(word for word in words[:1] if word in VERBS)])
     try:
-        parser = parser_for(words)
+        parser = _parser_for(words)
         options = parser.instantiate(parser.parse_args(words))
-        VERBS[options.verb](options[options.verb])
+        VERBS[options.verb].run(options[options.verb])
     except ArgumentError as error:
         print(f"{name}: error: {_plain(_one_line(error))}; see {name} --help", file=sys.stderr)
         return ERROR_STATUS
@@ -37,6 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name}: stopped; what was finished is kept", file=sys.stderr)
         return INTERRUPTED_STATUS
     return 0
+
+
+def _parser_for(words: Sequence[str]) -> ArgumentParser:
+    """The parser of the whole command; some of its defaults depend on ``words``."""
+    parser = new_parser(DESCRIPTION, prog="bouncegrad", version=__version__)
+    verbs = parser.add_subcommands(required=True, dest="verb")
+    for verb in VERBS.values():
+        verbs.add_subcommand(verb.name, verb.parser(words), help=verb.summary)
+    return parser
 
 
 def _one_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bouncegrad.trust.examine import Examination, examine, examine_file
+from bouncegrad.trust.examine import Examination, examine
 from bouncegrad.trust.force_curves import Curve, Response
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit
@@ -25,7 +25,6 @@ __all__ = [
     "agreement",
     "describe_kinds",
     "examine",
-    "examine_file",
     "misfit",
     "null_test",
     "stability",

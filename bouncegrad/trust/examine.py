@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from bouncegrad.inference import infer
 from bouncegrad.models.model import Model
-from bouncegrad.scenes import DataError, Scenes, read_part
+from bouncegrad.scenes import Scenes
 from bouncegrad.trust.meaning import KindMeaning, describe_kinds
 from bouncegrad.trust.misfit import Misfit, misfit
 from bouncegrad.trust.permutation_test import NullTest, null_test
@@ -74,23 +73,3 @@ def examine(
     fits = misfit(model, scenes, posterior)
     tell(num_parts - 1, "what each kind does")
     return Examination(null, fits, describe_kinds(model, scenes, posterior))
-
-
-def examine_file(
-    model: Model,
-    data: str | os.PathLike[str],
-    part: str,
-    num_scenes: int | None = None,
-    num_shuffles: int = 19,
-    watch: Callable[[float, str], None] | None = None,
-) -> Examination:
-    """Examine a model on the first scenes of one split of a folder, or of a ``.npz``; all of them if None.
-
-    Raises:
-        DataError: no scene asked for.
-    """
-    scenes = read_part(data, part)
-    if num_scenes is not None and num_scenes < 1:
-        raise DataError(f"expected one scene or more, got {num_scenes}")
-    first = scenes.num_scenes if num_scenes is None else min(num_scenes, scenes.num_scenes)
-    return examine(model, scenes.at(range(first)), num_shuffles, watch=watch)

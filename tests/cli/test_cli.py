@@ -582,7 +582,7 @@ def test_mistakes_of_ours_are_not_hidden(data, run, monkeypatch):
     def mistaken(*_: object, **__: object) -> None:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("bouncegrad.cli.stages.read_part", mistaken)
+    monkeypatch.setattr("bouncegrad.cli.evaluate.read_part", mistaken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         main(["evaluate", "--model", str(run), "--data", str(data)])
 

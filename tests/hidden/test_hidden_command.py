@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bouncegrad.cli import main
-from bouncegrad.cli.seek import HiddenRequest
+from bouncegrad.cli.hidden import HiddenRequest
 from bouncegrad.hidden import widening_of
 from bouncegrad.models.checkpoint import save_model
 from bouncegrad.plots import Unseen, draw_unseen

@@ -1,24 +1,57 @@
-"""The stage that looks for hidden entities in files: what the verb ``hidden`` does."""
+"""The verb ``hidden``: find entities that nobody saw."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse import ArgumentParser, Namespace
+
+from bouncegrad.cli.options import DRAWN, Verb, add_data, add_json, add_model, add_picture, add_split, first_scenes
+from bouncegrad.cli.text import hidden_table, posterior_table
 from bouncegrad.fit import error_unit
 from bouncegrad.hidden import HiddenPosterior, HiddenScore, find_hidden, score_hidden, widening_of, with_hidden
 from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
 from bouncegrad.inference import infer, predict, weakest_kind
+from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.plots import Unseen, draw_unseen
-from bouncegrad.scenes import DataError, Scenes, has_split, read_part, read_scenes
-
-DRAWN = 3
-"""Scenes on a picture."""
-
+from bouncegrad.scenes import DataError, Scenes, has_split, read_scenes
 
 CALIBRATED = 20
 """Scenes in which entities are covered to see how wide bands must be."""
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_model(parser)
+    add_data(parser)
+    add_split(parser)
+    parser.add_argument("--hide", type=int, nargs="+", help="entities to cover, counted from 0 (default: none)")
+    parser.add_argument("--number", type=int, default=1, help="how many to look for where none are covered")
+    parser.add_argument("--scenes", type=int, help="look at so many scenes, the first ones (default: all)")
+    parser.add_argument(
+        "--calibration",
+        type=int,
+        help="cover an entity in so many scenes of the split valid and widen the bands until they hold there; 0: as "
+        f"wide as the modules say, which is too narrow (default: {CALIBRATED} where a folder has them)",
+    )
+    add_json(parser)
+    add_picture(parser, "what is foretold without and with them")
+
+
+def _run(options: Namespace) -> None:
+    model, hide = load_model(options.model), tuple(options.hide or ())
+    request = HiddenRequest(options.data, options.split, hide, options.number, options.scenes, options.calibration)
+    if hide:
+        score = score_covered(model, request)
+        found, figures, text = score.posterior, score.to_dict(), hidden_table(score)
+    else:
+        found = find_hidden_file(model, request)
+        figures, text = hidden_summary(model, request, found), posterior_table(found)
+    print(json.dumps(figures) if options.json else text)
+    if options.picture:
+        draw_hidden(model, request, found, options.picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +81,7 @@ class HiddenRequest:
         Raises:
             DataError: no scene asked for.
         """
-        scenes = read_part(self.data, self.part)
-        if self.first is None:
-            return scenes
-        if self.first < 1:
-            raise DataError(f"expected one scene or more, got {self.first}")
-        return scenes.at(range(min(self.first, scenes.num_scenes)))
+        return first_scenes(self.data, self.part, self.first)
 
     def widening(self, model: Model) -> float:
         """What the spreads of tracks are multiplied by.
@@ -134,3 +162,18 @@ def draw_hidden(model: Model, request: HiddenRequest, found: HiddenPosterior, pi
     truth = scenes.states[: len(chosen), : seen.num_times, list(request.hide)].transpose(1, 2) if request.hide else None
     tracks, spreads = found.best_tracks[: len(chosen)], found.spreads[: len(chosen), 0]
     draw_unseen(some, Unseen(alone, beside, tracks, spreads, truth), picture)
+
+
+VERB = Verb(
+    name="hidden",
+    summary="find entities that nobody saw",
+    description=(
+        "Find entities that were never seen by what they do to those that were: their tracks, with bands, and their\n"
+        "relations. With --hide an entity of the data is covered, found, and compared with what it really did.\n\n"
+        "Examples:\n"
+        "  bouncegrad hidden --model runs/springs5 --data data/springs5 --hide 0 --scenes 20 --picture hidden.png\n"
+        "  bouncegrad hidden --model runs/springs5 --data data/four.npz --json > hidden.json"
+    ),
+    add_options=_add_options,
+    run=_run,
+)

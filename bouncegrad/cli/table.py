@@ -1,4 +1,4 @@
-"""The stage of tables: anyone's trajectories become a file of scenes, and a summary says what was made of them."""
+"""The verb ``table``: anyone's trajectories become a file of scenes, and a summary says what was made of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,53 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentParser, Namespace
+
+from bouncegrad.cli.options import Verb
 from bouncegrad.scenes import DataError, Scenes, TableColumns, write_npz
 from bouncegrad.scenes.tables import Reading, TableReader
 from bouncegrad.scenes.writing import check_folder
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("sources", type=str, nargs="+", help="files or patterns of files: .csv, .tsv or .parquet")
+    parser.add_argument("--out", type=str, required=True, help="scenes to write, as .npz")
+    parser.add_argument("--scene", type=str, help="column of the recording (default: guessed; none: a file is one)")
+    parser.add_argument("--time", type=str, help="column of the time, numbers or dates (default: guessed)")
+    parser.add_argument("--entity", type=str, help="column of who was measured (default: guessed)")
+    parser.add_argument("--features", type=str, nargs="+", help="columns of what was measured (default: guessed)")
+    parser.add_argument("--type", type=str, help="column of what sort of entity it is")
+    parser.add_argument("--role", type=str, help="column that is exogenous, true or 1 for those who follow nobody")
+    parser.add_argument(
+        "--exogenous",
+        type=str,
+        help="COLUMN=VALUE of those who follow nobody: position=1, or position=min for the least of each scene",
+    )
+    parser.add_argument("--relations", type=str, help="a table with the columns scene, receiver, sender, relation")
+    parser.add_argument("--time-step", type=float, help="from one time to the next (default: that of the table)")
+    parser.add_argument("--resample", choices=["mean", "linear", "nearest"], help="how samples come to these times")
+    parser.add_argument("--interpolate", type=int, default=0, help="fill gaps of at most so many samples")
+    parser.add_argument(
+        "--velocities",
+        choices=["auto", "derive", "none"],
+        default="auto",
+        help="auto: derive those that the positions lack; derive: derive all; none: only what the table has",
+    )
+
+
+def _run(options: Namespace) -> None:
+    columns = TableColumns(
+        scene=options.scene,
+        time=options.time,
+        entity=options.entity,
+        features=tuple(options.features or ()),
+        entity_type=options.type,
+        role=options.role,
+        exogenous=exogenous_rule(options.exogenous),
+    )
+    reading = Reading(options.time_step, options.resample, options.interpolate, options.velocities)
+    request = TableRequest(tuple(options.sources), columns, reading, options.relations)
+    print(tabulate_file(request, options.out))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +128,19 @@ def _summary(place: Path, scenes: Scenes) -> list[str]:
 def _range(counts: Sequence[int]) -> str:
     low, high = min(counts), max(counts)
     return str(low) if low == high else f"{low} to {high}"
+
+
+VERB = Verb(
+    name="table",
+    summary="make scenes of tables of trajectories",
+    description=(
+        "Make scenes of tables in which a row is one entity of one scene at one time. Columns that are not named are\n"
+        "guessed; what is guessed, derived and dropped is said.\n\n"
+        "Examples:\n"
+        "  bouncegrad table walks.csv --out walks.npz\n"
+        "  bouncegrad table cars.parquet --out cars.npz --features speed --exogenous position=min --time-step 1 "
+        "--resample mean"
+    ),
+    add_options=_add_options,
+    run=_run,
+)

@@ -1,0 +1,110 @@
+"""The verb ``evaluate``: score a model on scenes it has not seen."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from jsonargparse import ArgumentParser, Namespace
+
+from bouncegrad.cli.options import (
+    DRAWN,
+    Verb,
+    add_data,
+    add_device,
+    add_json,
+    add_mode,
+    add_model,
+    add_picture,
+    add_prior,
+    add_split,
+)
+from bouncegrad.cli.text import score_table
+from bouncegrad.evaluation.score import STEPS, Score, score
+from bouncegrad.fit import error_unit
+from bouncegrad.inference import Mode, predict, weakest_kind
+from bouncegrad.models.checkpoint import load_model
+from bouncegrad.models.model import Model
+from bouncegrad.plots import Answer, draw_reliability, draw_scenes
+from bouncegrad.scenes import DataError, read_part
+from bouncegrad.structures.layout import to_matrix
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_model(parser)
+    add_data(parser)
+    add_split(parser)
+    add_prior(parser)
+    add_mode(parser)
+    add_device(parser)
+    add_json(parser)
+    add_picture(parser, f"tracks and graphs of the first {DRAWN} scenes (.png, .pdf, .svg)")
+    parser.add_argument("--reliability", type=str, help="also draw how often answers are right, by how sure they are")
+
+
+def _run(options: Namespace) -> None:
+    model = load_model(options.model, options.device)
+    found = evaluate(model, options.data, options.split, options.prior, options.mode)
+    print(json.dumps(found.to_dict()) if options.json else score_table(found))
+    if options.picture:
+        draw(model, options.data, options.split, found, options.picture)
+    if options.reliability:
+        draw_calibration(found, options.reliability)
+
+
+def evaluate(
+    model: Model,
+    data: str | os.PathLike[str],
+    part: str | None = None,
+    prior: str = "auto",
+    mode: Mode = "search",
+) -> Score:
+    """Score a model on one split of a folder or on a ``.npz``, graphs read under a prior and in a mode.
+
+    Errors are in the unit that the data name (:func:`bouncegrad.fit.error_unit`), else in that of the model's training
+    scenes.
+    """
+    scenes = read_part(data, part)
+    return score(model, scenes, error_unit(data), prior=prior, mode=mode)
+
+
+def draw(
+    model: Model, data: str | os.PathLike[str], part: str | None, found: Score, picture: str | os.PathLike[str]
+) -> None:
+    """Draw three scenes: what was seen, what was inferred, what was predicted and what happened."""
+    scenes = read_part(data, part)
+    chosen = scenes.at(range(min(DRAWN, scenes.num_scenes)))
+    structures = found.posterior.structures[: chosen.num_scenes]
+    predicted = predict(model, chosen, structures, start=found.num_observed, num_steps=max(STEPS))
+    answer = Answer(
+        kinds=to_matrix(structures, scenes.num_entities),
+        none_kind=weakest_kind(model, scenes),
+        predicted=predicted,
+        num_observed=found.num_observed + 1,
+    )
+    draw_scenes(chosen, range(chosen.num_scenes), answer, picture)
+
+
+def draw_calibration(found: Score, picture: str | os.PathLike[str]) -> None:
+    """Draw how far the probabilities of a score can be believed.
+
+    Raises:
+        DataError: the scenes had no labels.
+    """
+    if found.reliability is None:
+        raise DataError("whether probabilities can be believed is seen beside labels: bring scenes with relations")
+    draw_reliability(found.reliability, picture)
+
+
+VERB = Verb(
+    name="evaluate",
+    summary="score a model on scenes it has not seen",
+    description=(
+        "Score a model: relation accuracy under one relabelling of all scenes, error at 1, 10 and 20 steps,\n"
+        "confusion and calibration. Structure is inferred from the first 49 samples, prediction starts at the next.\n\n"
+        "Example:\n"
+        "  bouncegrad evaluate --model runs/springs5 --data data/springs5 --json"
+    ),
+    add_options=_add_options,
+    run=_run,
+)
