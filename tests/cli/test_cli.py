@@ -12,7 +12,7 @@ import numpy
 import pytest
 import torch
 
-from bouncegrad.cli import main
+from bouncegrad.cli import VERBS, main
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.scenes import read_scenes, write_npz
 
@@ -289,7 +289,7 @@ def test_one_step_is_the_first_of_many(data, run, tmp_path, capsys):
     assert torch.equal(one.states[:, 0], five.states[:, 0])
 
 
-@pytest.mark.parametrize("verb", ["simulate", "fit", "infer", "predict", "evaluate", "reproduce", "table"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_worth_reading(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
@@ -297,7 +297,7 @@ def test_every_verb_has_help_worth_reading(verb, capsys):
     said = capsys.readouterr().out
     assert f"  bouncegrad {verb} " in said, "no example"
     options = re.findall(r"^  (--(?!settings|help|print_config)\w+)(.*(?:\n {10,}.*)*)", said, re.MULTILINE)
-    assert len(options) >= 3
+    assert options
     for option, text in options:
         assert len(text.split()) > 3, f"{option} is not explained"
 
@@ -308,6 +308,8 @@ def test_the_whole_has_help(capsys):
     said = capsys.readouterr().out
     for verb in ("simulate", "fit", "infer", "predict", "evaluate", "reproduce"):
         assert f"bouncegrad {verb} " in said
+    for verb in VERBS.values():
+        assert f"{verb.name} {verb.summary}" in " ".join(said.split())
 
 
 # what is refused: words
