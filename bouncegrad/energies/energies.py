@@ -8,7 +8,6 @@ from torch import Tensor
 
 from bouncegrad.energies.windows import Batch, Windows, split_tasks
 from bouncegrad.models.model import Model
-from bouncegrad.models.noise import negative_log_likelihood
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.types import LossFn, RelaxedStructures, Structures
 
@@ -34,10 +33,8 @@ def receiver_energies(
     mean squared error.
     """
     residuals = _residuals(model, batch, windows, structures)
-    energies = weighted_energies(model, residuals, log_scales_of(model, batch.graph, windows), windows.weights).sum(
-        (1, 2)
-    )
-    return batch.graph.unpack_nodes(energies / normalizer(model, batch.graph, windows))
+    energies = model.noise.energy(residuals, log_scales_of(model, batch.graph, windows)) * windows.weights
+    return batch.graph.unpack_nodes(energies.sum((1, 2)) / normalizer(model, batch.graph, windows))
 
 
 def _residuals(
@@ -92,7 +89,7 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
     states, heard = windows.origins if receiver else windows.states[:, :, None], windows.heard
     each = model.log_scales(states, graph, None if heard is None else heard[:, :, None])
     each = each.expand(-1, -1, windows.horizon, -1)
-    if model.scale is None or windows.horizon == 1:
+    if not model.noise.in_nats or windows.horizon == 1:
         return each
     carry, num_features = model.network.carry, each.shape[3]
     covariance, variances = torch.zeros_like(carry), []
@@ -123,16 +120,9 @@ def tasks_at_once(model: Model, batch: Batch, windows: Windows) -> int:
     return max(1, round(cells_at_once(batch.states.device) / max(1.0, cells)))
 
 
-def weighted_energies(model: Model, residuals: Tensor, log_scales: Tensor, weights: Tensor) -> Tensor:
-    """Weighted energies of residuals ``[..., feature]`` in the network's unit."""
-    if model.scale is None:
-        return (residuals * model.network.unit).square().mean(-1) * weights
-    return negative_log_likelihood(residuals, log_scales, model.config.noise.degrees_of_freedom) * weights
-
-
 def normalizer(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node"]:
     """What divides a node's energy: 1 for nats, the number of valid targets of its scene for mean squares."""
-    if model.scale is not None:
+    if model.noise.in_nats:
         return windows.weights.new_ones(graph.num_nodes)
     counts = graph.unpack_nodes(windows.weights.sum((1, 2))).sum(1, keepdim=True).expand_as(graph.present)
     return graph.pack_nodes(counts).clamp_min(1)
@@ -148,15 +138,15 @@ def training_loss(
     detached residuals. Under Student-t tails surprising residuals weigh less, by ``(d + 1) / (d + (r / sigma)^2)``
     (Lange, Little and Taylor 1989). Without a scale, on the mean squared error.
     """
-    residuals = _residuals(model, batch, windows, structures)
+    noise, residuals = model.noise, _residuals(model, batch, windows, structures)
     weights = windows.weights[..., None]
     total = weights.sum().clamp_min(1) * residuals.shape[-1]
-    if model.scale is None:
+    if not noise.in_nats:
         return ((residuals * model.network.unit).square() * weights).sum() / total
     log_scales = log_scales_of(model, batch.graph, windows)
-    precision = torch.exp(-log_scales.detach()) * weights * _trust(model, residuals.detach(), log_scales.detach())
+    precision = torch.exp(-log_scales.detach()) * weights * noise.weights(residuals.detach(), log_scales.detach())
     precision = precision / (precision.sum((0, 1, 2)) / weights.sum().clamp_min(1)).clamp_min(1e-12)
-    surprise = weighted_energies(model, residuals.detach(), log_scales, windows.weights)
+    surprise = noise.energy(residuals.detach(), log_scales) * windows.weights
     return (residuals.square() * precision).sum() / total + surprise.sum() / total
 
 
@@ -167,7 +157,7 @@ def add_gradients(
 
     Mean squares add up task by task, so they are taken some tasks at a time.
     """
-    size = tasks_at_once(model, batch, windows) if model.scale is None else len(structures)
+    size = len(structures) if model.noise.in_nats else tasks_at_once(model, batch, windows)
     total, value = windows.weights.sum().clamp_min(1), 0.0
     for tasks, part, stretches in split_tasks(batch, windows, size):
         share = 1.0 if size >= len(structures) else stretches.weights.sum() / total
@@ -175,11 +165,3 @@ def add_gradients(
         loss.backward()
         value += loss.item()
     return value
-
-
-def _trust(model: Model, residuals: Tensor, log_scales: Tensor) -> Tensor:
-    """How much each residual counts under the tails of the noise model."""
-    degrees = model.config.noise.degrees_of_freedom
-    if degrees is None:
-        return torch.ones_like(residuals)
-    return (degrees + 1) / (degrees + (residuals * torch.exp(-log_scales)).square())

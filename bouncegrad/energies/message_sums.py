@@ -17,6 +17,7 @@ from bouncegrad.energies import CHUNK_CELLS, cells_at_once
 from bouncegrad.energies.windows import Batch, Windows
 from bouncegrad.models.graph_network import GraphNetwork
 from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseModel
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.structures.factors import Standing, block_kinds
 from bouncegrad.structures.layout import Layout
@@ -75,28 +76,19 @@ class Surprise:
     """What errors over their scale cost: ``factor * sum over errors of rho(error) + constant``.
 
     Attributes:
-        degrees_of_freedom: of Student-t tails, ``rho(e) = log(1 + e^2 / d)``; None: ``rho(e) = e^2``.
+        noise: says what ``rho`` is.
         factors: ``[task, receiver]``.
         constants: ``[task, receiver]``.
     """
 
-    degrees_of_freedom: float | None
+    noise: NoiseModel
     factors: Float[Tensor, "task receiver"]
     constants: Float[Tensor, "task receiver"]
 
     def of(self, tasks: slice, away: Float[Tensor, "task chain receiver option error"]) -> Tensor:
         """The energies ``[task, chain, receiver, option]``; ``away`` is overwritten."""
-        squares = away.square_()
-        degrees = self.degrees_of_freedom
-        rho = squares.sum(-1) if degrees is None else _log_products(squares.mul_(1 / degrees))
+        rho = self.noise.rho(away.square_())
         return rho * self.factors[tasks, None, :, None] + self.constants[tasks, None, :, None]
-
-
-def _log_products(values: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
-    """``sum log(1 + value)``; two factors share a logarithm, ``(1 + a) (1 + b) - 1 = a b + a + b``."""
-    half = values.shape[-1] // 2
-    first, second, rest = values.split([half, half, values.shape[-1] - 2 * half], -1)
-    return (first * second).add_(first).add_(second).log1p_().sum(-1) + rest.log1p().sum(-1)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -222,7 +214,7 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
         Factors whose energies equal :func:`bouncegrad.energies.receiver_energies` for every structure; on the CPU.
     """
     graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph, stretches.heard)
-    precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit.expand_as(log_scales)
+    precision = model.noise.inverse_scales(log_scales)
     precision = precision * stretches.weights  # which are 0 or 1: what was not observed is off by nothing
     if model.config.network.update == "superposed":
         messages = _messages(model, graph, stretches, precision)
@@ -249,14 +241,9 @@ def _goals(
 
 def _surprise(model: Model, graph: SuperGraph, stretches: Windows, log_scales: Tensor) -> Surprise:
     weights = stretches.weights[:, :, 0]
-    if model.scale is None:
-        counts = graph.unpack_nodes(weights.sum(1)).cpu().sum(1, keepdim=True).clamp_min(1)
-        factors = (1 / (counts * model.network.num_features)).expand(graph.present.shape)
-        return Surprise(None, factors, torch.zeros_like(factors))
+    counts = graph.unpack_nodes(weights.sum(1)).cpu().sum(1, keepdim=True).clamp_min(1)
     constants = graph.unpack_nodes((log_scales.sum(2) * weights).sum(1)).cpu()
-    degrees = model.config.noise.degrees_of_freedom
-    factor = 0.5 if degrees is None else 0.5 * (degrees + 1)
-    return Surprise(degrees, torch.full_like(constants, factor), constants)
+    return Surprise(model.noise, model.noise.factors(counts).expand_as(constants), constants)
 
 
 def _messages(

@@ -121,9 +121,7 @@ def _direct_tables(
         for chosen in _slices(graph.num_nodes, of.cells_at_once(messages.device) // cells):
             predicted = predict(windows.states[chosen], messages[chosen], combinations, kind)
             residuals = (windows.targets[chosen, None, :, 0] - predicted) / model.network.unit
-            energies = of.weighted_energies(
-                model, residuals, log_scales[chosen, None], windows.weights[chosen, None, :, 0]
-            )
+            energies = model.noise.energy(residuals, log_scales[chosen, None]) * windows.weights[chosen, None, :, 0]
             parts.append(energies.sum(2))
         columns.append(torch.cat(parts))
     return torch.stack(columns, 2).flatten(1)
@@ -222,7 +220,7 @@ def _rolled_energies(
             history = model.network.followed_by(history, own)
             own = _moved_on(model, history, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
         residuals = (stretches.targets[:, :, step] - own) / model.network.unit
-        surprise = of.weighted_energies(model, residuals, alone.log_scales[:, :, step], stretches.weights[:, :, step])
+        surprise = model.noise.energy(residuals, alone.log_scales[:, :, step]) * stretches.weights[:, :, step]
         energies = energies + surprise.sum(2)
     return energies
 
@@ -257,8 +255,7 @@ def _quadratic_tables(
     In double precision: a good model's energies are small differences of large squares.
     """
     log_scales = model.log_scales(windows.states, graph, windows.heard)
-    precision = torch.exp(-log_scales) if model.scale is not None else model.network.unit
-    weights = windows.weights.sqrt() * precision
+    weights = windows.weights.sqrt() * model.noise.inverse_scales(log_scales)
     scaled = (messages * weights[:, None]).flatten(2).double()
     combinations = combinations.double()
     gram = scaled @ scaled.mT
@@ -271,7 +268,7 @@ def _quadratic_tables(
         pairs = torch.einsum("ci,nij,cj->nc", combinations, gram, combinations)
         columns.append(residuals.square().sum(1, keepdim=True) - 2 * linear @ combinations.T + pairs)
     squares = torch.stack(columns, 2).flatten(1).to(messages.dtype)
-    if model.scale is None:
+    if not model.noise.in_nats:
         return squares / model.network.num_features
     constants = (log_scales.sum(2) * windows.weights[:, :, 0]).sum(1, keepdim=True)
     return 0.5 * squares + constants

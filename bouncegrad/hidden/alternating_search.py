@@ -14,6 +14,7 @@ from bouncegrad.hidden.hypotheses import Belief, Explanations
 from bouncegrad.hidden.initial_tracks import drawn, patterns_of, pinned, random_states, rolled
 from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseModel, Normal
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.structures.layout import to_matrix
@@ -60,7 +61,7 @@ def search(
     """
     begun = _begun(model, scenes, num_hidden, belief, effort, generator)
     stage = completed(model, scenes.at(begun.scene), num_hidden)
-    found = _refined(model, stage, begun, belief, effort.first_rounds, None, "incoming")
+    found = _refined(model, stage, begun, belief, effort.first_rounds, Normal(), "incoming")
     energies = _silent_first(model, scenes, found, energies_of(model, stage, found.tracks, found.structures))
     best = _best(found, energies, 1 if belief.given is not None else effort.num_starts, effort.num_kept)
     return refined(model, scenes, best, belief, effort.last_rounds)
@@ -70,7 +71,7 @@ def search(
 def refined(model: Model, scenes: Scenes, found: Explanations, belief: Belief, rounds: int) -> Explanations:
     """Some rounds under the errors that were learned, structures free."""
     stage = completed(model, scenes.at(found.scene), found.tracks.shape[1])
-    return _refined(model, stage, found, belief, rounds, model.config.noise.degrees_of_freedom, "nothing")
+    return _refined(model, stage, found, belief, rounds, model.noise, "nothing")
 
 
 def _begun(
@@ -93,12 +94,12 @@ def _begun(
 
 
 def _refined(
-    model: Model, stage: Completed, found: Explanations, belief: Belief, rounds: int, degrees: float | None, held: Held
+    model: Model, stage: Completed, found: Explanations, belief: Belief, rounds: int, noise: NoiseModel, held: Held
 ) -> Explanations:
     """Tracks and structures in turn."""
     estimate = Estimate.at(found.tracks)
     for _ in range(rounds):
-        estimate = moved(model, stage, estimate, found.structures, degrees)
+        estimate = moved(model, stage, estimate, found.structures, noise)
         found = replace(found, tracks=estimate.tracks)
         found = replace(found, structures=_chosen(model, stage, found, belief, held))
     return found

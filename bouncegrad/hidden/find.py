@@ -78,7 +78,7 @@ def find_hidden(
 
 def check_search(model: Model, scenes: Scenes, num_hidden: int) -> None:
     """Refuse what hidden entities cannot be sought with or in."""
-    if model.scale is None or model.config.network.message_steps != 1:
+    if not model.noise.in_nats or model.config.network.message_steps != 1:
         raise ValueError(
             "hidden entities are sought with a model of one round of messages that knows how large its errors are; "
             f'this one has {model.config.network.message_steps} and noise.scale "{model.config.noise.scale}": '

@@ -21,7 +21,7 @@ from torch import Tensor
 from bouncegrad.hidden.augmented import Completed, Tracks
 from bouncegrad.hidden.block_tridiagonal import TimeChain
 from bouncegrad.models.model import Model
-from bouncegrad.models.noise import negative_log_likelihood
+from bouncegrad.models.noise import NoiseModel
 from bouncegrad.types import Structures
 
 FIRST_SPREAD = 0.5
@@ -65,20 +65,13 @@ class Step:
     log_scales: Float[Tensor, "node start feature"]
     slopes: Float[Tensor, "size node start feature"]
 
-    def precisions(self, degrees: float | None) -> Float[Tensor, "node start feature"]:
-        """One over the variances; under Student-t tails surprising residuals have less (Lange et al. 1989)."""
-        precisions = torch.exp(-2 * self.log_scales)
-        if degrees is None:
-            return precisions
-        return precisions * (degrees + 1) / (degrees + self.residuals.square() * precisions)
-
 
 def energies_of(model: Model, stage: Completed, tracks: Tracks, structures: Structures) -> Float[Tensor, "task"]:
     """``E`` of tracks and structures, in nats."""
     states = stage.with_tracks(tracks).states
     residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit
     log_scales = model.log_scales(states[:, :-1], stage.graph)
-    return _energies(stage, tracks, residuals, log_scales, model.config.noise.degrees_of_freedom)
+    return _energies(stage, tracks, residuals, log_scales, model.noise)
 
 
 def foretelling(model: Model, stage: Completed, structures: Structures) -> Callable[[Tensor], Tensor]:
@@ -94,9 +87,9 @@ def foretelling(model: Model, stage: Completed, structures: Structures) -> Calla
 
 
 def _energies(
-    stage: Completed, tracks: Tracks, residuals: Tensor, log_scales: Tensor, degrees: float | None
+    stage: Completed, tracks: Tracks, residuals: Tensor, log_scales: Tensor, noise: NoiseModel
 ) -> Float[Tensor, "task"]:
-    nats = negative_log_likelihood(residuals, log_scales, degrees).double().sum(1)
+    nats = noise.energy(residuals, log_scales).double().sum(1)
     first = 0.5 * (tracks[:, :, 0].double() / FIRST_SPREAD).square().sum((1, 2))
     return stage.graph.unpack_nodes(nats).sum(1) + first
 
@@ -133,10 +126,10 @@ class Parabola:
     gradient: Float[Tensor, "task time size"]
 
 
-def parabola(model: Model, stage: Completed, tracks: Tracks, around: Step, degrees: float | None) -> Parabola:
+def parabola(model: Model, stage: Completed, tracks: Tracks, around: Step, noise: NoiseModel) -> Parabola:
     """Gauss and Newton's, in double precision; what the scales do as tracks move is left out."""
     slopes, residuals = around.slopes.double(), around.residuals.double()
-    weights = around.precisions(degrees).double()
+    weights = noise.precisions(around.residuals, around.log_scales).double()
     weighted = slopes * weights
     pairs = stage.graph.unpack_nodes(torch.einsum("anif,bnif->niab", weighted, slopes)).sum(1)
     pulls = stage.graph.unpack_nodes(torch.einsum("anif,nif->nia", weighted, residuals)).sum(1)
@@ -156,20 +149,20 @@ def _along_time(leaving: Tensor, arriving: Tensor, first: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def moved(model: Model, stage: Completed, before: Estimate, structures: Structures, degrees: float | None) -> Estimate:
-    """One damped Gauss-Newton step (Levenberg and Marquardt), under Student-t tails or, with None, normal ones.
+def moved(model: Model, stage: Completed, before: Estimate, structures: Structures, noise: NoiseModel) -> Estimate:
+    """One damped Gauss-Newton step (Levenberg and Marquardt) under a noise model, the model's own or a simpler one.
 
     Scales are those at the tracks from which it starts: they weigh errors, and are no reason to be elsewhere.
     """
     tracks = before.tracks
     around = taken(model, stage, tracks, structures)
-    form = parabola(model, stage, tracks, around, degrees)
+    form = parabola(model, stage, tracks, around, noise)
     change = form.curvature.boosted(before.damping.double()).factored().solve(-form.gradient)
     tried = tracks + stage.as_tracks(change).to(tracks.dtype)
     states = stage.with_tracks(tried).states
     residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit
-    now = _energies(stage, tracks, around.residuals, around.log_scales, degrees)
-    fallen = now - _energies(stage, tried, residuals, around.log_scales, degrees)
+    now = _energies(stage, tracks, around.residuals, around.log_scales, noise)
+    fallen = now - _energies(stage, tried, residuals, around.log_scales, noise)
     better = fallen > 0
     damping = torch.where(better, before.damping / 10, (before.damping * 10).clamp_min(1e-4))
     kept = tried.where(better[:, None, None, None], tracks)

@@ -91,7 +91,7 @@ def weighed(model: Model, stage: Completed, found: Explanations, belief: Belief)
     The evidence is ``log sum_z p(z) exp(-E(h, z) / T) + log N(h_0) + log normalisers - log det(H / (2 pi T)) / 2``.
     """
     around = taken(model, stage, found.tracks, found.structures)
-    form = parabola(model, stage, found.tracks, around, model.config.noise.degrees_of_freedom)
+    form = parabola(model, stage, found.tracks, around, model.noise)
     factor, numbers = form.curvature.factored(), form.gradient[0].numel()
     log_volume = 0.5 * (numbers * math.log(2 * math.pi * belief.hotter) - factor.log_determinant)
     log_steps = (form.gradient.shape[1] - 1) * stage.nodes.shape[1] * _log_normaliser(model)
@@ -127,10 +127,5 @@ def _log_first(tracks: Tracks, size: int) -> Float[Tensor, "task"]:
 
 
 def _log_normaliser(model: Model) -> float:
-    """What :func:`bouncegrad.models.noise.negative_log_likelihood` leaves out of one step's density of a normalised
-    state."""
-    degrees = model.config.noise.degrees_of_freedom
-    constant = -0.5 * math.log(2 * math.pi)
-    if degrees is not None:
-        constant = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - 0.5 * math.log(degrees * math.pi)
-    return float((constant - model.network.unit.double().log()).sum())
+    """What energies leave out of one step's density of a normalised state."""
+    return float((model.noise.log_normaliser - model.network.unit.double().log()).sum())

@@ -43,7 +43,7 @@ def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) 
         stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
         if factored:
             factors = factors_of(model, batch, stretches)
-            nats = 1.0 if model.scale is not None else nats_per_loss(model, stretches, least_losses(factors, layout))
+            nats = 1.0 if model.noise.in_nats else nats_per_loss(model, stretches, least_losses(factors, layout))
             temperature = horizon * model.reading.temperature_under(name) / nats
             found = _at_home(believed, factors, temperature).posterior(factors, temperature)
             best = found.best()
@@ -98,7 +98,7 @@ def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"
     Without a scale of its own, the mean squared error of the best structures stands in for ``sigma^2``; ``count`` is
     how many numbers of a scene were predicted. Where there were none, losses say nothing, in whatever unit.
     """
-    if model.scale is not None:
+    if model.noise.in_nats:
         return 1.0
     count = float(stretches.weights.sum()) * model.network.num_features / max(1, len(losses))
     return 0.5 * count / max(float(losses.mean()), 1e-12) if count else 1.0

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from bouncegrad.models.edge_kinds import KindsReport
 from bouncegrad.models.graph_network import GraphNetwork, NetworkConfig
-from bouncegrad.models.noise import NoiseConfig, scale_of
+from bouncegrad.models.noise import NoiseConfig, NoiseModel, noise_model, scale_of
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.scenes import Normalization
@@ -67,6 +67,11 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Where its weights lie, and where it computes; structures and what is believed of them are on the CPU."""
         return self.network.unit.device
+
+    @property
+    def noise(self) -> NoiseModel:
+        """What its errors cost."""
+        return noise_model(self.config.noise, self.network.unit)
 
     def layout(self, num_entities: int) -> Layout:
         """The slots of a scene of ``num_entities``."""

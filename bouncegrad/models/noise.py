@@ -1,12 +1,14 @@
-"""Noise models: how surprising a prediction error is."""
+"""Noise models: the likelihood of a prediction error, or its square; and the networks that predict its scale."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import torch
 from jaxtyping import Float
+from scipy import stats
 from torch import Generator, Tensor, nn
 
 from bouncegrad.models.graph_network import silenced
@@ -38,6 +40,232 @@ class NoiseConfig:
     def __post_init__(self) -> None:
         tails = () if self.degrees_of_freedom is None else ("degrees_of_freedom",)
         check_settings(self, counts=("hidden",), positive=tails)
+
+
+PerFeature: TypeAlias = Float[Tensor, "*batch feature"]
+"""One number for each feature of an entity, at any number of times."""
+
+
+class NoiseModel(Protocol):
+    """What a prediction error costs.
+
+    Residuals ``r`` are in the network's unit, ``sigma`` is the exponential of their log scales, and ``e = r / sigma``.
+    The energy of an entity is ``factor * sum over times and features of rho(e)``, plus ``log sigma`` for likelihoods.
+
+    Attributes:
+        in_nats: whether energies are negative log likelihoods; if not they are means of squares.
+    """
+
+    in_nats: ClassVar[bool]
+
+    @property
+    def log_normaliser(self) -> float:
+        """Log of the constant factor of the density of ``e``, which energies leave out: no structure changes it."""
+        ...
+
+    def inverse_scales(self, log_scales: PerFeature) -> PerFeature:
+        """``1 / sigma``, what residuals are multiplied by."""
+        ...
+
+    def energy(self, residuals: PerFeature, log_scales: PerFeature) -> Float[Tensor, "*batch"]:
+        """The energy of the residuals of one entity at one time."""
+        ...
+
+    def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """Weight of each residual in iteratively reweighted least squares (Lange, Little and Taylor 1989).
+
+        The derivative of the energy over ``e``, divided by ``e`` and by what it is for a square alone: 1, but less than
+        that for surprising errors under heavy tails.
+        """
+        ...
+
+    def precisions(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """The derivative of the energy over ``r``, divided by ``r``: for likelihoods the weight over the variance."""
+        ...
+
+    def rho(self, squares: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
+        """The sum of ``rho(e)``, given ``e^2``, which is overwritten."""
+        ...
+
+    def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """What :meth:`rho` is multiplied by, given how many states of the scene are predicted."""
+        ...
+
+    def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Cumulative probability of ``e``, in double precision; on the CPU."""
+        ...
+
+    def ppf(self, probability: float) -> float:
+        """The inverse of :meth:`cdf`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SquaredError:
+    """No distribution: the squared error, averaged over features and predicted states (Alet et al. 2019).
+
+    There is no scale, so log scales are not looked at, and ``1 / sigma`` is the network's unit. ``e`` over its own root
+    mean square is taken to be normal.
+
+    Attributes:
+        unit: of the network, in which residuals are.
+    """
+
+    unit: Float[Tensor, "feature"]
+    in_nats: ClassVar[bool] = False
+
+    @property
+    def log_normaliser(self) -> float:
+        """Not a number: squares without a scale are no density."""
+        return math.nan
+
+    def inverse_scales(self, log_scales: PerFeature) -> PerFeature:
+        """The unit, so that errors are those of normalised states."""
+        return self.unit.expand_as(log_scales)
+
+    def energy(self, residuals: PerFeature, log_scales: PerFeature) -> Float[Tensor, "*batch"]:
+        """Mean of ``e^2`` over features."""
+        del log_scales
+        return (residuals * self.unit).square().mean(-1)
+
+    def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """Ones."""
+        del log_scales
+        return torch.ones_like(residuals)
+
+    def precisions(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """``2 unit^2`` over the number of features."""
+        del log_scales
+        return (self.unit.square() * 2 / len(self.unit)).expand_as(residuals)
+
+    def rho(self, squares: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
+        """``rho(e) = e^2``."""
+        return squares.sum(-1)
+
+    def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """One over how many numbers of the scene are predicted."""
+        return 1 / (counts * len(self.unit))
+
+    def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Of the standard normal distribution."""
+        return torch.from_numpy(stats.norm.cdf(errors.double().numpy()))
+
+    def ppf(self, probability: float) -> float:
+        """Of the standard normal distribution."""
+        return float(stats.norm.ppf(probability))
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """Normal errors, ``(r / sigma)^2 / 2 + log sigma``.
+
+    >>> Normal().energy(torch.tensor([2.0]), torch.zeros(1)).item()
+    2.0
+    """
+
+    in_nats: ClassVar[bool] = True
+
+    @property
+    def log_normaliser(self) -> float:
+        """``-log(2 pi) / 2``."""
+        return -0.5 * math.log(2 * math.pi)
+
+    def inverse_scales(self, log_scales: PerFeature) -> PerFeature:
+        """``1 / sigma``."""
+        return torch.exp(-log_scales)
+
+    def energy(self, residuals: PerFeature, log_scales: PerFeature) -> Float[Tensor, "*batch"]:
+        """Nats, summed over features."""
+        squares = (residuals * torch.exp(-log_scales)).square()
+        return (0.5 * squares + log_scales).sum(-1)
+
+    def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """Ones."""
+        del log_scales
+        return torch.ones_like(residuals)
+
+    def precisions(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """``1 / sigma^2``."""
+        del residuals
+        return torch.exp(-2 * log_scales)
+
+    def rho(self, squares: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
+        """``rho(e) = e^2``."""
+        return squares.sum(-1)
+
+    def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """A half."""
+        return torch.full_like(counts, 0.5)
+
+    def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Of the standard normal distribution."""
+        return torch.from_numpy(stats.norm.cdf(errors.double().numpy()))
+
+    def ppf(self, probability: float) -> float:
+        """Of the standard normal distribution."""
+        return float(stats.norm.ppf(probability))
+
+
+@dataclass(frozen=True, slots=True)
+class StudentT:
+    """Student-t errors, ``(d + 1) / 2 log(1 + (r / sigma)^2 / d) + log sigma``; tends to :class:`Normal` as d grows.
+
+    Attributes:
+        degrees_of_freedom: ``d``; the fewer, the heavier the tails.
+    """
+
+    degrees_of_freedom: float
+    in_nats: ClassVar[bool] = True
+
+    @property
+    def log_normaliser(self) -> float:
+        """``log Gamma((d + 1) / 2) - log Gamma(d / 2) - log(d pi) / 2``."""
+        d = self.degrees_of_freedom
+        return math.lgamma((d + 1) / 2) - math.lgamma(d / 2) - 0.5 * math.log(d * math.pi)
+
+    def inverse_scales(self, log_scales: PerFeature) -> PerFeature:
+        """``1 / sigma``."""
+        return torch.exp(-log_scales)
+
+    def energy(self, residuals: PerFeature, log_scales: PerFeature) -> Float[Tensor, "*batch"]:
+        """Nats, summed over features."""
+        d, squares = self.degrees_of_freedom, (residuals * torch.exp(-log_scales)).square()
+        return (0.5 * (d + 1) * torch.log1p(squares / d) + log_scales).sum(-1)
+
+    def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """``(d + 1) / (d + e^2)``."""
+        d = self.degrees_of_freedom
+        return (d + 1) / (d + (residuals * torch.exp(-log_scales)).square())
+
+    def precisions(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """``(d + 1) / (d + e^2) / sigma^2``."""
+        d, precisions = self.degrees_of_freedom, torch.exp(-2 * log_scales)
+        return precisions * (d + 1) / (d + residuals.square() * precisions)
+
+    def rho(self, squares: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
+        """``rho(e) = log(1 + e^2 / d)``; two errors share a logarithm, ``(1 + a) (1 + b) - 1 = a b + a + b``."""
+        values, half = squares.mul_(1 / self.degrees_of_freedom), squares.shape[-1] // 2
+        first, second, rest = values.split([half, half, values.shape[-1] - 2 * half], -1)
+        return (first * second).add_(first).add_(second).log1p_().sum(-1) + rest.log1p().sum(-1)
+
+    def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """``(d + 1) / 2``."""
+        return torch.full_like(counts, 0.5 * (self.degrees_of_freedom + 1))
+
+    def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Of Student's distribution."""
+        return torch.from_numpy(stats.t.cdf(errors.double().numpy(), self.degrees_of_freedom))
+
+    def ppf(self, probability: float) -> float:
+        """Of Student's distribution."""
+        return float(stats.t.ppf(probability, self.degrees_of_freedom))
+
+
+def noise_model(config: NoiseConfig, unit: Float[Tensor, "feature"]) -> NoiseModel:
+    """The noise model that a configuration names, of errors in a network's unit."""
+    if config.scale == "none":
+        return SquaredError(unit)
+    return Normal() if config.degrees_of_freedom is None else StudentT(config.degrees_of_freedom)
 
 
 class SharedScale(nn.Module):
@@ -112,23 +340,3 @@ def scale_of(
 
 def _only(bank: ModuleBank, inputs: Tensor) -> Tensor:
     return bank.every_kind(inputs)[0]
-
-
-def negative_log_likelihood(
-    residuals: Float[Tensor, "*batch feature"],
-    log_scales: Float[Tensor, "*batch feature"],
-    degrees_of_freedom: float | None = None,
-) -> Float[Tensor, "*batch"]:
-    """Nats of surprise, summed over features, without the constants that no structure changes.
-
-    Normal: ``(r / sigma)^2 / 2 + log sigma``. Student-t with d degrees of freedom:
-    ``(d + 1) / 2 log(1 + (r / sigma)^2 / d) + log sigma``, which tends to the normal form as d grows.
-
-    >>> negative_log_likelihood(torch.tensor([2.0]), torch.zeros(1)).item()
-    2.0
-    """
-    squares = (residuals * torch.exp(-log_scales)).square()
-    if degrees_of_freedom is None:
-        return (0.5 * squares + log_scales).sum(-1)
-    tails = 0.5 * (degrees_of_freedom + 1) * torch.log1p(squares / degrees_of_freedom)
-    return (tails + log_scales).sum(-1)

@@ -83,7 +83,7 @@ class HeldOut:
             model: whose factors they are.
             layout: of the scenes that it learns from.
         """
-        if factors is None or model.scale is not None:
+        if factors is None or model.noise.in_nats:
             return factors
         early, late = factors
         if not isinstance(early, FactorTables) or not isinstance(late, FactorTables):
@@ -124,7 +124,7 @@ class HeldOut:
         self, factors: tuple[Factors, Factors] | None, model: Model, search_state: Mapping[str, Any]
     ) -> Reading:
         """Prior and temperature: the first half of the samples against the second; ``search_state`` as above."""
-        if factors is None or model.scale is None:
+        if factors is None or not model.noise.in_nats:
             return Reading()
         return reading_of(priors_for(self.layout(model), search_state["weights"]), *factors)
 

@@ -114,7 +114,7 @@ def _possible(name: str, layout: Layout) -> bool:
 
 def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
     """Refuse models without nats in tables, and scenes without two halves."""
-    if model.scale is None or model.config.network.message_steps != 1:
+    if not model.noise.in_nats or model.config.network.message_steps != 1:
         raise ValueError(
             "kinds are judged by nats of tables: expected a model with a learned scale and one round of messages, got "
             f"scale {model.config.noise.scale!r} and message_steps {model.config.network.message_steps}"

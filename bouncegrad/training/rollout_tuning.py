@@ -215,7 +215,8 @@ def tuning_score(model: Model, held_out: Scenes, structures: Structures, config:
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
     layout, enough = model.layout(held_out.num_entities), held_out.num_times - model.config.network.history >= 2
-    if model.scale is None or model.config.network.message_steps > 1 or not has_tables(layout) or not enough:
+    tabulated = model.config.network.message_steps == 1 and has_tables(layout)
+    if not (model.noise.in_nats and tabulated and enough):
         return -infer(model, held_out).losses
     priors = priors_for(layout, model.reading.weights)
     prior = priors.get(model.reading.prior, priors["none"])

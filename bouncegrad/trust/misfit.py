@@ -121,7 +121,7 @@ def misfit(model: Model, scenes: Scenes, posterior: Posterior | None = None) -> 
 def judged(residuals: Residuals, scenes: Scenes) -> Misfit:
     """All figures of some residuals of scenes."""
     features = tuple(_feature(residuals, number, name) for number, name in enumerate(scenes.feature_names))
-    return Misfit(features, _worst(residuals, scenes), residuals.claimed, scenes.num_scenes)
+    return Misfit(features, _worst(residuals, scenes), residuals.noise.in_nats, scenes.num_scenes)
 
 
 def _feature(residuals: Residuals, number: int, name: str) -> FeatureMisfit:

@@ -204,7 +204,7 @@ def _rows(model: Model, scenes: Scenes) -> int:
 
 def _nats(model: Model, scenes: Scenes) -> float:
     """What turns losses into nats, as the real scenes say (:func:`bouncegrad.inference.search.nats_per_loss`)."""
-    if model.scale is not None:
+    if model.noise.in_nats:
         return 1.0
     some = next(chunks(model, scenes, _rows(model, scenes)))
     batch = pack(model, some)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from scipy import stats
 from torch import Tensor
 
 from bouncegrad.energies import log_scales_of
 from bouncegrad.energies.windows import pack, windows
 from bouncegrad.inference import Posterior, beside_structures
 from bouncegrad.models.model import Model
+from bouncegrad.models.noise import NoiseModel
 from bouncegrad.scenes import Scenes
 
 
@@ -25,27 +25,23 @@ class Residuals:
         moved: likewise, how far the linear skip was off, in the unit of its spread; what modules have to explain.
         left: likewise, how far the prediction was off, in the same unit.
         valid: ``[scene, start, entity]``, where there was something to predict from and to compare with.
-        degrees_of_freedom: of the tails; None: normal.
-        claimed: whether the model has a scale; if not, that of these residuals stands in for it.
+        noise: the model's; where it has no scale, the root mean square of these residuals stands in for it.
     """
 
     values: Float[Tensor, "scene start entity feature"]
     moved: Float[Tensor, "scene start entity feature"]
     left: Float[Tensor, "scene start entity feature"]
     valid: Bool[Tensor, "scene start entity"]
-    degrees_of_freedom: float | None
-    claimed: bool
+    noise: NoiseModel
 
     @classmethod
     def of(cls, model: Model, scenes: Scenes, posterior: Posterior) -> Residuals:
         """Predict every sample of scenes from the one before, under the most probable structures."""
         parts = [_residuals(model, *chunk) for chunk in beside_structures(model, scenes, posterior)]
         values, moved, left, valid = (torch.cat(each) for each in zip(*parts, strict=True))
-        claimed = model.scale is not None
-        if not claimed:
+        if not model.noise.in_nats:
             values = left / left[valid].square().mean(0).sqrt().clamp_min(1e-12)
-        degrees = model.config.noise.degrees_of_freedom if claimed else None
-        return cls(values, moved, left, valid, degrees, claimed)
+        return cls(values, moved, left, valid, model.noise)
 
     def of_feature(self, feature: int) -> Float[Tensor, "item"]:
         """All valid ones of a feature."""
@@ -53,22 +49,18 @@ class Residuals:
 
     def uniform(self, feature: int) -> Float[Tensor, "item"]:
         """Their probability integral transform: uniform on [0, 1] where the noise model is right."""
-        values = self.of_feature(feature).double().numpy()
-        degrees = self.degrees_of_freedom
-        return torch.from_numpy(stats.norm.cdf(values) if degrees is None else stats.t.cdf(values, degrees))
+        return self.noise.cdf(self.of_feature(feature))
 
     def bound(self, level: float) -> float:
         """How far from 0 the central interval of a level reaches."""
-        half, degrees = 0.5 + 0.5 * level, self.degrees_of_freedom
-        return float(stats.norm.ppf(half) if degrees is None else stats.t.ppf(half, degrees))
+        return self.noise.ppf(0.5 + 0.5 * level)
 
     def autocorrelation(self, feature: int) -> float:
         """Correlation of the residuals of an entity with those of its next start; 0 where there are no two in a row.
 
         Of their ranks about the middle (the probability integral transform less a half), so that tails do not decide.
         """
-        degrees, values = self.degrees_of_freedom, self.values[..., feature].double().numpy()
-        ranks = torch.from_numpy(stats.norm.cdf(values) if degrees is None else stats.t.cdf(values, degrees)) - 0.5
+        ranks = self.noise.cdf(self.values[..., feature]) - 0.5
         both = self.valid[:, 1:] & self.valid[:, :-1]
         before, after = ranks[:, :-1][both], ranks[:, 1:][both]
         return float((before * after).sum() / (before.norm() * after.norm()).clamp_min(1e-12))

@@ -218,7 +218,7 @@ def stability(
 
 def _loss(model: Model, scenes: Scenes, found: Posterior) -> float:
     loss = float(found.losses.mean())
-    if model.scale is None:
+    if not model.noise.in_nats:
         return loss
     low, high = torch.tensor([model.normalization.minimum, model.normalization.maximum], dtype=torch.float64)
     units = 0.5 * (high - low) * model.network.unit.cpu()

@@ -19,7 +19,7 @@ from bouncegrad.energies import (
 from bouncegrad.energies.windows import Rollout, pack, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
-from bouncegrad.models.noise import NoiseConfig, SharedScale, negative_log_likelihood
+from bouncegrad.models.noise import NoiseConfig, NoiseModel, Normal, SharedScale, StudentT
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.layout import Layout
@@ -212,28 +212,19 @@ def test_other_features_are_refused():
         pack(model, other)
 
 
-def test_student_tails_tend_to_normal_ones():
-    residuals = torch.tensor([[0.5, -1.0]], dtype=torch.float64)
-    log_scales = torch.tensor([[0.3, 0.0]], dtype=torch.float64)
-    normal = negative_log_likelihood(residuals, log_scales)
-    torch.testing.assert_close(negative_log_likelihood(residuals, log_scales, 1e7), normal, rtol=1e-5, atol=0)
-    frame = torch.tensor([[50.0]])
-    assert negative_log_likelihood(frame, frame * 0, 4.0) < 0.02 * negative_log_likelihood(frame, frame * 0)
-
-
-@pytest.mark.parametrize("tails", [None, 3.0])
-def test_a_shared_scale_finds_the_spread_of_the_residuals(tails):
+@pytest.mark.parametrize(("noise", "least", "most"), [(Normal(), 0.97, 1.03), (StudentT(3.0), 0.7, 0.9)])
+def test_a_shared_scale_finds_the_spread_of_the_residuals(noise: NoiseModel, least: float, most: float):
     """Normal residuals of known spread: under normal tails the scale is their root mean square, under others less."""
     scale, graph = SharedScale(3), super_graph(torch.ones(1, 3, dtype=torch.bool))
     residuals = torch.randn(4000, 3, generator=generator()) * torch.tensor([0.01, 0.1, 1.0])
     optimizer = torch.optim.Adam(scale.parameters(), 5e-3)
     for _ in range(250):
         optimizer.zero_grad()
-        negative_log_likelihood(residuals, scale(residuals, graph), tails).mean().backward()
+        noise.energy(residuals, scale(residuals, graph)).mean().backward()
         optimizer.step()
     found = torch.exp(scale(residuals, graph))[0] / residuals.square().mean(0).sqrt()
-    assert found.min() > (0.97 if tails is None else 0.7)
-    assert found.max() < (1.03 if tails is None else 0.9)
+    assert found.min() > least
+    assert found.max() < most
 
 
 def test_without_a_scale_there_are_no_tails():

@@ -53,7 +53,7 @@ def test_the_gradient_is_that_of_the_energy(degrees):
     scenes = moving(model, to_slots(MIXED), 3)
     stage = completed(model, seen_of(scenes), 1)
     tracks = truth_of(scenes) + 1e-3 * torch.randn(2, 1, 30, 4, generator=generator(5))
-    form = parabola(model, stage, tracks, taken(model, stage, tracks, to_slots(MIXED)), degrees)
+    form = parabola(model, stage, tracks, taken(model, stage, tracks, to_slots(MIXED)), model.noise)
     with torch.enable_grad():
         leaf = tracks.clone().requires_grad_()
         (expected,) = torch.autograd.grad(energies_of(model, stage, leaf, to_slots(MIXED)).sum(), leaf)
@@ -65,10 +65,10 @@ def test_one_step_finds_the_track_of_a_linear_world():
     scenes = moving(model, to_slots(MIXED), 3)
     stage = completed(model, seen_of(scenes), 1)
     nowhere = Estimate.at(torch.zeros(2, 1, 30, 4))
-    found = moved(model, stage, nowhere, to_slots(MIXED), None)
+    found = moved(model, stage, nowhere, to_slots(MIXED), model.noise)
     assert (found.fallen > 0).all()
     assert (found.tracks - truth_of(scenes)).abs().max() < 0.02
-    again = moved(model, stage, found, to_slots(MIXED), None)
+    again = moved(model, stage, found, to_slots(MIXED), model.noise)
     assert (again.fallen < 1).all()
 
 

@@ -12,7 +12,7 @@ from bouncegrad.fit import fit
 from bouncegrad.inference import infer
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
-from bouncegrad.models.noise import NoiseConfig
+from bouncegrad.models.noise import NoiseConfig, Normal
 from bouncegrad.scenes import DataError, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.trust import Shuffle, misfit, null_test
@@ -189,7 +189,7 @@ def test_one_strange_entity_is_named(springs_model):
 def residuals(values: Tensor, left: float = 1.0) -> Residuals:
     """Of 20 scenes and 5 entities, of normal errors."""
     valid = torch.ones(values.shape[:3], dtype=torch.bool)
-    return Residuals(values, values, left * values, valid, None, True)
+    return Residuals(values, values, left * values, valid, Normal())
 
 
 def test_what_is_left_over():

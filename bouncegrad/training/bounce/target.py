@@ -68,7 +68,7 @@ def automatic_temperature(model: Model, batch: Batch, windows: Windows, structur
     """
     mean_square, correlation = residual_moments(model, batch, windows, structures)
     independent = max(1e-6, 1 - correlation**2)
-    if model.scale is not None:
+    if model.noise.in_nats:
         return 1 / independent
     count = float(windows.weights.sum()) * model.network.num_features / max(1, len(structures))
     return 2 * mean_square / (max(1.0, count) * independent)
