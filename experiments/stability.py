@@ -37,8 +37,8 @@ from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.plots.colours import ENTITY_COLOURS, INK, MISSED, PALE, WRONG
 from bouncegrad.scenes import Normalization, Scenes, from_arrays, relation_kinds
 from bouncegrad.simulate import Springs, simulate
-from bouncegrad.structures.annealing import cosine
 from bouncegrad.structures.layout import Layout, to_slots
+from bouncegrad.training.optimizer import cosine
 from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
 from bouncegrad.types import Structures
 

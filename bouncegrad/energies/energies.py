@@ -89,7 +89,7 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
     states, heard = windows.origins if receiver else windows.states[:, :, None], windows.heard
     each = model.log_scales(states, graph, None if heard is None else heard[:, :, None])
     each = each.expand(-1, -1, windows.horizon, -1)
-    if not model.noise.in_nats or windows.horizon == 1:
+    if windows.horizon == 1 or not model.noise.in_nats:
         return each
     carry, num_features = model.network.carry, each.shape[3]
     covariance, variances = torch.zeros_like(carry), []

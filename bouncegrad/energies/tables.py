@@ -112,7 +112,7 @@ def _direct_tables(
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
     """Run the node update on every summed message, some nodes at a time."""
-    log_scales = model.log_scales(windows.states, graph, windows.heard)
+    noise, log_scales = model.noise, model.log_scales(windows.states, graph, windows.heard)
     predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
     cells = len(combinations) * windows.states.shape[1] * model.config.network.hidden
     columns = []
@@ -121,7 +121,7 @@ def _direct_tables(
         for chosen in _slices(graph.num_nodes, of.cells_at_once(messages.device) // cells):
             predicted = predict(windows.states[chosen], messages[chosen], combinations, kind)
             residuals = (windows.targets[chosen, None, :, 0] - predicted) / model.network.unit
-            energies = model.noise.energy(residuals, log_scales[chosen, None]) * windows.weights[chosen, None, :, 0]
+            energies = noise.energy(residuals, log_scales[chosen, None]) * windows.weights[chosen, None, :, 0]
             parts.append(energies.sum(2))
         columns.append(torch.cat(parts))
     return torch.stack(columns, 2).flatten(1)

@@ -1,4 +1,4 @@
-"""Temperatures: how hot the search is at each step; and the cosine on which learning rates fall."""
+"""Temperatures: how hot the search is at each step."""
 
 from __future__ import annotations
 
@@ -32,15 +32,6 @@ def exponential(start: float, stop: float, num_steps: int) -> Schedule:
             "a search at temperature 0 is as_schedule(0.0)"
         )
     return lambda step: start * (stop / start) ** min(1.0, step / num_steps)
-
-
-def cosine(progress: float) -> float:
-    """From 1 down to 0.02 on half a wave, for learning rates: ``0.02 + 0.49 (1 + cos(pi progress))``.
-
-    >>> [round(cosine(progress), 2) for progress in (0.0, 0.5, 1.0)]
-    [1.0, 0.51, 0.02]
-    """
-    return 0.02 + 0.49 * (1 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True, slots=True)

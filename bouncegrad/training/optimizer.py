@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from bouncegrad.structures.annealing import cosine
 from bouncegrad.training.config import TrainingConfig
 from bouncegrad.training.proposal_learner import load_moments, moments_of
 
@@ -80,3 +80,12 @@ class Descent:
         self.plateau.load_state_dict(meta["plateau"])
         if self.config.schedule == "plateau":
             self.plateau.optimizer.param_groups[0]["lr"] = meta["rate"]
+
+
+def cosine(progress: float) -> float:
+    """From 1 down to 0.02 on half a wave, for learning rates: ``0.02 + 0.49 (1 + cos(pi progress))``.
+
+    >>> [round(cosine(progress), 2) for progress in (0.0, 0.5, 1.0)]
+    [1.0, 0.51, 0.02]
+    """
+    return 0.02 + 0.49 * (1 + math.cos(math.pi * progress))

@@ -25,11 +25,10 @@ from bouncegrad.inference import chunks, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
-from bouncegrad.structures.annealing import cosine
 from bouncegrad.structures.calibration import Halves
 from bouncegrad.structures.priors import priors_for
 from bouncegrad.training.config import PassReport, TrainingConfig
-from bouncegrad.training.optimizer import Descent
+from bouncegrad.training.optimizer import Descent, cosine
 from bouncegrad.training.run_folder import InMemory, Run
 from bouncegrad.training.trainer import Clock, Trainer
 from bouncegrad.types import Structures
