@@ -16,7 +16,7 @@ from bouncegrad.functions.compositions import Composition, Module
 from bouncegrad.functions.points import PointSets
 from bouncegrad.models.module_bank import ModuleBank
 from bouncegrad.settings import check_settings, is_count
-from bouncegrad.structures.layout import SearchSpace
+from bouncegrad.structures.layout import StructureSpace
 from bouncegrad.types import Structures
 
 Layers: TypeAlias = tuple[Tensor, ...]
@@ -124,10 +124,10 @@ class FunctionModel(nn.Module):
         self._check_composition(points)
 
     @property
-    def space(self) -> SearchSpace:
+    def space(self) -> StructureSpace:
         """The slots; all of them are one block."""
         num_slots = self.composition.num_slots
-        return SearchSpace((self.config.num_modules,) * num_slots, torch.arange(num_slots)[None])
+        return StructureSpace((self.config.num_modules,) * num_slots, torch.arange(num_slots)[None])
 
     def weights_of(self, structures: Structures) -> Weights:
         """The parameters of the modules that sit on the slots of each task."""

@@ -14,7 +14,7 @@ from bouncegrad.functions.compositions import Sum
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.structures.factors import FactorTables
-from bouncegrad.structures.layout import SearchSpace
+from bouncegrad.structures.layout import StructureSpace
 from bouncegrad.types import LossFn, Structures
 
 EXACT_LIMIT = 4096
@@ -57,12 +57,12 @@ class TabulatedTarget(PointTarget):
         return tables_of(self)
 
 
-def has_tables(space: SearchSpace) -> bool:
+def has_tables(space: StructureSpace) -> bool:
     """Whether a task has so few structures that all of them are evaluated."""
     return num_structures(space) <= EXACT_LIMIT
 
 
-def num_structures(space: SearchSpace) -> int:
+def num_structures(space: StructureSpace) -> int:
     """Of a task."""
     return math.prod(space.num_kinds)
 

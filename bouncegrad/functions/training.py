@@ -17,7 +17,7 @@ from bouncegrad.functions.model import FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointLearner, PointProposer
 from bouncegrad.functions.target import PointTarget, TabulatedTarget, has_tables
-from bouncegrad.structures.layout import SearchSpace
+from bouncegrad.structures.layout import StructureSpace
 from bouncegrad.training.bounce import BounceConfig, Bounced, bounce_over
 from bouncegrad.training.config import PassReport, TrainingConfig
 from bouncegrad.training.proposal_learner import Lesson
@@ -151,7 +151,7 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         self.last_held_out = meta["last_held_out"]
 
 
-def _blocks_of(config: BounceConfig, space: SearchSpace) -> SearchSpace:
+def _blocks_of(config: BounceConfig, space: StructureSpace) -> StructureSpace:
     """What a search redraws at once: all slots, or one."""
     return replace(space, blocks=space.blocks.T) if config.block == "edge" else space
 

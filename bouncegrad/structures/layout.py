@@ -1,4 +1,4 @@
-"""The order of edges, and which slots a structure has.
+"""The space of structures: which slots there are, what they take, and the order of edges.
 
 This file is the only place that knows the order of edges. A scene of N entities has ``N * (N - 1)`` edge slots,
 receiver-major: slot ``i * (N - 1) + r`` is the edge that ends at receiver ``i`` and starts at the ``r``-th of the
@@ -11,7 +11,7 @@ Alet et al. 2019 "i acts on j". It goes unnoticed on symmetric graphs only.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -55,58 +55,8 @@ def to_matrix(structures: Tensor, num_entities: int, diagonal: float = -1) -> Te
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Which slots the structure of a scene has.
-
-    Attributes:
-        num_entities: N.
-        num_edge_kinds: kinds that an edge slot takes.
-        num_node_kinds: kinds that a node slot takes; with 1 there are no node slots.
-    """
-
-    num_entities: int
-    num_edge_kinds: int
-    num_node_kinds: int = 1
-
-    @property
-    def num_edge_slots(self) -> int:
-        """N (N - 1)."""
-        return self.num_entities * (self.num_entities - 1)
-
-    @property
-    def num_slots(self) -> int:
-        """Edge slots and node slots."""
-        return self.num_edge_slots + (self.num_entities if self.num_node_kinds > 1 else 0)
-
-    @property
-    def num_kinds(self) -> tuple[int, ...]:
-        """The number of kinds of each slot."""
-        num_node_slots = self.num_slots - self.num_edge_slots
-        return (self.num_edge_kinds,) * self.num_edge_slots + (self.num_node_kinds,) * num_node_slots
-
-    @property
-    def receiver_slots(self) -> Int[Tensor, "receiver width"]:
-        """All that decides how a receiver moves on: its incoming edges and, where there is one, its node slot."""
-        slots = torch.arange(self.num_slots)
-        blocks = slots[: self.num_edge_slots].view(self.num_entities, -1)
-        nodes = slots[self.num_edge_slots :]
-        return torch.cat([blocks, nodes[:, None]], 1) if len(nodes) else blocks
-
-    @property
-    def receiver_kinds(self) -> tuple[int, ...]:
-        """The number of kinds of each column of :attr:`receiver_slots`."""
-        edges = (self.num_edge_kinds,) * (self.num_entities - 1)
-        return (*edges, self.num_node_kinds) if self.num_node_kinds > 1 else edges
-
-    def random(self, num_tasks: int, generator: torch.Generator) -> Structures:
-        """Uniformly random structures ``[task, slot]``."""
-        uniform = torch.rand(num_tasks, self.num_slots, generator=generator, device=generator.device)
-        return (uniform * torch.tensor(self.num_kinds, device=generator.device)).long()
-
-
-@dataclass(frozen=True, slots=True)
-class SearchSpace:
-    """The slots of a task.
+class StructureSpace:
+    """All structures of a task: edge types on the slots of a graph, or modules on those of a composition.
 
     Attributes:
         num_kinds: ``[slot]``, how many kinds each slot takes.
@@ -125,3 +75,44 @@ class SearchSpace:
         """Uniformly random structures ``[task, slot]``."""
         uniform = torch.rand(num_tasks, self.num_slots, generator=generator, device=generator.device)
         return (uniform * torch.tensor(self.num_kinds, device=generator.device)).long()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout(StructureSpace):
+    """The space of the latent graphs of scenes with N entities; a block is all that decides about one receiver.
+
+    Attributes:
+        num_entities: N.
+        num_edge_kinds: edge types, the kinds that an edge slot takes.
+        num_node_kinds: kinds that a node slot takes; with 1 there are no node slots.
+    """
+
+    num_kinds: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    blocks: Int[Tensor, "receiver width"] = field(init=False, repr=False, compare=False)
+    num_entities: int
+    num_edge_kinds: int
+    num_node_kinds: int = 1
+
+    def __post_init__(self) -> None:
+        num_nodes = self.num_entities if self.num_node_kinds > 1 else 0
+        edges = torch.arange(self.num_edge_slots).view(self.num_entities, self.num_entities - 1)
+        nodes = torch.arange(self.num_edge_slots, self.num_edge_slots + num_nodes)
+        num_kinds = (self.num_edge_kinds,) * self.num_edge_slots + (self.num_node_kinds,) * num_nodes
+        object.__setattr__(self, "num_kinds", num_kinds)
+        object.__setattr__(self, "blocks", torch.cat([edges, nodes[:, None]], 1) if num_nodes else edges)
+
+    @property
+    def num_edge_slots(self) -> int:
+        """N (N - 1)."""
+        return self.num_entities * (self.num_entities - 1)
+
+    @property
+    def receiver_slots(self) -> Int[Tensor, "receiver width"]:
+        """The blocks of a graph: a receiver's incoming edges and, where there is one, its node slot."""
+        return self.blocks
+
+    @property
+    def receiver_kinds(self) -> tuple[int, ...]:
+        """The number of kinds of each column of :attr:`receiver_slots`."""
+        edges = (self.num_edge_kinds,) * (self.num_entities - 1)
+        return (*edges, self.num_node_kinds) if self.num_node_kinds > 1 else edges

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bouncegrad.functions import AdaptationConfig, FunctionConfig, adapted_losses, point_sets
 from bouncegrad.functions.compositions import Chain, Composition, Module, Sum
-from bouncegrad.structures.layout import SearchSpace
+from bouncegrad.structures.layout import StructureSpace
 from points import (
     COMPOSITIONS,
     Product,
@@ -103,7 +103,7 @@ def test_slots_of_one_size_share_a_library():
 
 
 def test_a_space_draws_every_kind_of_every_slot():
-    space = SearchSpace((3, 1, 2), torch.arange(3)[None])
+    space = StructureSpace((3, 1, 2), torch.arange(3)[None])
     drawn = space.random(3000, generator())
     assert space.num_slots == 3
     for slot, count in enumerate(space.num_kinds):

@@ -10,7 +10,7 @@ from bouncegrad.functions import AdaptationConfig, FunctionModel, PointSets, Poi
 from bouncegrad.functions import target as target_file
 from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.functions.target import EXACT_LIMIT, TabulatedTarget, has_tables, num_structures, tables_of
-from bouncegrad.structures.layout import SearchSpace
+from bouncegrad.structures.layout import StructureSpace
 from bouncegrad.training.bounce import Bounce, BounceConfig, KernelBounce, ProposalBounce
 from points import COMPOSITIONS, FOUR_SLOTS, Product, library, one_task, ragged
 from worlds import ROUGHNESS, World, composed, every_structure, generator, number_of
@@ -63,7 +63,7 @@ def test_worlds_of_compositions_hold_live_losses(name: str):
     assert len(world.losses.mul(1e4).round().unique()) >= 5
 
 
-def searches(space: SearchSpace, heat: BounceConfig) -> dict[str, tuple[Bounce, int]]:
+def searches(space: StructureSpace, heat: BounceConfig) -> dict[str, tuple[Bounce, int]]:
     """Ways to search, and how many steps bring them from anywhere to their distribution."""
     slots = replace(heat, search="metropolis", block="edge", corrected=True)
     return {
@@ -149,7 +149,7 @@ def test_tables_need_no_gradient():
     [(20, 2, True), (64, 2, True), (65, 2, False), (16, 3, True), (20, 3, False), (16, 16, False), (2, 64, False)],
 )
 def test_structures_are_listed_where_there_are_few(num_modules: int, num_slots: int, listed: bool):
-    space = SearchSpace((num_modules,) * num_slots, torch.arange(num_slots)[None])
+    space = StructureSpace((num_modules,) * num_slots, torch.arange(num_slots)[None])
     assert has_tables(space) == listed == (num_modules**num_slots <= EXACT_LIMIT)
     assert num_structures(space) == num_modules**num_slots
 

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bouncegrad.models.super_graph import super_graph
-from bouncegrad.structures.layout import Layout, senders_of, to_matrix, to_slots
+from bouncegrad.structures.layout import Layout, StructureSpace, senders_of, to_matrix, to_slots
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -94,6 +96,16 @@ def test_layout_gives_every_slot_to_one_receiver(num_node_kinds: int):
     assert [layout.num_kinds[slot] for slot in layout.receiver_slots[1]] == list(layout.receiver_kinds)
     structures = layout.random(2000, generator())
     assert structures.amax(0).tolist() == [count - 1 for count in layout.num_kinds]
+
+
+def test_a_layout_is_a_space_of_structures():
+    """Its own fields say all: kinds and blocks follow from them, also after one is replaced."""
+    layout = replace(Layout(4, 2, 2), num_edge_kinds=3)
+    assert layout == Layout(4, 3, 2) != Layout(4, 3)
+    assert hash(layout) == hash(Layout(4, 3, 2))
+    assert layout.num_kinds == (3,) * 12 + (2,) * 4
+    plain = StructureSpace(layout.num_kinds, layout.blocks)
+    assert torch.equal(plain.random(50, generator()), layout.random(50, generator()))
 
 
 def test_node_slots_follow_the_edge_slots():

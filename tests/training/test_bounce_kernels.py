@@ -16,7 +16,7 @@ from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.scenes import Normalization
 from bouncegrad.structures.layout import Layout
-from bouncegrad.training.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce, space_of
+from bouncegrad.training.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce
 from bouncegrad.training.bounce import target as target_module
 from bouncegrad.training.bounce.config import Bounced
 from bouncegrad.training.proposal_learner import ProposalLearner
@@ -148,7 +148,7 @@ def long_run(monkeypatch, config: BounceConfig, network: ProposerConfig, num_ste
     world, layout = canonical(), Layout(2, 2, 2)
     monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, stretches: world.loss_fn)
     target, random = world_target(num_tasks), generator(7)
-    bounce = ProposalBounce(config, space_of(layout), learner_of(layout, 2, 3, network))
+    bounce = ProposalBounce(config, layout, learner_of(layout, 2, 3, network))
     structures = layout.random(num_tasks, generator(6))
     for _ in range(num_steps):
         structures = bounce.search(target, structures, 0.5, random).structures
@@ -185,7 +185,7 @@ def test_uniform_proposals_need_no_network(monkeypatch):
     world = canonical()
     counting = Counting(world.loss_fn)
     monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, stretches: counting)
-    bounce = ProposalBounce(config_of(0.7), space_of(Layout(2, 2, 2)))
+    bounce = ProposalBounce(config_of(0.7), Layout(2, 2, 2))
     target, structures, random = world_target(2000), Layout(2, 2, 2).random(2000, generator(6)), generator(7)
     for _ in range(40):
         structures = bounce.search(target, structures, 0.5, random).structures

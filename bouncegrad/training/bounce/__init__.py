@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bouncegrad.structures.layout import Layout, SearchSpace
+from bouncegrad.structures.layout import Layout, StructureSpace
 from bouncegrad.training.bounce.config import Bounce, BounceConfig, Bounced
 from bouncegrad.training.bounce.exact import TableBounce
 from bouncegrad.training.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce, StillBounce
@@ -23,7 +23,6 @@ __all__ = [
     "automatic_temperature",
     "bounce_over",
     "make_bounce",
-    "space_of",
 ]
 
 
@@ -39,16 +38,11 @@ def make_bounce(config: BounceConfig, layout: Layout, learner: Learner | None = 
         return TableBounce(config, layout)
     if config.search == "relaxed":
         return EncoderBounce(config, layout)
-    return bounce_over(config, space_of(layout), learner)
+    return bounce_over(config, layout, learner)
 
 
-def bounce_over(config: BounceConfig, space: SearchSpace, learner: Learner | None = None) -> Bounce:
+def bounce_over(config: BounceConfig, space: StructureSpace, learner: Learner | None = None) -> Bounce:
     """The search that a configuration names, over the slots of anything: a graph or not."""
     if config.search == "metropolis":
         return ProposalBounce(config, space, learner)
     return StillBounce(config) if config.search == "frozen" else KernelBounce(config, space)
-
-
-def space_of(layout: Layout) -> SearchSpace:
-    """The slots of a graph; what decides about one receiver is a block."""
-    return SearchSpace(layout.num_kinds, layout.receiver_slots)

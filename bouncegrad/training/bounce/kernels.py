@@ -11,7 +11,7 @@ from torch import Generator
 from bouncegrad.inference.beliefs import network_guess
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.kernels import Kernel, Proposal, Proposed
-from bouncegrad.structures.layout import Layout, SearchSpace
+from bouncegrad.structures.layout import Layout, StructureSpace
 from bouncegrad.structures.mcmc import exact, gibbs, metropolis
 from bouncegrad.structures.proposals import (
     BeliefsFn,
@@ -56,7 +56,7 @@ class KernelBounce(_Heated):
         space: the slots.
     """
 
-    def __init__(self, config: BounceConfig, space: SearchSpace) -> None:
+    def __init__(self, config: BounceConfig, space: StructureSpace) -> None:
         super().__init__(config)
         kernels: dict[str, Callable[[], Kernel]] = {
             "exact": lambda: exact(space.num_kinds),
@@ -119,7 +119,7 @@ class ProposalBounce(_Heated):
         learner: the proposal network, for learned proposals.
     """
 
-    def __init__(self, config: BounceConfig, space: SearchSpace, learner: Learner | None = None) -> None:
+    def __init__(self, config: BounceConfig, space: StructureSpace, learner: Learner | None = None) -> None:
         super().__init__(config)
         self.space, self.learner = space, learner
 
