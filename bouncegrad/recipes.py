@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bouncegrad.energies.factors_of import TABLE_LIMIT
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.settings import is_count
+from bouncegrad.structures.layout import TABLE_LIMIT
 from bouncegrad.structures.priors import check_possible
 from bouncegrad.training import TrainingConfig
 from bouncegrad.training.bounce import BounceConfig

@@ -11,7 +11,6 @@ import torch
 
 from bouncegrad.cli import main
 from bouncegrad.devices import at_home, device_named
-from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.evaluation.score import score
 from bouncegrad.fit import RunConfig, fit, fit_folder
@@ -26,6 +25,7 @@ from bouncegrad.reproduce import Places
 from bouncegrad.reproduce.baselines.lstm import LSTMConfig
 from bouncegrad.reproduce.baselines.lstm_run import TRAINING, RecurrentTrainer, lstm_figures
 from bouncegrad.scenes import Scenes, write_folder
+from bouncegrad.structures import layout as layouts
 from bouncegrad.training import BounceGrad, held_out
 from bouncegrad.training.forecaster import ForecasterConfig
 from bouncegrad.training.kind_merging import merge_kinds
@@ -149,7 +149,7 @@ def test_a_training_starts_over_on_a_device(monkeypatch):
 
 @pytest.mark.parametrize("update", ["superposed", "general"])
 def test_scenes_too_large_for_tables(update, monkeypatch):
-    monkeypatch.setattr(choice_of_factors, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(layouts, "TABLE_LIMIT", 1)
     scenes, recipe = springs(3, num_entities=4), of_modules(tiny(), update=update)
     here = fit(springs(10), recipe)
     found = infer(here, scenes)

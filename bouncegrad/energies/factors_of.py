@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from bouncegrad.energies import receiver_tables, tables_of
@@ -10,25 +9,16 @@ from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Batch, Windows, early_half, late_half, windows
 from bouncegrad.models.model import Model
 from bouncegrad.structures.factors import Factors
-from bouncegrad.structures.layout import Layout
-
-TABLE_LIMIT = 4096
-"""Joint assignments of one receiver's edges up to which tables are made; 2^12, so N = 13 at two kinds."""
-
-
-def has_tables(layout: Layout) -> bool:
-    """Whether tables over these slots are small enough to be made (:data:`TABLE_LIMIT`)."""
-    return math.prod(layout.receiver_kinds) <= TABLE_LIMIT
 
 
 def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
-    """Tables where they are small enough (:func:`has_tables`), else sums of messages.
+    """Tables where the layout fits them, else sums of messages.
 
     Raises:
         ValueError: several rounds of messages or steps (:func:`bouncegrad.energies.receiver_tables`).
     """
     one_step = model.config.network.message_steps == 1 == stretches.targets.shape[2]
-    large = not has_tables(model.layout(batch.graph.present.shape[1]))
+    large = not model.layout(batch.graph.present.shape[1]).fits_tables
     return (message_sums if one_step and large else receiver_tables)(model, batch, stretches)
 
 
@@ -37,7 +27,7 @@ def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch
 
     Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
     """
-    if has_tables(model.layout(batches[0].graph.present.shape[1])):
+    if model.layout(batches[0].graph.present.shape[1]).fits_tables:
         return tables_of(model, batches, cut)
     return factors_of(model, batches[0], cut(batches[0]))
 

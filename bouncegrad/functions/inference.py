@@ -13,7 +13,7 @@ from bouncegrad.functions.adaptation import adapted, mean_squares
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointProposer, beliefs_of
-from bouncegrad.functions.target import PointTarget, has_tables, num_structures, tables_of
+from bouncegrad.functions.target import PointTarget, tables_of
 from bouncegrad.structures.annealing import anneal, exponential, scheduled
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
 from bouncegrad.structures.mcmc import gibbs
@@ -53,7 +53,7 @@ def infer_functions(
 ) -> Structures:
     """The structure of each task that explains its given points best.
 
-    All structures are tried where there are up to :data:`bouncegrad.functions.target.EXACT_LIMIT` of them; else slots
+    All structures are tried where there are up to :data:`bouncegrad.structures.layout.TABLE_LIMIT` of them; else slots
     are redrawn one by one while it cools (simulated annealing), by several chains.
 
     Args:
@@ -96,9 +96,9 @@ def score_functions(
 def found_structures(target: PointTarget, generator: Generator) -> Structures:
     """The best structures of the tasks of a target."""
     space = target.model.space
-    if num_structures(space) == 1:
+    if space.num_structures == 1:
         return torch.zeros(target.batch.num_tasks, space.num_slots, dtype=torch.long)
-    if has_tables(space):
+    if space.fits_tables:
         tables = tables_of(target)
         return tables.structures_of(tables.energies.nan_to_num(nan=torch.inf).argmin(2))
     return _annealed(target, generator)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -14,11 +13,7 @@ from bouncegrad.functions.compositions import Sum
 from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.structures.factors import FactorTables
-from bouncegrad.structures.layout import StructureSpace
 from bouncegrad.types import LossFn, Structures
-
-EXACT_LIMIT = 4096
-"""Structures of a task that are all evaluated where every one is asked for."""
 
 CELL_BUDGET = 10_000_000
 """Numbers of all sums of all points that are held at once."""
@@ -57,16 +52,6 @@ class TabulatedTarget(PointTarget):
         return tables_of(self)
 
 
-def has_tables(space: StructureSpace) -> bool:
-    """Whether a task has so few structures that all of them are evaluated."""
-    return num_structures(space) <= EXACT_LIMIT
-
-
-def num_structures(space: StructureSpace) -> int:
-    """Of a task."""
-    return math.prod(space.num_kinds)
-
-
 @torch.no_grad()
 def tables_of(target: PointTarget) -> FactorTables:
     """The losses of all structures of all tasks: one factor that sees every slot.
@@ -75,9 +60,9 @@ def tables_of(target: PointTarget) -> FactorTables:
     """
     space = target.model.space
     if type(target.model.composition) is Sum and not target.model.adaptation.num_steps:
-        return FactorTables(_sums_of(target), torch.arange(space.num_slots)[None], space.num_kinds)
-    empty = FactorTables(torch.empty(0), torch.arange(space.num_slots)[None], space.num_kinds)
-    every = empty.structures_of(torch.arange(num_structures(space))[:, None])
+        return FactorTables(_sums_of(target), space.blocks, space.num_kinds)
+    empty = FactorTables(torch.empty(0), space.blocks, space.num_kinds)
+    every = empty.structures_of(torch.arange(space.num_structures)[:, None])
     num_tasks = target.batch.num_tasks
     tasks = torch.arange(num_tasks).repeat_interleave(len(every))
     known = PointTarget(target.model, target.batch.only_given())
@@ -90,7 +75,7 @@ def _sums_of(target: PointTarget) -> Float[Tensor, "task 1 combination"]:
     model, known = target.model, target.batch.only_given()
     found = []
     for tasks in torch.arange(known.num_tasks).split(
-        max(1, CELL_BUDGET // (known.outputs[0].numel() * num_structures(model.space)))
+        max(1, CELL_BUDGET // (known.outputs[0].numel() * model.space.num_structures))
     ):
         some = known.at(tasks)
         inputs, outputs = model.normalized(some)

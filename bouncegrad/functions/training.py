@@ -16,7 +16,7 @@ from bouncegrad.functions.inference import found_structures
 from bouncegrad.functions.model import FunctionConfig, FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointLearner, PointProposer
-from bouncegrad.functions.target import PointTarget, TabulatedTarget, has_tables
+from bouncegrad.functions.target import PointTarget, TabulatedTarget
 from bouncegrad.structures.layout import StructureSpace
 from bouncegrad.training.bounce import BounceConfig, Bounced, bounce_over
 from bouncegrad.training.config import PassReport, TrainingConfig
@@ -167,7 +167,7 @@ def check_search(config: TrainingConfig, model: FunctionModel) -> None:
         raise ValueError('functions are searched by "metropolis", "gibbs", "exact" or "frozen"; got "relaxed"')
     if bounce.heat == "entropy":
         raise ValueError('functions have no heat "entropy": choose "steered", "scheduled", "stepped" or "automatic"')
-    if bounce.search == "exact" and not has_tables(model.space):
+    if bounce.search == "exact" and not model.space.fits_tables:
         raise ValueError(
             f'search "exact" lists all structures of a task, and {" x ".join(map(str, model.space.num_kinds))} are '
             'too many: choose search "metropolis"'

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
 from bouncegrad.devices import at_home
-from bouncegrad.energies.factors_of import has_tables
 from bouncegrad.hidden.alternating_search import Effort, search
 from bouncegrad.hidden.augmented import check_complete, completed
 from bouncegrad.hidden.hypotheses import Belief, Explanations, Weighed, weighed
@@ -86,7 +85,7 @@ def check_search(model: Model, scenes: Scenes, num_hidden: int) -> None:
         )
     if num_hidden < 1:
         raise DataError(f"expected at least one hidden entity to look for, got {num_hidden}")
-    if not has_tables(model.layout(scenes.num_entities + num_hidden)):
+    if not model.layout(scenes.num_entities + num_hidden).fits_tables:
         raise DataError(
             f"hidden entities are sought with tables, and {scenes.num_entities} seen and {num_hidden} hidden entities "
             "are too many for them: look at fewer entities"

@@ -39,13 +39,13 @@ def patterns_of(
 
 def _flat(layout: Layout, num_tasks: int) -> FactorTables:
     """Tables of which nothing can be learned."""
-    energies = torch.zeros(num_tasks, layout.num_entities, math.prod(layout.receiver_kinds))
+    energies = torch.zeros(num_tasks, layout.num_entities, layout.num_assignments)
     return FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
 
 
 def num_patterns_of(layout: Layout, num_hidden: int, limit: int) -> int:
     """How many patterns :func:`patterns_of` gives, at the most."""
-    return min(limit, math.prod(layout.receiver_kinds) ** num_hidden)
+    return min(limit, layout.num_assignments**num_hidden)
 
 
 def in_structures(layout: Layout, patterns: Int[Tensor, "task hidden width"]) -> Structures:

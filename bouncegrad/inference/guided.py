@@ -41,7 +41,7 @@ def led(model: Model, scenes: Scenes, horizon: int, seed: int) -> Posterior:
         ValueError: no proposal network, scenes too short for it or for the horizon, or of other features.
     """
     proposer, layout = proposer_of(model), model.layout(scenes.num_entities)
-    rows = math.prod(layout.receiver_kinds) if _are_few(layout) else 1
+    rows = layout.num_assignments if _are_few(layout) else 1
     parts = []
     for chunk in chunks(model, scenes, rows, cells_read(proposer, scenes)):
         batch = pack(model, chunk)
@@ -108,7 +108,7 @@ def _losses(model: Model, batch: Batch, stretches: Windows, layout: Layout) -> L
 
 def _are_few(layout: Layout) -> bool:
     """Whether a table has no more rows than there are proposals."""
-    return math.prod(layout.receiver_kinds) <= PROPOSALS * layout.num_entities
+    return layout.num_assignments <= PROPOSALS * layout.num_entities
 
 
 def _temperature(model: Model, stretches: Windows, losses: Losses) -> float:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.energies import loss_fn
-from bouncegrad.energies.factors_of import TABLE_LIMIT, factors_of, has_tables
+from bouncegrad.energies.factors_of import factors_of
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.inference.posterior import Posterior, chunks, joined
 from bouncegrad.models.model import Model
@@ -18,7 +18,7 @@ from bouncegrad.scenes import Scenes
 from bouncegrad.structures.annealing import exponential
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
-from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.layout import TABLE_LIMIT, Layout
 from bouncegrad.structures.mcmc import gibbs
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
@@ -34,11 +34,11 @@ def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) 
     """The posterior under a prior, as :func:`bouncegrad.inference.infer` tells in mode "search"."""
     layout = model.layout(scenes.num_entities)
     alone = model.config.network.message_steps == 1
-    tabulated = alone and has_tables(layout)
+    tabulated = alone and layout.fits_tables
     factored = tabulated or (alone and horizon == 1)
     name, believed = belief_in(model, layout, prior, factored)
     parts = []
-    for chunk in chunks(model, scenes, math.prod(layout.receiver_kinds) if tabulated else 1):
+    for chunk in chunks(model, scenes, layout.num_assignments if tabulated else 1):
         batch = pack(model, chunk)
         stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
         if factored:
@@ -65,7 +65,7 @@ def belief_in(model: Model, layout: Layout, name: str, factored: bool) -> tuple[
     if not factored and name not in ("auto", "none"):
         raise ValueError(
             f"the prior {name!r} needs one round of messages, and horizon 1 where one entity's edges have more than "
-            f"{TABLE_LIMIT} joint assignments, here {math.prod(layout.receiver_kinds)}: choose none"
+            f"{TABLE_LIMIT} joint assignments, here {layout.num_assignments}: choose none"
         )
     if name == "auto" and not factored:
         return "none", Independent.of(layout)

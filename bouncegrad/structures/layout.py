@@ -11,6 +11,7 @@ Alet et al. 2019 "i acts on j". It goes unnoticed on symmetric graphs only.)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -19,6 +20,9 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from bouncegrad.types import Structures
+
+TABLE_LIMIT = 4096
+"""Joint assignments of one block up to which tables are made; 2^12, so N = 13 at two edge types."""
 
 
 @lru_cache(maxsize=64)
@@ -70,6 +74,21 @@ class StructureSpace:
     def num_slots(self) -> int:
         """Of a task."""
         return len(self.num_kinds)
+
+    @property
+    def num_structures(self) -> int:
+        """Of a task."""
+        return math.prod(self.num_kinds)
+
+    @property
+    def num_assignments(self) -> int:
+        """Joint assignments of kinds to the slots of one block (the largest): the length of its table."""
+        return max(math.prod(self.num_kinds[slot] for slot in block) for block in self.blocks.tolist())
+
+    @property
+    def fits_tables(self) -> bool:
+        """Whether the losses of all assignments of a block can be tabulated (:data:`TABLE_LIMIT`)."""
+        return self.num_assignments <= TABLE_LIMIT
 
     def random(self, num_tasks: int, generator: Generator) -> Structures:
         """Uniformly random structures ``[task, slot]``."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bouncegrad.energies.factors_of import halves, has_tables
+from bouncegrad.energies.factors_of import halves
 from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
@@ -53,7 +53,7 @@ class HeldOut:
         Raises:
             ValueError: there are several to choose between, and these scenes have other graphs.
         """
-        there, several = self.batches[0].graph.present.shape[1], len(quickly_compared(layout, has_tables(layout))) > 1
+        there, several = self.batches[0].graph.present.shape[1], len(quickly_compared(layout)) > 1
         if self.has_halves and prior == "auto" and several and there != layout.num_entities:
             raise ValueError(
                 f'with prior "auto" held-out scenes choose between priors over graphs of {layout.num_entities} '

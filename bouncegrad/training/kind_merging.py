@@ -8,7 +8,6 @@ one half of the scene to the other, and foretells nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,14 +15,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.energies.factors_of import TABLE_LIMIT, halves, has_tables
+from bouncegrad.energies.factors_of import halves
 from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.edge_kinds import KindsReport, Merge
 from bouncegrad.models.model import Model, only_kinds
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.calibration import Halves, Reading, reading_of, together
 from bouncegrad.structures.factors import Factors, FactorTables
-from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.layout import TABLE_LIMIT, Layout
 from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, priors_for
 from bouncegrad.structures.priors.posterior import combination_kinds
 
@@ -119,10 +118,10 @@ def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
             "kinds are judged by nats of tables: expected a model with a learned scale and one round of messages, got "
             f"scale {model.config.noise.scale!r} and message_steps {model.config.network.message_steps}"
         )
-    if not has_tables(layout):
+    if not layout.fits_tables:
         raise ValueError(
             f"kinds are judged by tables of at most {TABLE_LIMIT} joint assignments of one entity's edges, here "
-            f"{math.prod(layout.receiver_kinds)}: choose the number of kinds yourself"
+            f"{layout.num_assignments}: choose the number of kinds yourself"
         )
     fewest = model.config.network.history + 2
     if num_times < fewest:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from bouncegrad.energies import training_loss
-from bouncegrad.energies.factors_of import halves, has_tables
+from bouncegrad.energies.factors_of import halves
 from bouncegrad.energies.windows import pack, some_starts, windows
 from bouncegrad.evaluation.drift import FORESIGHT, drift
 from bouncegrad.inference import chunks, infer
@@ -214,12 +214,12 @@ def tuning_score(model: Model, held_out: Scenes, structures: Structures, config:
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
     layout, enough = model.layout(held_out.num_entities), held_out.num_times - model.config.network.history >= 2
-    tabulated = model.config.network.message_steps == 1 and has_tables(layout)
+    tabulated = model.config.network.message_steps == 1 and layout.fits_tables
     if not (model.noise.in_nats and tabulated and enough):
         return -infer(model, held_out).losses
     priors = priors_for(layout, model.reading.weights)
     prior = priors.get(model.reading.prior, priors["none"])
-    parts = chunks(model, held_out, math.prod(layout.receiver_kinds))
+    parts = chunks(model, held_out, layout.num_assignments)
     early, late = halves(model, [pack(model, part) for part in parts])
     return Halves.of(prior, early, late, [model.reading.temperature]).foretold[0]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from bouncegrad.energies.factors_of import halves, has_tables
+from bouncegrad.energies.factors_of import halves
 from bouncegrad.energies.windows import pack, windows
 from bouncegrad.inference import chunks
 from bouncegrad.inference.search import nats_per_loss, weighted
@@ -199,7 +198,7 @@ def _check(model: Model, scenes: Scenes, num_shuffles: int) -> None:
 
 def _rows(model: Model, scenes: Scenes) -> int:
     layout = model.layout(scenes.num_entities)
-    return math.prod(layout.receiver_kinds) if has_tables(layout) else 1
+    return layout.num_assignments if layout.fits_tables else 1
 
 
 def _nats(model: Model, scenes: Scenes) -> float:

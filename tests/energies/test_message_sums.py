@@ -5,13 +5,13 @@ import torch
 from test_energies import model_for, scenes
 
 from bouncegrad.energies import CHUNK_CELLS, receiver_energies
-from bouncegrad.energies.factors_of import TABLE_LIMIT, factors_of
+from bouncegrad.energies.factors_of import factors_of
 from bouncegrad.energies.message_sums import MessageSums, message_sums
 from bouncegrad.energies.windows import pack, windows
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.structures.factors import FactorTables, block_kinds
-from bouncegrad.structures.layout import Layout
+from bouncegrad.structures.layout import TABLE_LIMIT, Layout
 
 NETWORKS = [
     NetworkConfig(hidden=6, update=update, inputs=inputs, num_edge_kinds=num_edge_kinds, num_node_kinds=num_node_kinds)

@@ -18,12 +18,12 @@ from bouncegrad.functions import (
     save_functions,
     score_functions,
 )
-from bouncegrad.functions import target as target_file
 from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.functions.proposer import beliefs_of
 from bouncegrad.functions.target import PointTarget, tables_of
 from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.models.proposer import ProposerConfig
+from bouncegrad.structures import layout as layouts
 from bouncegrad.training.proposal_learner import Lesson
 from points import COMPOSITIONS, Product, library, ragged, task_of, with_other_padding
 from worlds import generator
@@ -61,14 +61,14 @@ def test_the_structures_that_are_found_cost_least(composition: Composition, num_
 def test_annealing_finds_what_trying_all_finds(composition: Composition, monkeypatch: pytest.MonkeyPatch):
     points = ragged()
     model, losses = library(composition, points), []
-    for limit in (target_file.EXACT_LIMIT, 1):
-        monkeypatch.setattr(target_file, "EXACT_LIMIT", limit)
+    for limit in (layouts.TABLE_LIMIT, 1):
+        monkeypatch.setattr(layouts, "TABLE_LIMIT", limit)
         losses.append(adapted_loss_fn(model, points)(infer_functions(model, points)))
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-4, atol=1e-5)
 
 
 def test_annealing_is_its_seed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(target_file, "EXACT_LIMIT", 1)
+    monkeypatch.setattr(layouts, "TABLE_LIMIT", 1)
     points = ragged()
     model = library(Product(), points)
     one, again = (infer_functions(model, points, seed=4) for _ in range(2))
@@ -76,7 +76,7 @@ def test_annealing_is_its_seed(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_tasks_that_cost_the_same_by_all_structures_are_annealed_as_well(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(target_file, "EXACT_LIMIT", 1)
+    monkeypatch.setattr(layouts, "TABLE_LIMIT", 1)
     points = ragged()
     model = library(Sum(3), points)
     with torch.no_grad():

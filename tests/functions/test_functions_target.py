@@ -9,8 +9,8 @@ from torch import Tensor
 from bouncegrad.functions import AdaptationConfig, FunctionModel, PointSets, PointTarget, adapted_losses
 from bouncegrad.functions import target as target_file
 from bouncegrad.functions.compositions import Chain, Composition, Sum
-from bouncegrad.functions.target import EXACT_LIMIT, TabulatedTarget, has_tables, num_structures, tables_of
-from bouncegrad.structures.layout import StructureSpace
+from bouncegrad.functions.target import TabulatedTarget, tables_of
+from bouncegrad.structures.layout import TABLE_LIMIT, StructureSpace
 from bouncegrad.training.bounce import Bounce, BounceConfig, KernelBounce, ProposalBounce
 from points import COMPOSITIONS, FOUR_SLOTS, Product, library, one_task, ragged
 from worlds import ROUGHNESS, World, composed, every_structure, generator, number_of
@@ -150,8 +150,8 @@ def test_tables_need_no_gradient():
 )
 def test_structures_are_listed_where_there_are_few(num_modules: int, num_slots: int, listed: bool):
     space = StructureSpace((num_modules,) * num_slots, torch.arange(num_slots)[None])
-    assert has_tables(space) == listed == (num_modules**num_slots <= EXACT_LIMIT)
-    assert num_structures(space) == num_modules**num_slots
+    assert space.fits_tables == listed == (num_modules**num_slots <= TABLE_LIMIT)
+    assert space.num_structures == num_modules**num_slots
 
 
 # What searches ask of a target

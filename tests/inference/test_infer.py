@@ -8,7 +8,6 @@ from itertools import product
 import pytest
 import torch
 
-from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import pack, windows
 from bouncegrad.evaluation.metrics import match_relations
@@ -17,6 +16,7 @@ from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Scenes, from_arrays, stack_scenes
+from bouncegrad.structures import layout as layouts
 from bouncegrad.structures.layout import to_slots
 from small import springs, untrained, without_labels
 
@@ -140,7 +140,7 @@ def test_chunks_change_nothing(springs_model, monkeypatch):
 def test_sampling_agrees_with_the_exact_answer(springs_model, monkeypatch):
     scenes = springs(60, seed=7)
     exact = infer(springs_model, scenes, prior="none")
-    monkeypatch.setattr(choice_of_factors, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(layouts, "TABLE_LIMIT", 1)
     sampled = infer(springs_model, scenes, prior="none")
     assert torch.equal(sampled.structures, exact.structures)
     # half a nat: single precision of the states, against scales of a ten-thousandth of the box
@@ -155,7 +155,7 @@ def test_longer_rollouts_are_read_from_tables_and_by_sampling_alike(springs_mode
     exact = infer(springs_model, scenes, prior="none", horizon=3)
     assert match_relations(exact.relations, scenes.relations).accuracy > 0.9
     assert exact.log_evidence.isfinite().all()
-    monkeypatch.setattr(choice_of_factors, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(layouts, "TABLE_LIMIT", 1)
     sampled = infer(springs_model, scenes, horizon=3)
     assert (sampled.structures == exact.structures).float().mean() > 0.9
     assert (sampled.marginals - exact.marginals).abs().mean() < 0.05

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from benchmarks.super_graph import SHAPES, compared, measured
-from bouncegrad.energies import factors_of as choice_of_factors
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.fit import fit
 from bouncegrad.inference import infer
@@ -21,6 +20,7 @@ from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import Normalization, Scenes, relation_kinds, stack_scenes
+from bouncegrad.structures import layout as layouts
 from bouncegrad.structures.layout import to_slots
 from bouncegrad.structures.priors import COMPARED
 from bouncegrad.training import BounceGrad, PassReport, TrainingConfig
@@ -303,7 +303,7 @@ def test_tables_are_made_of_longer_rollouts_too():
 
 def test_learning_without_tables(monkeypatch):
     """The whole way with sampled posteriors, in batches that fit into memory; repeatable to the bit."""
-    monkeypatch.setattr(choice_of_factors, "TABLE_LIMIT", 1)
+    monkeypatch.setattr(layouts, "TABLE_LIMIT", 1)
     monkeypatch.setattr("bouncegrad.training.setup.CELL_BUDGET", 7000)
     first, again = (trainer_of(springs(6), tiny()) for _ in range(2))
     assert first.batch_size == 2

@@ -283,7 +283,7 @@ def nothing_else(structures: Structures, layout: Layout) -> FactorTables:
 
     The evidence of a prior under them is the probability of the structures.
     """
-    energies = torch.full((len(structures), layout.num_entities, math.prod(layout.receiver_kinds)), math.inf)
+    energies = torch.full((len(structures), layout.num_entities, layout.num_assignments), math.inf)
     tables = FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
     energies.scatter_(2, tables.combinations_of(structures)[:, :, None], 0.0)
     return tables

@@ -46,7 +46,7 @@ def check_possible(name: str, num_edge_kinds: int, num_node_kinds: int) -> None:
         PRIORS[name](Layout(3, min(2, num_edge_kinds), num_node_kinds))
 
 
-def quickly_compared(layout: Layout, has_tables: bool) -> dict[str, GraphPrior]:
+def quickly_compared(layout: Layout) -> dict[str, GraphPrior]:
     """Those of :data:`COMPARED` that a search can hold against each other again and again.
 
     Their posteriors are exact: symmetric graphs too large to be summed over wait until the model is read. Without
@@ -55,7 +55,7 @@ def quickly_compared(layout: Layout, has_tables: bool) -> dict[str, GraphPrior]:
     found = priors_for(layout)
     if "symmetric" in found and not fits_chain(layout):
         del found["symmetric"]
-    return found if has_tables else {"none": found["none"]}
+    return found if layout.fits_tables else {"none": found["none"]}
 
 
 def priors_for(layout: Layout, weights: Mapping[str, Sequence[float]] | None = None) -> dict[str, GraphPrior]:

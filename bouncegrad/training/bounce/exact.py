@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator
 
-from bouncegrad.energies.factors_of import factors_of, has_tables
+from bouncegrad.energies.factors_of import factors_of
 from bouncegrad.structures.calibration import (
     READING_TEMPERATURES,
     entropy_left,
@@ -42,7 +42,7 @@ class TableBounce:
         self.config = config
         auto = config.prior == "auto"
         self.priors: dict[str, GraphPrior] = (
-            quickly_compared(layout, has_tables(layout)) if auto else {config.prior: PRIORS[config.prior](layout)}
+            quickly_compared(layout) if auto else {config.prior: PRIORS[config.prior](layout)}
         )
         self.chosen = "symmetric" if "symmetric" in self.priors else next(iter(self.priors))
         self.temperature: float | None = None
