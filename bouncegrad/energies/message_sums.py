@@ -19,7 +19,7 @@ from bouncegrad.models.graph_network import GraphNetwork
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseModel
 from bouncegrad.models.super_graph import SuperGraph
-from bouncegrad.structures.factors import Standing, block_kinds
+from bouncegrad.structures.factors import ChainState, Factors, SummedFactors, block_kinds
 from bouncegrad.structures.layout import Layout
 from bouncegrad.types import Losses, Structures
 
@@ -128,46 +128,53 @@ class MessageSums:
 
     def __call__(self, structures: Structures) -> Losses:
         """The losses of structures."""
-        return self.standing(structures[:, self.slots][:, None]).energies[:, 0].sum(1)
+        return self.chain_state(structures[:, self.slots][:, None]).energies[:, 0].sum(1)
 
     @torch.no_grad()
-    def standing(self, kinds: Int[Tensor, "task chain receiver width"]) -> Standing:
+    def chain_state(self, kinds: Int[Tensor, "task chain receiver width"]) -> ChainState:
         """Add the messages of chains of structures up."""
         num_edges, num_kinds = self.messages.shape[2:4]
         one_hot = torch.nn.functional.one_hot(kinds[..., :num_edges], num_kinds).flatten(3).to(self.messages.dtype)
         sums = (one_hot.transpose(1, 2) @ self.messages.flatten(2, 3)).transpose(1, 2)
         energies = self._energies(sums[:, :, :, None], self._node_kinds(kinds)[..., None])
-        return Standing(kinds, energies.squeeze(3), sums)
+        return ChainState(kinds, energies.squeeze(3), sums)
 
     @torch.no_grad()
     def alternatives(
-        self, standing: Standing, positions: Int[Tensor, "receiver block"]
+        self, state: ChainState, positions: Int[Tensor, "receiver block"]
     ) -> Float[Tensor, "task chain receiver code"]:
         """The energy of every receiver when its block takes each code and all else stays."""
         if self._is_node_slot(positions):
-            options = torch.arange(self.layout.num_node_kinds).expand(*standing.energies.shape, -1)
-            return self._energies(standing.memory[:, :, :, None].expand(*options.shape, -1), options)
-        said, codes = self._said(positions), standing.codes_at(positions, self.layout.num_edge_kinds)
-        node_kinds = self._node_kinds(standing.kinds)[..., None]
+            options = torch.arange(self.layout.num_node_kinds).expand(*state.energies.shape, -1)
+            return self._energies(state.cache[:, :, :, None].expand(*options.shape, -1), options)
+        said, codes = self._said(positions), state.codes_at(positions, self.layout.num_edge_kinds)
+        node_kinds = self._node_kinds(state.kinds)[..., None]
         parts = []
-        for tasks in self._task_chunks(standing.memory[0].numel() * said.shape[2]):
+        for tasks in self._task_chunks(state.cache[0].numel() * said.shape[2]):
             now = _chosen(said[tasks], codes[tasks])
-            options = (standing.memory[tasks] - now)[:, :, :, None] + said[tasks, None]
+            options = (state.cache[tasks] - now)[:, :, :, None] + said[tasks, None]
             parts.append(self.surprise.of(tasks, self.update.away(tasks, options, node_kinds[tasks])))
         return torch.cat(parts)
 
-    def moved(
-        self, standing: Standing, positions: Int[Tensor, "receiver block"], codes: Int[Tensor, "task chain receiver"]
-    ) -> Standing:
+    def move(
+        self, state: ChainState, positions: Int[Tensor, "receiver block"], codes: Int[Tensor, "task chain receiver"]
+    ) -> ChainState:
         """Give each receiver's block the kinds of a code."""
         kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])[codes]
-        changed = standing.assigned(positions, kinds)
+        changed = state.with_kinds(positions, kinds)
         if self._is_node_slot(positions):
-            return replace(standing, kinds=changed)
+            return replace(state, kinds=changed)
         said = self._said(positions)
-        before = standing.codes_at(positions, self.layout.num_edge_kinds)
+        before = state.codes_at(positions, self.layout.num_edge_kinds)
         change = _chosen(said, codes).sub_(_chosen(said, before))
-        return Standing(changed, standing.energies, standing.memory + change)
+        return ChainState(changed, state.energies, state.cache + change)
+
+    def tabulated(self) -> None:
+        """No tables: messages are summed where these would be too large."""
+
+    def plus(self, other: Factors) -> SummedFactors:
+        """The sum with another loss over the same slots of the same tasks."""
+        return SummedFactors(self, other)
 
     def _energies(self, sums: Tensor, node_kinds: Tensor) -> Tensor:
         chunks = self._task_chunks(sums[0].numel())

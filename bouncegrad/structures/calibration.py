@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.structures.factors import Added, Factors, FactorTables
+from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors.posterior import GraphPosterior, GraphPrior, SampledPosterior
 
@@ -115,7 +115,7 @@ class Halves:
     @classmethod
     def of(cls, prior: GraphPrior, early: Factors, late: Factors, temperatures: Sequence[float]) -> Halves:
         """Three posteriors of each task for each temperature."""
-        return cls(*(evidence_at(prior, factors, temperatures) for factors in (early, late, together(early, late))))
+        return cls(*(evidence_at(prior, factors, temperatures) for factors in (early, late, early.plus(late))))
 
     @property
     def foretold(self) -> Float[Tensor, "temperature task"]:
@@ -160,13 +160,6 @@ def evidence_at(
     return values[after - 1] + part * (values[after] - values[after - 1])
 
 
-def together(early: Factors, late: Factors) -> Factors:
-    """The factors of two stretches of the same scenes as one."""
-    if isinstance(early, FactorTables) and isinstance(late, FactorTables):
-        return replace(early, energies=early.energies + late.energies)
-    return Added(early, late)
-
-
 def predictive_evidence(
     priors: Mapping[str, GraphPrior], early: Factors, late: Factors, temperatures: Sequence[float]
 ) -> dict[str, float]:
@@ -194,7 +187,7 @@ def reading_of(priors: Mapping[str, GraphPrior], early: Factors, late: Factors) 
     place = READING_TEMPERATURES.index(common)
     evidence = {name: float(each.both[place].mean()) for name, each in halves.items()}
     winner = max(evidence, key=lambda name: evidence[name])
-    both = together(early, late)
+    both = early.plus(late)
     exact = {name for name, prior in priors.items() if prior.cooling(both, found[name], QUICK) is None}
     if winner in exact:
         answer = priors[winner].posterior(both, found[winner]).marginals()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Protocol
 
@@ -14,35 +14,36 @@ from bouncegrad.types import Losses, Structures
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where chains of structures stand, and what their factors know there.
+class ChainState:
+    """State of parallel chains: current edge types, energy of each factor, and each factor's cache for incremental
+    updates.
 
     Attributes:
         kinds: ``[task, chain, factor, width]``, the kinds on the slots of each factor.
-        energies: ``[task, chain, factor]``.
-        memory: what the factors need to go on from there, theirs alone.
+        energies: ``[task, chain, factor]``, in the unit of the loss.
+        cache: whatever the factors need for an incremental update; nothing else reads it.
     """
 
     kinds: Int[Tensor, "task chain factor width"]
     energies: Float[Tensor, "task chain factor"]
-    memory: Any
+    cache: Any
 
     def at(self, positions: Int[Tensor, "factor block"]) -> Int[Tensor, "task chain factor block"]:
         """The kinds at some positions of each factor's slots."""
         return self.kinds.gather(3, positions.expand(*self.kinds.shape[:2], *positions.shape))
 
     def codes_at(self, positions: Int[Tensor, "factor block"], num_kinds: int) -> Int[Tensor, "task chain factor"]:
-        """The codes on which blocks of slots that take ``num_kinds`` stand."""
+        """The current codes of blocks of slots that take ``num_kinds``."""
         radix = num_kinds ** torch.arange(positions.shape[1] - 1, -1, -1)
         return (self.at(positions) * radix).sum(3)
 
-    def assigned(self, positions: Int[Tensor, "factor block"], values: Tensor) -> Tensor:
+    def with_kinds(self, positions: Int[Tensor, "factor block"], values: Tensor) -> Tensor:
         """All kinds, with others ``[task, chain, factor, block]`` at some positions."""
         return self.kinds.scatter(3, positions.expand_as(values), values)
 
 
 class Factors(Protocol):
-    """The loss of every task as a sum of terms that each see few slots; what samplers know of networks.
+    """The loss of every task as a sum of terms that each see few slots; all that samplers see of a model.
 
     Every slot of a task is in exactly one factor. A *block* is some positions in the slots of each factor, of one
     number of kinds; a *code* says which kinds they take, as one mixed-radix number, the first the most significant.
@@ -74,20 +75,28 @@ class Factors(Protocol):
         """The losses of structures."""
         ...
 
-    def standing(self, kinds: Int[Tensor, "task chain factor width"]) -> Standing:
+    def chain_state(self, kinds: Int[Tensor, "task chain factor width"]) -> ChainState:
         """Evaluate chains of structures afresh."""
         ...
 
     def alternatives(
-        self, standing: Standing, positions: Int[Tensor, "factor block"]
+        self, state: ChainState, positions: Int[Tensor, "factor block"]
     ) -> Float[Tensor, "task chain factor code"]:
         """The energy of every factor when its block takes each code and all else stays."""
         ...
 
-    def moved(
-        self, standing: Standing, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
-    ) -> Standing:
-        """Give each factor's block the kinds of a code; the energies are left to whoever knows them."""
+    def move(
+        self, state: ChainState, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
+    ) -> ChainState:
+        """Give each factor's block the kinds of a code; the energies are not updated."""
+        ...
+
+    def tabulated(self) -> FactorTables | None:
+        """Themselves if they are tables of all energies, else None."""
+        ...
+
+    def plus(self, other: Factors) -> Factors:
+        """The sum of two losses over the same slots of the same tasks, factor by factor; tables where both are."""
         ...
 
 
@@ -147,39 +156,48 @@ class FactorTables:
         structures[:, self.slots.flatten()] = kinds.flatten(1)
         return structures
 
-    def standing(self, kinds: Int[Tensor, "task chain factor width"]) -> Standing:
+    def chain_state(self, kinds: Int[Tensor, "task chain factor width"]) -> ChainState:
         """Look chains of structures up."""
         combinations = (kinds * self.radix()).sum(-1)
-        return Standing(kinds, self._looked_up(combinations[..., None]).squeeze(3), combinations)
+        return ChainState(kinds, self._look_up(combinations[..., None]).squeeze(3), combinations)
 
     def alternatives(
-        self, standing: Standing, positions: Int[Tensor, "factor block"]
+        self, state: ChainState, positions: Int[Tensor, "factor block"]
     ) -> Float[Tensor, "task chain factor code"]:
         """The energy of every factor when its block takes each code and all else stays."""
         radix = self.radix()[positions]
         kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])
-        rest = standing.memory - (standing.at(positions) * radix).sum(-1)
-        return self._looked_up(rest[..., None] + radix @ kinds.T)
+        rest = state.cache - (state.at(positions) * radix).sum(-1)
+        return self._look_up(rest[..., None] + radix @ kinds.T)
 
-    def moved(
-        self, standing: Standing, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
-    ) -> Standing:
+    def move(
+        self, state: ChainState, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
+    ) -> ChainState:
         """Give each factor's block the kinds of a code."""
         kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])[codes]
-        change = ((kinds - standing.at(positions)) * self.radix()[positions]).sum(-1)
-        return Standing(standing.assigned(positions, kinds), standing.energies, standing.memory + change)
+        change = ((kinds - state.at(positions)) * self.radix()[positions]).sum(-1)
+        return ChainState(state.with_kinds(positions, kinds), state.energies, state.cache + change)
 
-    def _looked_up(
-        self, combinations: Int[Tensor, "task chain factor code"]
-    ) -> Float[Tensor, "task chain factor code"]:
+    def tabulated(self) -> FactorTables:
+        """Themselves."""
+        return self
+
+    def plus(self, other: Factors) -> Factors:
+        """The sum with another loss over the same slots of the same tasks."""
+        tables = other.tabulated()
+        if tables is None:
+            return SummedFactors(self, other)
+        return replace(self, energies=self.energies + tables.energies)
+
+    def _look_up(self, combinations: Int[Tensor, "task chain factor code"]) -> Float[Tensor, "task chain factor code"]:
         by_factor = combinations.transpose(1, 2)
         found = self.energies.gather(2, by_factor.flatten(2)).view(by_factor.shape)
         return found.transpose(1, 2)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class Added:
-    """Two losses of the same tasks, factor by factor.
+class SummedFactors:
+    """The sum of two losses of the same tasks, factor by factor.
 
     Attributes:
         one: the first.
@@ -213,22 +231,29 @@ class Added:
         """The losses of structures."""
         return self.one(structures) + self.other(structures)
 
-    def standing(self, kinds: Int[Tensor, "task chain factor width"]) -> Standing:
+    def chain_state(self, kinds: Int[Tensor, "task chain factor width"]) -> ChainState:
         """Evaluate chains of structures afresh."""
-        one, other = self.one.standing(kinds), self.other.standing(kinds)
-        return Standing(kinds, one.energies + other.energies, (one, other))
+        one, other = self.one.chain_state(kinds), self.other.chain_state(kinds)
+        return ChainState(kinds, one.energies + other.energies, (one, other))
 
     def alternatives(
-        self, standing: Standing, positions: Int[Tensor, "factor block"]
+        self, state: ChainState, positions: Int[Tensor, "factor block"]
     ) -> Float[Tensor, "task chain factor code"]:
         """The energy of every factor when its block takes each code and all else stays."""
-        one, other = standing.memory
+        one, other = state.cache
         return self.one.alternatives(one, positions) + self.other.alternatives(other, positions)
 
-    def moved(
-        self, standing: Standing, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
-    ) -> Standing:
+    def move(
+        self, state: ChainState, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
+    ) -> ChainState:
         """Give each factor's block the kinds of a code."""
-        one, other = standing.memory
-        memory = (self.one.moved(one, positions, codes), self.other.moved(other, positions, codes))
-        return Standing(memory[0].kinds, standing.energies, memory)
+        one, other = state.cache
+        cache = (self.one.move(one, positions, codes), self.other.move(other, positions, codes))
+        return ChainState(cache[0].kinds, state.energies, cache)
+
+    def tabulated(self) -> None:
+        """No tables: at least one of the two is none."""
+
+    def plus(self, other: Factors) -> SummedFactors:
+        """The sum with a third loss over the same slots of the same tasks."""
+        return SummedFactors(self, other)

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 
-from bouncegrad.structures.factors import Factors, Standing
+from bouncegrad.structures.factors import ChainState, Factors
 
 LEAP = 4.0
 """Factor by which a rung may be colder than the one before, however little the energies differ."""
@@ -107,29 +107,29 @@ class Rung:
 def cooled(factors: Factors, moves: Moves, coolest: float, ladder: Ladder = THOROUGH) -> Iterator[Rung]:
     """Cool chains from the prior to ``coolest``, rung by rung; the last rung stands at ``coolest``."""
     generator = Generator().manual_seed(ladder.seed)
-    standing = factors.standing(moves.draw(factors.num_tasks, _num_chains(factors, ladder), generator))
+    state = factors.chain_state(moves.draw(factors.num_tasks, _num_chains(factors, ladder), generator))
     log_evidence, colder = torch.zeros((), dtype=torch.float64), 0.0
-    best = _best_of(standing, moves, coolest)
+    best = _best_of(state, moves, coolest)
     while colder < 1 / coolest:
-        energies, previous = moves.by_unit(standing.energies), colder
+        energies, previous = moves.by_unit(state.energies), colder
         colder = _next(previous, energies, 1 / coolest, ladder.stride)
         log_weights = (previous - colder) * energies
         log_evidence = log_evidence + (torch.logsumexp(log_weights, 1) - math.log(energies.shape[1])).sum(1)
-        standing = factors.standing(_resampled(standing.kinds, log_weights, generator))
+        state = factors.chain_state(_resampled(state.kinds, log_weights, generator))
         shares = []
         for _ in range(ladder.num_sweeps if colder * coolest >= 1 else 1):
-            standing, marginals = swept(factors, standing, moves.sweep(generator), colder, generator)
+            state, marginals = swept(factors, state, moves.sweep(generator), colder, generator)
             shares.append(marginals)
-            best = _better(best, _best_of(standing, moves, coolest))
+            best = _better(best, _best_of(state, moves, coolest))
         if colder * coolest >= 1:
             best = _polished(factors, best, moves, coolest, generator)
         marginals = torch.stack(shares).mean(0)
-        yield Rung(1 / colder, standing.kinds, marginals, log_evidence.float(), best.kinds[:, 0])
+        yield Rung(1 / colder, state.kinds, marginals, log_evidence.float(), best.kinds[:, 0])
 
 
 def swept(
-    factors: Factors, standing: Standing, rounds: Iterable[Round], colder: float, generator: Generator | None
-) -> tuple[Standing, Float[Tensor, "task factor width kind"]]:
+    factors: Factors, state: ChainState, rounds: Iterable[Round], colder: float, generator: Generator | None
+) -> tuple[ChainState, Float[Tensor, "task factor width kind"]]:
     """Redraw blocks round by round from their conditionals at an inverse temperature.
 
     Without a generator every group takes its most probable assignment.
@@ -138,19 +138,19 @@ def swept(
         Where the chains stand then, and the mean conditionals, of the last round that redrew a slot.
     """
     num_kinds = max(factors.num_kinds)
-    num_tasks, _, num_factors, width = standing.kinds.shape
+    num_tasks, _, num_factors, width = state.kinds.shape
     marginals = torch.zeros(num_tasks, num_factors, width, num_kinds)
     for this in rounds:
-        alternatives = factors.alternatives(standing, this.positions)
+        alternatives = factors.alternatives(state, this.positions)
         members = range(this.groups.shape[1])
         parts = [alternatives[:, :, this.groups[:, member]][..., this.codes[:, member]] for member in members]
         probabilities = torch.softmax(this.log_prior.double() - colder * sum(parts).double(), 3)  # pyright: ignore[reportAttributeAccessIssue]
-        codes = standing.codes_at(this.positions, factors.num_kinds[int(this.positions[0, 0])])
+        codes = state.codes_at(this.positions, factors.num_kinds[int(this.positions[0, 0])])
         codes[:, :, this.groups] = this.codes[_drawn(probabilities, generator)]
-        standing = factors.moved(standing, this.positions, codes)
-        standing = replace(standing, energies=alternatives.gather(3, codes[..., None]).squeeze(3))
+        state = factors.move(state, this.positions, codes)
+        state = replace(state, energies=alternatives.gather(3, codes[..., None]).squeeze(3))
         _note(marginals, factors, this, probabilities.mean(1).float())
-    return standing, marginals
+    return state, marginals
 
 
 def by_slot(
@@ -200,26 +200,26 @@ def _note(marginals: Tensor, factors: Factors, this: Round, shares: Float[Tensor
             marginals[:, rows, this.positions[rows, place]] = shares @ one_hot
 
 
-def _best_of(standing: Standing, moves: Moves, temperature: float) -> Standing:
+def _best_of(state: ChainState, moves: Moves, temperature: float) -> ChainState:
     """The most probable chain, of each factor on its own where they are separate; its energies become scores."""
-    scores = moves.by_unit(moves.log_prior(standing.kinds).double() - standing.energies.double() / temperature)
+    scores = moves.by_unit(moves.log_prior(state.kinds).double() - state.energies.double() / temperature)
     chosen = scores.argmax(1, keepdim=True)
-    kinds = standing.kinds.gather(1, chosen[..., None].expand(-1, -1, *standing.kinds.shape[2:]))
-    return Standing(kinds, scores.gather(1, chosen), kinds)
+    kinds = state.kinds.gather(1, chosen[..., None].expand(-1, -1, *state.kinds.shape[2:]))
+    return ChainState(kinds, scores.gather(1, chosen), kinds)
 
 
-def _better(old: Standing, new: Standing) -> Standing:
+def _better(old: ChainState, new: ChainState) -> ChainState:
     """The kinds with the higher score."""
     improved = new.energies > old.energies
     kinds = torch.where(improved[..., None], new.kinds, old.kinds)
-    return Standing(kinds, torch.where(improved, new.energies, old.energies), kinds)
+    return ChainState(kinds, torch.where(improved, new.energies, old.energies), kinds)
 
 
-def _polished(factors: Factors, best: Standing, moves: Moves, temperature: float, generator: Generator) -> Standing:
+def _polished(factors: Factors, best: ChainState, moves: Moves, temperature: float, generator: Generator) -> ChainState:
     """Climb from the best that was seen, until no block finds anything better."""
     for _ in range(10):
-        standing, _ = swept(factors, factors.standing(best.kinds), moves.sweep(generator), 1 / temperature, None)
-        climbed = _better(best, _best_of(standing, moves, temperature))
+        state, _ = swept(factors, factors.chain_state(best.kinds), moves.sweep(generator), 1 / temperature, None)
+        climbed = _better(best, _best_of(state, moves, temperature))
         if torch.equal(climbed.kinds, best.kinds):
             break
         best = climbed

@@ -13,8 +13,8 @@ from bouncegrad.energies.factors_of import halves
 from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
-from bouncegrad.structures.calibration import READING_TEMPERATURES, Halves, Reading, entropy_left, reading_of, together
-from bouncegrad.structures.factors import Factors, FactorTables
+from bouncegrad.structures.calibration import READING_TEMPERATURES, Halves, Reading, entropy_left, reading_of
+from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import learned, least_losses, priors_for, quickly_compared
@@ -71,7 +71,7 @@ class HeldOut:
 
     def least_loss(self, factors: tuple[Factors, Factors], model: Model) -> float:
         """Mean loss under the best structures of all samples."""
-        return float(least_losses(together(*factors), self.layout(model)).mean())
+        return float(least_losses(factors[0].plus(factors[1]), self.layout(model)).mean())
 
     def in_nats(
         self, factors: tuple[Factors, Factors] | None, model: Model, layout: Layout
@@ -85,8 +85,8 @@ class HeldOut:
         """
         if factors is None or model.noise.in_nats:
             return factors
-        early, late = factors
-        if not isinstance(early, FactorTables) or not isinstance(late, FactorTables):
+        early, late = (half.tabulated() for half in factors)
+        if early is None or late is None:
             return None
         count = layout.num_entities * model.network.num_features * self.batches[0].states.shape[1] / 2
         nats = 0.5 * count / max(0.5 * self.least_loss(factors, model), 1e-12)
@@ -112,7 +112,7 @@ class HeldOut:
         told = search_state["weights"]
         weakest = priors_for(self.layout(model), told)[next(iter(told)) if len(told) == 1 else "none"]
         for _ in range(0 if told else LEARNINGS):
-            found = weakest.posterior(together(*factors), search_state["temperature"] or 1.0, QUICK)
+            found = weakest.posterior(factors[0].plus(factors[1]), search_state["temperature"] or 1.0, QUICK)
             weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
         left = entropy_left(weakest, factors[0]) if len(told) == 1 else 1.0

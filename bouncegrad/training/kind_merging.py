@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.energies.factors_of import halves
-from bouncegrad.energies.windows import Batch, pack
+from bouncegrad.energies import tables_of
+from bouncegrad.energies.windows import Batch, early_half, late_half, pack
 from bouncegrad.models.edge_kinds import KindsReport, Merge
 from bouncegrad.models.model import Model, only_kinds
 from bouncegrad.scenes import Scenes
-from bouncegrad.structures.calibration import Halves, Reading, reading_of, together
+from bouncegrad.structures.calibration import Halves, Reading, reading_of
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import TABLE_LIMIT, Layout
 from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, priors_for
@@ -64,7 +64,7 @@ def merge_kinds(model: Model, scenes: Scenes) -> Model:
     merged = only_kinds(model, report.kept)
     early, late = (_only(tables, report.kept, layout) for tables in (early, late))
     priors = priors_for(replace(layout, num_edge_kinds=report.found))
-    both = together(early, late)
+    both = early.plus(late)
     priors = {name: _learned_on(prior, both, model.reading.temperature) for name, prior in priors.items()}
     merged.reading = reading_of(priors, early, late)
     merged.kinds = report
@@ -132,10 +132,7 @@ def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
 
 
 def _tables(model: Model, batches: Sequence[Batch]) -> tuple[FactorTables, FactorTables]:
-    early, late = halves(model, batches)
-    assert isinstance(early, FactorTables)
-    assert isinstance(late, FactorTables)
-    return early, late
+    return tables_of(model, batches, early_half), tables_of(model, batches, late_half)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +159,7 @@ class _Judgement:
 
 
 def _judgement(seen: _Seen, name: str, temperature: float) -> _Judgement:
-    both = together(seen.early, seen.late)
+    both = seen.early.plus(seen.late)
     prior = _learned_on(PRIORS[name](seen.layout), both, temperature, PLAIN)
     posterior = prior.posterior(both, temperature)
     return _Judgement(

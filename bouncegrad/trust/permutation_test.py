@@ -15,7 +15,7 @@ from bouncegrad.inference import chunks
 from bouncegrad.inference.search import nats_per_loss, weighted
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
-from bouncegrad.structures.calibration import Halves, together
+from bouncegrad.structures.calibration import Halves
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.priors import GraphPrior, Leader, least_losses
 from bouncegrad.trust.surrogates import Shuffle
@@ -207,8 +207,8 @@ def _nats(model: Model, scenes: Scenes) -> float:
         return 1.0
     some = next(chunks(model, scenes, _rows(model, scenes)))
     batch = pack(model, some)
-    early_late = together(*halves(model, [batch]))
-    return nats_per_loss(model, windows(batch), least_losses(early_late, model.layout(scenes.num_entities)))
+    early, late = halves(model, [batch])
+    return nats_per_loss(model, windows(batch), least_losses(early.plus(late), model.layout(scenes.num_entities)))
 
 
 @dataclass(frozen=True, slots=True)

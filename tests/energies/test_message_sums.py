@@ -49,32 +49,32 @@ class TestEnergies:
         sums, target, layout = self.made(network, noise)
         structures = layout.random(4, generator(3))
         expected = receiver_energies(*target, structures)
-        standing = sums.standing(structures[:, sums.slots][:, None])
-        close(standing.energies[:, 0], expected)
+        state = sums.chain_state(structures[:, sums.slots][:, None])
+        close(state.energies[:, 0], expected)
         close(sums(structures), expected.sum(1))
 
     def test_alternatives_are_those_of_changed_structures(self, network, noise):
         sums, _, layout = self.made(network, noise)
-        standing = sums.standing(self.chains(layout, sums.slots))
+        state = sums.chain_state(self.chains(layout, sums.slots))
         blocks = [torch.tensor([[0, 2], [1, 0], [2, 1], [0, 1]]), torch.tensor([[2], [0], [1], [1]])]
         if layout.num_node_kinds > 1:
             blocks.append(torch.full((4, 1), 3))
         for positions in blocks:
-            found = sums.alternatives(standing, positions)
+            found = sums.alternatives(state, positions)
             kinds = block_kinds(layout.receiver_kinds[int(positions[0, 0])], positions.shape[1])
             for code, values in enumerate(kinds):
-                changed = standing.assigned(positions, values.expand(4, 3, 4, -1))
-                close(found[..., code], sums.standing(changed).energies)
+                changed = state.with_kinds(positions, values.expand(4, 3, 4, -1))
+                close(found[..., code], sums.chain_state(changed).energies)
 
     def test_sums_that_move_are_sums_made_anew(self, network, noise):
         sums, _, layout = self.made(network, noise)
-        standing = sums.standing(self.chains(layout, sums.slots))
+        state = sums.chain_state(self.chains(layout, sums.slots))
         random = generator(5)
         for _ in range(20):
             positions = torch.stack([torch.randperm(3, generator=random)[:2] for _ in range(4)])
             codes = torch.randint(layout.num_edge_kinds**2, (4, 3, 4), generator=random)
-            standing = sums.moved(standing, positions, codes)
-        torch.testing.assert_close(standing.memory, sums.standing(standing.kinds).memory, atol=1e-4, rtol=1e-4)
+            state = sums.move(state, positions, codes)
+        torch.testing.assert_close(state.cache, sums.chain_state(state.kinds).cache, atol=1e-4, rtol=1e-4)
 
 
 def test_tables_and_sums_say_the_same():
@@ -84,14 +84,14 @@ def test_tables_and_sums_say_the_same():
     tables, sums = factors_of(model, batch, windows(batch)), message_sums(model, batch, windows(batch))
     assert isinstance(tables, FactorTables)
     kinds = model.layout(4).random(20, generator(3))[:, sums.slots].unflatten(0, (4, 5))
-    first, second = tables.standing(kinds), sums.standing(kinds)
+    first, second = tables.chain_state(kinds), sums.chain_state(kinds)
     close(first.energies, second.energies)
     positions = torch.tensor([[0, 2], [1, 0], [2, 1], [0, 1]])
     close(tables.alternatives(first, positions), sums.alternatives(second, positions))
     codes = torch.randint(4, (4, 5, 4), generator=generator(6))
-    moved, again = tables.moved(first, positions, codes), sums.moved(second, positions, codes)
+    moved, again = tables.move(first, positions, codes), sums.move(second, positions, codes)
     assert torch.equal(moved.kinds, again.kinds)
-    assert torch.equal(moved.memory, tables.standing(moved.kinds).memory)
+    assert torch.equal(moved.cache, tables.chain_state(moved.kinds).cache)
 
 
 def test_large_scenes_have_no_tables():

@@ -6,8 +6,8 @@ from itertools import product
 import pytest
 import torch
 
-from bouncegrad.structures.calibration import evidence_at, temperature_of_entropy, together
-from bouncegrad.structures.factors import FactorTables
+from bouncegrad.structures.calibration import evidence_at, temperature_of_entropy
+from bouncegrad.structures.factors import Factors, FactorTables, SummedFactors
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.structures.population_annealing import Ladder
 from bouncegrad.structures.priors import PRIORS, Few, Independent, Leader, Symmetric
@@ -37,6 +37,12 @@ class Untabulated:
 
     def __call__(self, structures: torch.Tensor) -> torch.Tensor:
         return self.tables(structures)
+
+    def tabulated(self) -> None:
+        return None
+
+    def plus(self, other: Factors) -> SummedFactors:
+        return SummedFactors(self, other)
 
 
 def smooth_tables(num_tasks: int, layout: Layout) -> FactorTables:
@@ -91,9 +97,25 @@ def test_one_cooling_knows_the_evidence_at_every_temperature():
     layout = Layout(5, 2)
     data, other = smooth_tables(20, layout), tables(20, 1, layout, 0.3)
     for prior in (Independent.of(layout), Symmetric.of(layout)):
-        exact = evidence_at(prior, together(data, other), [1.0, 2.0, 8.0])
-        found = evidence_at(prior, together(Untabulated(data), Untabulated(other)), [1.0, 2.0, 8.0])
+        exact = evidence_at(prior, data.plus(other), [1.0, 2.0, 8.0])
+        found = evidence_at(prior, Untabulated(data).plus(Untabulated(other)), [1.0, 2.0, 8.0])
         assert ((found - exact).mean(1).abs() < 0.6).all()
+
+
+def test_sums_of_tables_are_tables():
+    layout = Layout(4, 2)
+    data, other, structures = tables(5, 0, layout, 1.0), tables(5, 1, layout, 1.0), layout.random(5, generator())
+    expected = data(structures) + other(structures)
+    for one, two, tabulated in [
+        (data, other, True),
+        (data, Untabulated(other), False),
+        (Untabulated(data), other, False),
+        (data.plus(Untabulated(other)), tables(5, 0, layout, 0.0), False),
+    ]:
+        total = one.plus(two)
+        assert (total.tabulated() is total) == tabulated
+        assert (total.tabulated() is None) != tabulated
+        torch.testing.assert_close(total(structures), expected)
 
 
 def test_graphs_of_ten_are_found_by_samples():

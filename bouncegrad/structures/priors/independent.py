@@ -54,13 +54,14 @@ class Independent:
         self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
     ) -> FactoredPosterior | SampledPosterior:
         """Every receiver on its own: exact with tables, sampled without."""
-        if isinstance(factors, FactorTables):
-            return self._factored(factors, temperature)
+        tables = factors.tabulated()
+        if tables is not None:
+            return self._factored(tables, temperature)
         return last_of(self._cooling(factors, temperature, ladder))
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
         """The way down, without tables."""
-        return None if isinstance(factors, FactorTables) else self._cooling(factors, coolest, ladder)
+        return None if factors.tabulated() is not None else self._cooling(factors, coolest, ladder)
 
     def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
         moves = independent_moves(self.layout, self.log_weights)
@@ -82,10 +83,11 @@ class Independent:
 
 
 def least_losses(factors: Factors, layout: Layout) -> Float[Tensor, "task"]:
-    """What the best structure of each task costs, whatever the prior; found by sampling where there are no tables."""
-    if isinstance(factors, FactorTables):
-        return factors.energies.amin(2).sum(1)
+    """The loss of the best structure of each task, whatever the prior; found by sampling where there are no tables."""
+    tables = factors.tabulated()
+    if tables is not None:
+        return tables.energies.amin(2).sum(1)
     some = layout.random(factors.num_tasks * 8, Generator().manual_seed(0))[:, factors.slots]
-    spread = float(factors.standing(some.unflatten(0, (factors.num_tasks, 8))).energies.std(1).mean())
+    spread = float(factors.chain_state(some.unflatten(0, (factors.num_tasks, 8))).energies.std(1).mean())
     frozen = max(1e-3 * spread, 1e-30)
     return factors(Independent.of(layout).posterior(factors, frozen, QUICK).best())

@@ -90,7 +90,7 @@ _ROWS: WeakKeyDictionary[Factors, Tensor] = WeakKeyDictionary()
 
 def _energies_of_rows(factors: Factors) -> Float[Tensor, "task factor row"]:
     num_factors, width = factors.slots.shape
-    nobody = factors.standing(torch.zeros(factors.num_tasks, 1, num_factors, width, dtype=torch.long))
+    nobody = factors.chain_state(torch.zeros(factors.num_tasks, 1, num_factors, width, dtype=torch.long))
     columns = [nobody.energies[:, 0, :, None]]
     for place in range(width):
         positions = torch.full((num_factors, 1), place)

@@ -230,12 +230,13 @@ def last_of(posteriors: Iterator[SampledPosterior]) -> SampledPosterior:
 
 def _losses_of_all(factors: Factors, structures: Int[Tensor, "graph slot"]) -> Float[Tensor, "task graph"]:
     """What every graph costs every task, by look-ups where there are tables."""
-    if isinstance(factors, FactorTables):
-        combinations = factors.combinations_of(structures)
-        found = sum(factors.energies[:, factor, combinations[:, factor]] for factor in range(combinations.shape[1]))
+    tables = factors.tabulated()
+    if tables is not None:
+        combinations = tables.combinations_of(structures)
+        found = sum(tables.energies[:, factor, combinations[:, factor]] for factor in range(combinations.shape[1]))
         return torch.as_tensor(found)
     chains = structures[:, factors.slots].expand(factors.num_tasks, -1, -1, -1)
-    return torch.cat([factors.standing(some).energies.sum(2) for some in chains.split(LISTED_AT_ONCE, 1)], 1)
+    return torch.cat([factors.chain_state(some).energies.sum(2) for some in chains.split(LISTED_AT_ONCE, 1)], 1)
 
 
 class Exact:
@@ -259,8 +260,9 @@ class OnTables(Exact):
         Raises:
             ValueError: scenes too large for tables.
         """
-        if isinstance(factors, FactorTables):
-            return factors
+        tables = factors.tabulated()
+        if tables is not None:
+            return tables
         raise ValueError(
             f"this prior needs tables, and scenes of {len(factors.slots)} entities are too large for them: "
             "use 'none' or 'symmetric'"

@@ -87,13 +87,14 @@ class Symmetric:
         self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
     ) -> SymmetricPosterior | SampledPosterior:
         """Over all symmetric graphs: exact with tables while a chain is small enough, else sampled."""
-        if isinstance(factors, FactorTables) and fits_chain(self.layout):
-            return SymmetricPosterior(PairChain.of(pair_scores(self, factors, temperature), self.layout.num_edge_kinds))
+        tables = factors.tabulated()
+        if tables is not None and fits_chain(self.layout):
+            return SymmetricPosterior(PairChain.of(pair_scores(self, tables, temperature), self.layout.num_edge_kinds))
         return last_of(self._cooling(factors, temperature, ladder))
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
         """The way down, where graphs cannot be summed over."""
-        exact = isinstance(factors, FactorTables) and fits_chain(self.layout)
+        exact = factors.tabulated() is not None and fits_chain(self.layout)
         return None if exact else self._cooling(factors, coolest, ladder)
 
     def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
