@@ -27,7 +27,7 @@ from bouncegrad.functions import (
 )
 from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.structures.mcmc import metropolis
-from bouncegrad.structures.proposals import uniform_slot
+from bouncegrad.structures.proposals import Proposal, believed_slot, uniform_beliefs
 from bouncegrad.types import Structures
 
 SHAPES: dict[str, tuple[Composition, int]] = {
@@ -46,10 +46,16 @@ class Tasks:
     points: PointSets
     structures: Structures
 
+    @property
+    def proposal(self) -> Proposal:
+        """Another module on one slot."""
+        space = self.model.space
+        return believed_slot(uniform_beliefs(space.num_kinds), space.num_slots)
+
     def run(self, generator: Generator) -> Tensor:
         """Propose once and judge, then add the gradient of the asked points; returns their losses."""
         losses = PointTarget(self.model, self.points).loss_fn()
-        kernel = metropolis(uniform_slot(self.model.space.num_kinds))
+        kernel = metropolis(self.proposal)
         kernel.step(kernel.init(self.structures, losses, 1.0), losses, generator)
         found = adapted_losses(self.model, self.structures, self.points, self.points.asked)
         found.sum().backward()
@@ -57,7 +63,7 @@ class Tasks:
 
     def run_plainly(self, generator: Generator) -> Tensor:
         """The same without any batching, as somebody would write it for one task; weights do not adapt."""
-        proposed = uniform_slot(self.model.space.num_kinds)(self.structures, generator).structures
+        proposed = self.proposal(self.structures, generator).structures
         with torch.no_grad():
             for structures in (self.structures, proposed):
                 self._plain_loss(structures, self.points.given)

@@ -4,17 +4,105 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.structures.annealing import anneal, scheduled
-from bouncegrad.structures.kernel_wrappers import best_so_far, mixture, repeat
+from bouncegrad.structures.kernel_wrappers import best_so_far, mixture
 from bouncegrad.structures.kernels import Kernel, Proposal, Proposed, SearchInfo, SearchState
-from bouncegrad.structures.mcmc import exact, gibbs, independent, metropolis
-from bouncegrad.structures.proposals import Beliefs, BeliefsFn, believed_block, believed_slot, node_block, uniform_slot
+from bouncegrad.structures.mcmc import exact, gibbs, init_state, metropolis
+from bouncegrad.structures.proposals import Beliefs, BeliefsFn, believed_block, believed_slot
 from bouncegrad.types import LogPrior, LossFn, Structures
 from worlds import World, for_tasks, generator
 
 BLOCKS = torch.tensor([[0, 1], [2, 3]])
+
+
+def uniform_slot(num_kinds: Sequence[int]) -> Proposal:
+    """One random slot of each task gets another kind, all others alike. Symmetric.
+
+    Args:
+        num_kinds: ``[slot]``, how many kinds each slot takes; slots of one kind are never chosen.
+    """
+    counts = torch.tensor(list(num_kinds))
+    free = (counts > 1).nonzero().flatten()
+
+    def propose(structures: Structures, generator: Generator) -> Proposed:
+        tasks = torch.arange(len(structures))
+        slots = free[torch.randint(len(free), (len(structures),), generator=generator)]
+        uniform = torch.rand(len(structures), generator=generator)
+        shifts = 1 + (uniform * (counts[slots] - 1)).long()
+        proposed = structures.clone()
+        proposed[tasks, slots] = (structures[tasks, slots] + shifts) % counts[slots]
+        return Proposed(proposed, torch.zeros(len(structures)))
+
+    return propose
+
+
+def node_block(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int]) -> Proposal:
+    """All slots of one random block of each task are redrawn uniformly. Symmetric; may propose no change.
+
+    With a receiver's incoming edges as blocks this is the block of Alet et al. 2019, section 3.3, with uniform draws
+    in place of their network's.
+
+    Args:
+        blocks: ``[block, width]``, the slots of each block.
+        num_kinds: ``[slot]``, how many kinds each slot takes.
+    """
+    counts = torch.tensor(list(num_kinds))
+
+    def propose(structures: Structures, generator: Generator) -> Proposed:
+        slots = blocks[torch.randint(len(blocks), (len(structures),), generator=generator)]
+        uniform = torch.rand(slots.shape, generator=generator)
+        drawn = (uniform * counts[slots]).long()
+        return Proposed(structures.scatter(1, slots, drawn), torch.zeros(len(structures)))
+
+    return propose
+
+
+def frozen() -> Kernel:
+    """Keep the structures: baselines with the true graph, or with the full one."""
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        del generator
+        still = torch.zeros(len(state.structures), dtype=torch.bool, device=state.structures.device)
+        return init_state(state.structures, loss_fn, state.temperature), SearchInfo(still, still, still, 1)
+
+    return Kernel(init_state, step)
+
+
+def repeat(kernel: Kernel, num_steps: int) -> Kernel:
+    """``num_steps`` steps as one. The info tells what changed from first to last, and what all of them cost.
+
+    Whether a proposal was worse and accepted is that of the last step: joined over steps, a worse proposal that was
+    refused and a better one that was accepted would read as one that is both.
+    """
+
+    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
+        before = state.structures
+        state, info = kernel.step(state, loss_fn, generator)
+        num_evaluations = info.num_evaluations
+        for _ in range(num_steps - 1):
+            state, info = kernel.step(state, loss_fn, generator)
+            num_evaluations += info.num_evaluations
+        changed = (state.structures != before).any(1)
+        return state, replace(info, changed=changed, num_evaluations=num_evaluations)
+
+    return Kernel(kernel.init, step)
+
+
+def independent(log_probabilities: Float[Tensor, "slot kind"] | Float[Tensor, "kind"]) -> LogPrior:
+    """Slots do not know of each other: ``log p = sum_s log p_s(kind of s)``.
+
+    Args:
+        log_probabilities: ``[kind]`` for all slots alike, or ``[slot, kind]``.
+    """
+
+    def log_prior(structures: Structures) -> Float[Tensor, "task"]:
+        table = log_probabilities.expand(structures.shape[1], -1)
+        return table.expand(len(structures), -1, -1).gather(2, structures[:, :, None]).sum((1, 2))
+
+    return log_prior
 
 
 def slot_metropolis(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Generator
@@ -23,31 +23,6 @@ class BestState(SearchState):
 
     best_structures: Structures
     best_losses: Losses
-
-
-def repeat(kernel: Kernel, num_steps: int) -> Kernel:
-    """``num_steps`` steps as one. The info tells what changed from first to last, and what all of them cost.
-
-    Whether a proposal was worse and accepted is that of the last step: joined over steps, a worse proposal that was
-    refused and a better one that was accepted would read as one that is both.
-
-    Raises:
-        ValueError: less than one step.
-    """
-    if num_steps < 1:
-        raise ValueError(f"expected at least one step to repeat, got {num_steps}")
-
-    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
-        before = state.structures
-        state, info = kernel.step(state, loss_fn, generator)
-        num_evaluations = info.num_evaluations
-        for _ in range(num_steps - 1):
-            state, info = kernel.step(state, loss_fn, generator)
-            num_evaluations += info.num_evaluations
-        changed = (state.structures != before).any(1)
-        return state, replace(info, changed=changed, num_evaluations=num_evaluations)
-
-    return Kernel(kernel.init, step)
 
 
 def mixture(weighted: Sequence[tuple[float, Kernel]]) -> Kernel:

@@ -15,7 +15,6 @@ from torch import Generator, Tensor
 
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.kernels import Kernel, Proposal, SearchInfo, SearchState, draw_choices
-from bouncegrad.structures.proposals import check_blocks
 from bouncegrad.types import LogPrior, Losses, LossFn, Structures
 
 ENUMERATION_LIMIT = 2**16
@@ -35,7 +34,7 @@ def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
     a search that stands on one takes every proposal until it has walked out.
     Source: Metropolis et al. 1953; Hastings 1970.
     """
-    prior = log_prior or uniform()
+    prior = log_prior or _uniform
 
     def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
         proposed = proposal(state.structures, generator)
@@ -70,13 +69,13 @@ def gibbs(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int], log_prio
     Raises:
         ValueError: no block, slots that do not exist, or more than :data:`ENUMERATION_LIMIT` assignments of a block.
     """
-    check_blocks(blocks, num_kinds)
+    _check_blocks(blocks, num_kinds)
     most = max(math.prod(num_kinds[slot] for slot in block) for block in blocks.tolist())
     if most > ENUMERATION_LIMIT:
         raise ValueError(
             f"{most} joint assignments of one block are too many (limit {ENUMERATION_LIMIT}): choose smaller blocks"
         )
-    prior = log_prior or uniform()
+    prior = log_prior or _uniform
 
     def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
         block = blocks[int(torch.randint(len(blocks), (1,), generator=generator))]
@@ -106,18 +105,7 @@ def exact(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel
                 "give factor tables as loss, or use gibbs or metropolis"
             )
         candidates = [row.expand(len(state.structures), -1) for row in _assignments(num_kinds)]
-        return _redraw(state, candidates, loss_fn, log_prior or uniform(), generator)
-
-    return Kernel(init_state, step)
-
-
-def frozen() -> Kernel:
-    """Keep the structures: baselines with the true graph, or with the full one."""
-
-    def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
-        del generator
-        still = torch.zeros(len(state.structures), dtype=torch.bool, device=state.structures.device)
-        return init_state(state.structures, loss_fn, state.temperature), SearchInfo(still, still, still, 1)
+        return _redraw(state, candidates, loss_fn, log_prior or _uniform, generator)
 
     return Kernel(init_state, step)
 
@@ -183,24 +171,17 @@ def _assigned(structures: Structures, block: Tensor, kinds: Tensor) -> Structure
     return assigned
 
 
-def uniform() -> LogPrior:
+def _uniform(structures: Structures) -> Float[Tensor, "task"]:
     """All structures alike: ``log p = 0`` up to a constant."""
-
-    def log_prior(structures: Structures) -> Float[Tensor, "task"]:
-        return torch.zeros(len(structures), device=structures.device)
-
-    return log_prior
+    return torch.zeros(len(structures), device=structures.device)
 
 
-def independent(log_probabilities: Float[Tensor, "slot kind"] | Float[Tensor, "kind"]) -> LogPrior:
-    """Slots do not know of each other: ``log p = sum_s log p_s(kind of s)``.
-
-    Args:
-        log_probabilities: ``[kind]`` for all slots alike, or ``[slot, kind]``.
-    """
-
-    def log_prior(structures: Structures) -> Float[Tensor, "task"]:
-        table = log_probabilities.expand(structures.shape[1], -1)
-        return table.expand(len(structures), -1, -1).gather(2, structures[:, :, None]).sum((1, 2))
-
-    return log_prior
+def _check_blocks(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int]) -> None:
+    """Raise a ValueError unless there are blocks, and ``num_kinds`` knows all their slots."""
+    if blocks.dim() != 2 or not blocks.numel():
+        raise ValueError(f"expected at least one block of slots, [block, width], got shape {tuple(blocks.shape)}")
+    if blocks.min() < 0 or blocks.max() >= len(num_kinds):
+        raise ValueError(
+            f"expected slots from 0 to {len(num_kinds) - 1}, one number of kinds for each, "
+            f"got slots from {int(blocks.min())} to {int(blocks.max())}"
+        )

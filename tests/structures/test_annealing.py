@@ -17,10 +17,10 @@ from bouncegrad.structures.annealing import (
     scheduled,
     stepped,
 )
-from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, repeat
+from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
 from bouncegrad.structures.kernels import Kernel, SearchInfo
-from bouncegrad.structures.mcmc import frozen, metropolis
-from bouncegrad.structures.proposals import uniform_slot
+from bouncegrad.structures.mcmc import metropolis
+from kernels import frozen, repeat, uniform_slot
 from worlds import canonical, generator, tabulated
 
 

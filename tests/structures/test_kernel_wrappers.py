@@ -4,10 +4,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture, repeat
+from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture
 from bouncegrad.structures.kernels import Kernel
-from bouncegrad.structures.mcmc import exact, frozen
-from kernels import KERNELS, first_of, mixed, trace
+from bouncegrad.structures.mcmc import exact
+from kernels import KERNELS, first_of, frozen, mixed, repeat, trace
 from worlds import WORLDS, World, canonical, evaluate_all, for_tasks
 
 
@@ -61,7 +61,6 @@ def test_a_mixture_draws_its_kernels_by_weight():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: repeat(frozen(), 0), "at least one step"),
         (lambda: mixture([]), "positive weights"),
         (lambda: mixture([(1.0, frozen()), (0.0, frozen())]), "positive weights"),
         (lambda: mixture([(math.nan, frozen())]), "positive weights"),

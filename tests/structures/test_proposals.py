@@ -1,23 +1,19 @@
 """Proposals and priors."""
 
-from collections.abc import Callable
-
-import pytest
 import torch
 
-from bouncegrad.structures.mcmc import independent, uniform
-from bouncegrad.structures.proposals import node_block, uniform_slot, without_correction
-from kernels import BLOCKS, first_of, skewed
+from bouncegrad.structures.proposals import believed_block, believed_slot, uniform_beliefs, without_correction
+from kernels import BLOCKS, first_of, independent, skewed
 from worlds import WORLDS, canonical, generator
 
 
 def test_proposals_change_what_they_say():
     structures = WORLDS["unequal"]().random(2000, generator())
     num_kinds = WORLDS["unequal"]().num_kinds
-    changed = uniform_slot(num_kinds)(structures, generator(1)).structures != structures
+    changed = believed_slot(uniform_beliefs(num_kinds), 4)(structures, generator(1)).structures != structures
     assert (changed.sum(1) == 1).all()
     assert changed.any(0).tolist() == [True, False, True, True]
-    in_block = node_block(BLOCKS, num_kinds)(structures, generator(1)).structures != structures
+    in_block = believed_block(uniform_beliefs(num_kinds), BLOCKS)(structures, generator(1)).structures != structures
     assert not (in_block[:, :2].any(1) & in_block[:, 2:].any(1)).any()
     assert in_block.any(0).tolist() == [True, False, True, True]
 
@@ -33,24 +29,9 @@ def test_without_correction_changes_nothing_but_the_ratio():
 
 def test_priors_are_what_they_say():
     structures = first_of(canonical())
-    assert torch.equal(uniform()(structures), torch.zeros(36))
     by_kind = torch.tensor([0.2, 0.8]).log()
     expected = structures.sum(1) * by_kind[1] + (4 - structures.sum(1)) * by_kind[0]
     torch.testing.assert_close(independent(by_kind)(structures), expected)
     by_slot = torch.randn(4, 2, generator=generator())
     expected = torch.stack([by_slot[slot, structures[:, slot]] for slot in range(4)]).sum(0)
     torch.testing.assert_close(independent(by_slot)(structures), expected)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (lambda: uniform_slot([1, 1]), "nothing to search"),
-        (lambda: uniform_slot([]), "nothing to search"),
-        (lambda: node_block(BLOCKS[:0], [2] * 4), "at least one block"),
-        (lambda: node_block(BLOCKS, [2] * 3), "slots from 0 to 2"),
-    ],
-)
-def test_errors_say_what_was_expected(wrong: Callable[[], object], message: str):
-    with pytest.raises(ValueError, match=message):
-        wrong()

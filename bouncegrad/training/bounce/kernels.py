@@ -126,7 +126,7 @@ class ProposalBounce(_Heated):
     def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> Bounced:
         """Propose for every task, and judge where something new is proposed."""
         temperature = self.heat.temperature(target, structures, progress)
-        beliefs_fn = self._beliefs_fn(target.batch, len(structures), generator)
+        beliefs_fn = self._beliefs_fn(target.batch, generator)
         proposed = self._proposal(beliefs_fn)(structures, generator)
         different = (proposed.structures != structures).any(1)
         found, accepted = structures.clone(), ~different
@@ -150,12 +150,11 @@ class ProposalBounce(_Heated):
             proposal = believed_slot(beliefs_fn, self.space.num_slots, flip=self.config.flip)
         return proposal if self.config.corrected else without_correction(proposal)
 
-    def _beliefs_fn(self, batch: Any, num_tasks: int, generator: Generator) -> BeliefsFn:
+    def _beliefs_fn(self, batch: Any, generator: Generator) -> BeliefsFn:
         if self.config.proposals == "learned":
             assert self.learner is not None, "learned proposals have a learner"
             return self.learner.beliefs_fn(batch, generator)
-        uniform = uniform_beliefs(self.space.num_kinds).expand(num_tasks, -1, -1)
-        return lambda generator: lambda structures: uniform
+        return uniform_beliefs(self.space.num_kinds)
 
 
 def _given(proposed: Proposed) -> Proposal:
