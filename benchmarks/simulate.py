@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 from numpy import ndarray
 
-from bouncegrad.simulate import Charged, Simulator, Springs, Start, integrate, simulate
+from bouncegrad.simulate import CentralForce, Charged, Springs, Start, integrate, simulate
 from bouncegrad.simulate.motion import BOX, MAX_FORCE, SAMPLE_EVERY, STEP
 
 Strengths = Callable[[ndarray, ndarray], ndarray]
@@ -52,7 +52,7 @@ def plain_scene(strengths: Strengths, start: Start, num_steps: int) -> list[ndar
     return samples
 
 
-def some_start(system: Simulator) -> Start:
+def some_start(system: CentralForce) -> Start:
     first = simulate(system, 1, generator=0, num_steps=2 * SAMPLE_EVERY)
     return Start(first.loc[:, 0], first.vel[:, 0], first.edges)
 
@@ -63,7 +63,9 @@ def scenes_per_second(work: Callable[[], object], num_scenes: int) -> float:
     return num_scenes / (perf_counter() - begin)
 
 
-def measured(system: Simulator, strengths: Strengths, num_scenes: int, num_steps: int) -> dict[str, float | int | str]:
+def measured(
+    system: CentralForce, strengths: Strengths, num_scenes: int, num_steps: int
+) -> dict[str, float | int | str]:
     start = some_start(system)
     plain = scenes_per_second(lambda: plain_scene(strengths, start, num_steps), 1)
     fast = scenes_per_second(lambda: simulate(system, num_scenes, generator=0, num_steps=num_steps), num_scenes)

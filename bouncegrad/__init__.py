@@ -25,7 +25,7 @@ from bouncegrad.scenes import (
     read_table,
     stack_scenes,
 )
-from bouncegrad.simulate import Charged, Springs, simulate, simulate_canonical
+from bouncegrad.simulate import Charged, Kuramoto, Springs, simulate, simulate_canonical
 from bouncegrad.version import __version__
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Answer",
     "Charged",
     "DataError",
+    "Kuramoto",
     "Model",
     "Normalization",
     "Posterior",

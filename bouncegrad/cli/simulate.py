@@ -7,12 +7,13 @@ import sys
 from jsonargparse import ArgumentParser, Namespace
 
 from bouncegrad.cli.options import Verb
-from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
+from bouncegrad.simulate.dataset import SIMULATORS, SimulationRequest, simulate_folder
+from bouncegrad.simulate.kuramoto import FEATURES
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("system", choices=["springs", "charged"], help="what acts between the particles")
-    parser.add_argument("--entities", type=int, default=5, help="particles in a scene")
+    parser.add_argument("system", choices=list(SIMULATORS), help="what acts between the entities")
+    parser.add_argument("--entities", type=int, default=5, help="particles or oscillators in a scene")
     parser.add_argument("--train", type=int, default=1000, help="scenes to learn from (49 samples)")
     parser.add_argument("--valid", type=int, default=200, help="scenes to choose by (49 samples)")
     parser.add_argument("--test", type=int, default=300, help="scenes to score on (99 samples)")
@@ -25,6 +26,11 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--strengths", type=float, nargs="+", help="springs: the strength of each kind (default: 0 1)")
     parser.add_argument("--directed", action="store_true", help="springs: draw each direction of a pair on its own")
     parser.add_argument("--density", type=float, help="springs: share of pairs that act (default: all strengths alike)")
+    parser.add_argument(
+        "--features",
+        choices=list(FEATURES),
+        help="kuramoto: angles (cos, sin, rate; the default), or published (for comparison: gives labels away)",
+    )
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the observation noise")
     parser.add_argument("--seed", type=int, default=0, help="of all randomness (canonical scenes have their own)")
 
@@ -40,6 +46,7 @@ def _run(options: Namespace) -> None:
         density=options.density,
         noise=options.noise,
         seed=options.seed,
+        features=options.features,
     )
     print(simulate_folder(request, options.out, progress=sys.stderr.isatty()))
 
@@ -48,7 +55,7 @@ VERB = Verb(
     name="simulate",
     summary="make scenes whose relations are known",
     description=(
-        "Simulate particles in a box and write them in the NRI folder layout, relations beside them.\n\n"
+        "Simulate particles in a box or oscillators and write them in the NRI folder layout, relations beside them.\n\n"
         "Example: scenes whose relations are one-sided, to see that directions are told apart\n"
         "  bouncegrad simulate springs --directed --entities 4 --train 500 --valid 100 --test 200 --out data/directed4"
     ),

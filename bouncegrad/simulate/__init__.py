@@ -1,6 +1,7 @@
-"""Worlds with known relations: particles in a box that pull and push each other.
+"""Worlds with known relations: particles in a box that pull and push each other, and coupled oscillators.
 
-:class:`Springs` and :class:`Charged` say how relations are drawn and how they act. :func:`integrate` runs a system
+A :class:`Simulator` draws scenes: :class:`Springs`, :class:`Charged` and :class:`Kuramoto`. The first two are central
+forces (:class:`CentralForce`) and say how relations are drawn and how they act. :func:`integrate` runs such a system
 from a given start, :func:`simulate` from a random one, :func:`simulate_canonical` from the very start states of the
 published data sets.
 
@@ -14,14 +15,18 @@ section 5.1 and appendix B.
 from __future__ import annotations
 
 from bouncegrad.simulate.canonical import CANONICAL_EXTREMES, CANONICAL_SPLITS, Extremes, Split, simulate_canonical
-from bouncegrad.simulate.motion import Start, Trajectories, integrate, simulate
-from bouncegrad.simulate.systems import Charged, Simulator, Springs
+from bouncegrad.simulate.kuramoto import Kuramoto
+from bouncegrad.simulate.motion import CentralForce, Start, Trajectories, integrate, simulate
+from bouncegrad.simulate.simulator import Simulator
+from bouncegrad.simulate.systems import Charged, Springs
 
 __all__ = [
     "CANONICAL_EXTREMES",
     "CANONICAL_SPLITS",
+    "CentralForce",
     "Charged",
     "Extremes",
+    "Kuramoto",
     "Simulator",
     "Split",
     "Springs",

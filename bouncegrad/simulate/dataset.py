@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Literal
 
 import numpy
@@ -16,13 +17,15 @@ from bouncegrad.scenes.writing import check_folder
 from bouncegrad.simulate import (
     CANONICAL_EXTREMES,
     Charged,
+    Kuramoto,
+    Simulator,
     Springs,
-    simulate,
     simulate_canonical,
 )
+from bouncegrad.simulate.kuramoto import FeatureSet
 
-NUM_STEPS = {"train": 5000, "valid": 5000, "test": 10000}
-"""Integration steps of each split, as in the published data sets: 49 samples, and 99 where there is to predict."""
+NUM_SAMPLES = {"train": 49, "valid": 49, "test": 99}
+"""Samples of each split, as in the published data sets: more where there is to predict."""
 
 
 CANONICAL_NAMES: dict[str, Literal["train", "valid", "test"]] = {"train": "train", "valid": "valid", "test": "test"}
@@ -33,18 +36,19 @@ class SimulationRequest:
     """What to simulate.
 
     Attributes:
-        system: "springs" or "charged".
-        num_entities: particles in a scene.
+        system: a name in :data:`SIMULATORS`.
+        num_entities: particles or oscillators in a scene.
         counts: split -> number of scenes; splits of 0 scenes are left out.
-        canonical: take the scenes of the published data sets.
+        canonical: springs, charged: take the scenes of the published data sets.
         strengths: springs: the strength of each kind; None: 0 and 1.
         directed: springs: each direction of a pair on its own.
         density: springs: share of pairs that have not the first strength; None: all strengths alike.
         noise: standard deviation of the observation noise.
         seed: of all randomness.
+        features: kuramoto: what is measured of an oscillator; None: angles.
 
     Raises:
-        DataError: a number that cannot be simulated.
+        DataError: an unknown system, or a number that cannot be simulated.
     """
 
     system: str
@@ -56,8 +60,11 @@ class SimulationRequest:
     density: float | None = None
     noise: float = 0.0
     seed: int = 0
+    features: FeatureSet | None = None
 
     def __post_init__(self) -> None:
+        if self.system not in SIMULATORS:
+            raise DataError(f"no system {self.system!r}: choose one of {', '.join(SIMULATORS)}")
         for split, count in self.counts.items():
             if count < 0:
                 raise DataError(f"expected 0 or more {split} scenes, got {count}: 0 leaves the split out")
@@ -72,32 +79,69 @@ class SimulationRequest:
         if self.density is not None and not 0 <= self.density <= 1:
             raise DataError(f"expected a density from 0 to 1, the share of pairs that act, got {self.density}")
 
-    def simulator(self) -> Springs | Charged:
+    def simulator(self) -> Simulator:
         """The system asked for.
 
         Raises:
             DataError: an option that this system does not have.
         """
-        if self.system == "springs":
-            strengths = self.strengths or (0.0, 1.0)
-            return Springs(self.num_entities, strengths, self._probabilities(len(strengths)), self.directed)
-        if self.strengths or self.directed or self.density is not None:
-            raise DataError(
-                "only springs have strengths, directions and a density: leave --strengths, --directed and --density out"
-            )
-        return Charged(self.num_entities)
+        for name, other in SIMULATORS.items():
+            wrong = [f"--{option}" for option in other.own_options if self._is_given(option)]
+            if wrong and name != self.system:
+                raise DataError(f"only {name} can have {', '.join(wrong)}: leave out for {self.system}")
+        return SIMULATORS[self.system].make(self)
 
-    def _probabilities(self, num_strengths: int) -> tuple[float, ...] | None:
-        if self.density is None:
-            return None
-        if num_strengths < 2:
-            raise DataError("a density needs a strength to be rare and one to be common: give two --strengths or more")
-        return (1 - self.density, *(self.density / (num_strengths - 1),) * (num_strengths - 1))
+    def _is_given(self, option: str) -> bool:
+        [default] = (field.default for field in fields(self) if field.name == option)
+        return getattr(self, option) != default
 
     @property
     def suffix(self) -> str:
         """What the files are called after."""
         return f"{self.system}{self.num_entities}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A system that the command can simulate.
+
+    Attributes:
+        make: makes the simulator that a request asks for.
+        own_options: the options of a request that no other system has.
+        advice: how to fit its scenes, where that is not the default.
+    """
+
+    make: Callable[[SimulationRequest], Simulator]
+    own_options: tuple[str, ...] = ()
+    advice: str = ""
+
+
+def _springs(request: SimulationRequest) -> Springs:
+    strengths = request.strengths or (0.0, 1.0)
+    probabilities = _probabilities(len(strengths), request.density)
+    return Springs(request.num_entities, strengths, probabilities, request.directed)
+
+
+def _probabilities(num_strengths: int, density: float | None) -> tuple[float, ...] | None:
+    if density is None:
+        return None
+    if num_strengths < 2:
+        raise DataError("a density needs a strength to be rare and one to be common: give two --strengths or more")
+    return (1 - density, *(density / (num_strengths - 1),) * (num_strengths - 1))
+
+
+SIMULATORS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "springs": Entry(_springs, ("strengths", "directed", "density")),
+        "charged": Entry(lambda request: Charged(request.num_entities)),
+        "kuramoto": Entry(
+            lambda request: Kuramoto(request.num_entities, request.features or "angles"),
+            ("features",),
+            "fit with --settings.model.network.inputs absolute",
+        ),
+    }
+)
+"""All systems that ``bouncegrad simulate`` knows, by name."""
 
 
 def simulate_folder(request: SimulationRequest, out: str | os.PathLike[str], progress: bool = False) -> str:
@@ -110,24 +154,29 @@ def simulate_folder(request: SimulationRequest, out: str | os.PathLike[str], pro
     meta = {"system": request.suffix, "canonical": request.canonical, "seed": request.seed}
     write_scenes(out, simulated, request.suffix, meta | (_canonical_units(request) if request.canonical else {}))
     counts = ", ".join(f"{count} {split}" for split, count in wanted.items())
-    return f"{out}: {counts} scenes of {request.suffix}"
+    advice = SIMULATORS[request.system].advice
+    return f"{out}: {counts} scenes of {request.suffix}" + (f"; {advice}" if advice else "")
 
 
 def _simulated(request: SimulationRequest, split: str, count: int, progress: bool) -> Scenes:
     system = request.simulator()
     if request.canonical:
-        found = simulate_canonical(system, CANONICAL_NAMES[split], count, progress=progress)
-    else:
-        seeds = numpy.random.SeedSequence([request.seed, list(NUM_STEPS).index(split)])
-        found = simulate(
-            system,
-            count,
-            generator=numpy.random.default_rng(seeds),
-            num_steps=NUM_STEPS[split],
-            observation_noise=request.noise,
-            progress=progress,
-        )
-    return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
+        found = simulate_canonical(_canonical_system(system), CANONICAL_NAMES[split], count, progress=progress)
+        return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
+    seeds = numpy.random.SeedSequence([request.seed, list(NUM_SAMPLES).index(split)])
+    return system.draw(
+        count,
+        generator=numpy.random.default_rng(seeds),
+        num_samples=NUM_SAMPLES[split],
+        observation_noise=request.noise,
+        progress=progress,
+    )
+
+
+def _canonical_system(system: Simulator) -> Springs | Charged:
+    if isinstance(system, Springs | Charged):
+        return system
+    raise DataError(f"there are canonical scenes of springs and charged only, not of {system}: leave --canonical out")
 
 
 def _canonical_units(request: SimulationRequest) -> dict[str, object]:

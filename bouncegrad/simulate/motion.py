@@ -1,15 +1,21 @@
-"""Motion: from a start and the forces of a system to trajectories, many scenes at once."""
+"""Central forces and the motion under them: from a start to trajectories, many scenes at once.
+
+Every force lies along the line between two entities, ``F_i = sum_j c_ij (x_i - x_j)``. :class:`CentralForce` says what
+a system of such forces has; as a :class:`CentralForceSimulator` it is a :class:`~bouncegrad.simulate.Simulator`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 from rich.progress import track
 
-from bouncegrad.simulate.systems import Pairs, Points, Relations, Simulator
+from bouncegrad.scenes import Scenes, from_arrays
+from bouncegrad.simulate.simulator import NUM_SAMPLES, Relations, check_drawn
 
 BOX = 5.0
 """Half the width of the box: ``|x| <= BOX`` in each dimension."""
@@ -25,6 +31,43 @@ MAX_FORCE = 100.0
 
 CACHED_PAIRS = 2**15
 """Pairs of a chunk: an array of them takes 256 KiB, so that the few that a step needs share a cache of 1 MiB."""
+
+RandomStream: TypeAlias = np.random.Generator | np.random.RandomState
+"""Source of randomness; the legacy one only where published data were drawn with it."""
+
+Points: TypeAlias = Float[ndarray, "dimension entity scene"]
+"""Positions, velocities or forces of a chunk of scenes; scenes last, so that each operation runs along memory."""
+
+Pairs: TypeAlias = Float[ndarray, "receiver sender scene"]
+"""A number for each ordered pair of a chunk of scenes."""
+
+
+@runtime_checkable
+class CentralForce(Protocol):
+    """A system of central forces: how it starts, which relations it has and how they act."""
+
+    @property
+    def num_entities(self) -> int:
+        """Entities of each scene."""
+        ...
+
+    @property
+    def start_spread(self) -> float:
+        """Standard deviation of each start coordinate."""
+        ...
+
+    @property
+    def speed(self) -> float:
+        """Length of each start velocity; its direction is uniform."""
+        ...
+
+    def draw_edges(self, num_scenes: int, generator: RandomStream) -> Relations:
+        """Draw relations of ``num_scenes`` scenes; those of the first scenes must not depend on their number."""
+        ...
+
+    def couplings(self, loc: Points, edges: Pairs) -> Pairs:
+        """The ``c_ij`` of ``F_i = sum_j c_ij (x_i - x_j)``; the diagonal may be any finite number."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +112,7 @@ class _Chunk:
 
 
 def integrate(
-    system: Simulator,
+    system: CentralForce,
     start: Start,
     *,
     num_steps: int = 5_000,
@@ -108,7 +151,7 @@ def integrate(
 
 
 def simulate(
-    system: Simulator,
+    system: CentralForce,
     num_scenes: int,
     *,
     generator: np.random.Generator | int,
@@ -135,14 +178,16 @@ def simulate(
         progress: show a bar over chunks.
 
     Raises:
-        ValueError: no scene, negative noise, or too few steps for two sampling intervals.
+        ValueError: a system without central forces, no scene, negative noise, or too few steps for two sampling
+            intervals.
 
     Example:
         >>> from bouncegrad.simulate import Springs, simulate
         >>> simulate(Springs(num_entities=3), 4, generator=0, num_steps=1_000).loc.shape
         (4, 9, 2, 3)
     """
-    _check_counts(num_scenes, observation_noise)
+    _check_system(system)
+    check_drawn(num_scenes, observation_noise)
     _check_run(num_steps, sample_every, chunk_size)
     edge_stream, loc_stream, vel_stream, noise_stream = np.random.default_rng(generator).spawn(4)
     edges = system.draw_edges(num_scenes, edge_stream)
@@ -154,7 +199,34 @@ def simulate(
     return _observed(clean, observation_noise, noise_stream) if observation_noise else clean
 
 
-def scaled_start(system: Simulator, normal: Start) -> Start:
+class CentralForceSimulator:
+    """What makes a :class:`~bouncegrad.simulate.Simulator` of a :class:`CentralForce`: a class to derive from."""
+
+    __slots__ = ()
+
+    def draw(
+        self: CentralForce,
+        num_scenes: int,
+        *,
+        generator: np.random.Generator | int,
+        num_samples: int = NUM_SAMPLES,
+        observation_noise: float = 0.0,
+        progress: bool = False,
+    ) -> Scenes:
+        """Draw scenes of :func:`simulate`, see :meth:`bouncegrad.simulate.Simulator.draw`: x, y, vx and vy."""
+        check_drawn(num_scenes, observation_noise, num_samples)
+        found = simulate(
+            self,
+            num_scenes,
+            generator=generator,
+            num_steps=SAMPLE_EVERY * (num_samples + 1),
+            observation_noise=observation_noise,
+            progress=progress,
+        )
+        return from_arrays(found.loc, found.vel, found.edges, time_step=found.time_step)
+
+
+def scaled_start(system: CentralForce, normal: Start) -> Start:
     """Give standard normal positions the system's spread, and standard normal velocities its speed."""
     lengths = np.sqrt((normal.vel**2).sum(1, keepdims=True))
     return Start(normal.loc * system.start_spread, normal.vel * system.speed / lengths, normal.edges)
@@ -174,7 +246,7 @@ def _chunk_of(start: Start, scenes: slice) -> _Chunk:
 
 
 def _run(
-    system: Simulator, chunk: _Chunk, sample_every: int, samples: Float[ndarray, "2 scene time dimension entity"]
+    system: CentralForce, chunk: _Chunk, sample_every: int, samples: Float[ndarray, "2 scene time dimension entity"]
 ) -> None:
     """Move one chunk and write its positions, then its velocities, into ``samples``."""
     _reflect(chunk)
@@ -195,7 +267,7 @@ def _drift(chunk: _Chunk) -> None:
     _reflect(chunk)
 
 
-def _kick(system: Simulator, chunk: _Chunk) -> None:
+def _kick(system: CentralForce, chunk: _Chunk) -> None:
     """``v += dt F(x)``."""
     np.add(chunk.vel, STEP * _forces(system, chunk), out=chunk.vel)
 
@@ -209,7 +281,7 @@ def _reflect(chunk: _Chunk) -> None:
         chunk.vel[beyond] = -side * np.abs(chunk.vel[beyond])
 
 
-def _forces(system: Simulator, chunk: _Chunk) -> Points:
+def _forces(system: CentralForce, chunk: _Chunk) -> Points:
     """``F_i = sum_j c_ij (x_i - x_j)``, summed in the order of senders, each component clipped."""
     couplings = system.couplings(chunk.loc, chunk.edges)
     forces = np.zeros_like(chunk.loc)
@@ -218,7 +290,15 @@ def _forces(system: Simulator, chunk: _Chunk) -> Points:
     return np.clip(forces, -MAX_FORCE, MAX_FORCE, out=forces)
 
 
-def _check_start(system: Simulator, start: Start) -> None:
+def _check_system(system: object) -> None:
+    if not isinstance(system, CentralForce):
+        raise ValueError(
+            f"simulate runs central forces, such as Springs and Charged; got {system}. Any simulator has scenes: "
+            "call its draw(num_scenes, generator=0)."
+        )
+
+
+def _check_start(system: CentralForce, start: Start) -> None:
     num_scenes, num_entities = len(start.loc), system.num_entities
     states, pairs = (num_scenes, 2, num_entities), (num_scenes, num_entities, num_entities)
     for name, array, shape in (("loc", start.loc, states), ("vel", start.vel, states), ("edges", start.edges, pairs)):
@@ -237,12 +317,3 @@ def _check_run(num_steps: int, sample_every: int, chunk_size: int | None) -> Non
         )
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be 1 or more; got {chunk_size}. Pass None to have it chosen.")
-
-
-def _check_counts(num_scenes: int, observation_noise: float) -> None:
-    if num_scenes < 1:
-        raise ValueError(f"num_scenes must be 1 or more; got {num_scenes}.")
-    if observation_noise < 0:
-        raise ValueError(
-            f"observation_noise is a standard deviation, 0 or more; got {observation_noise}. Pass 0 for none."
-        )

@@ -1,66 +1,25 @@
-"""Systems: which relations the entities have and how these act.
+"""Springs and charges: central forces that differ in their couplings and in how their labels are drawn.
 
-Every force lies along the line between two entities, ``F_i = sum_j c_ij (x_i - x_j)``: the coupling ``c_ij`` says how
-sender ``j`` acts on receiver ``i``, pulling where it is negative. Systems differ in their couplings and in how the
-labels of the relations are drawn.
+A coupling ``c_ij`` says how sender ``j`` acts on receiver ``i``, ``F_i = sum_j c_ij (x_i - x_j)``; it pulls where it
+is negative.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy import ndarray
+
+from bouncegrad.simulate.motion import CentralForceSimulator, Pairs, Points, RandomStream
+from bouncegrad.simulate.simulator import Relations, check_num_entities
 
 NEAREST = 1e-200
 """Floor of a squared distance: its power 3/2 is still a number, and the force of its inverse is beyond any clip."""
 
-RandomStream: TypeAlias = np.random.Generator | np.random.RandomState
-"""Source of randomness; the legacy one only where published data were drawn with it."""
-
-Points: TypeAlias = Float[ndarray, "dimension entity scene"]
-"""Positions, velocities or forces of a chunk of scenes; scenes last, so that each operation runs along memory."""
-
-Pairs: TypeAlias = Float[ndarray, "receiver sender scene"]
-"""A number for each ordered pair of a chunk of scenes."""
-
-Relations: TypeAlias = Float[ndarray, "scene receiver sender"]
-"""The label of each ordered pair, diagonal included: ``relations[:, i, j]`` says how ``j`` acts on ``i``."""
-
-
-@runtime_checkable
-class Simulator(Protocol):
-    """A system that can be simulated: how it starts, which relations it has and how they act."""
-
-    @property
-    def num_entities(self) -> int:
-        """Entities of each scene."""
-        ...
-
-    @property
-    def start_spread(self) -> float:
-        """Standard deviation of each start coordinate."""
-        ...
-
-    @property
-    def speed(self) -> float:
-        """Length of each start velocity; its direction is uniform."""
-        ...
-
-    def draw_edges(self, num_scenes: int, generator: RandomStream) -> Relations:
-        """Draw relations of ``num_scenes`` scenes; those of the first scenes must not depend on their number."""
-        ...
-
-    def couplings(self, loc: Points, edges: Pairs) -> Pairs:
-        """The ``c_ij`` of ``F_i = sum_j c_ij (x_i - x_j)``; the diagonal may be any finite number."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
-class Springs:
+class Springs(CentralForceSimulator):
     """Ideal springs of rest length 0 between some pairs: ``c_ij = -interaction * e_ij``.
 
     Attributes:
@@ -86,7 +45,7 @@ class Springs:
     interaction: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_num_entities(self.num_entities)
+        check_num_entities(self.num_entities)
         _check_kinds(self.strengths, self.probabilities)
 
     def draw_edges(self, num_scenes: int, generator: RandomStream) -> Relations:
@@ -102,7 +61,7 @@ class Springs:
 
 
 @dataclass(frozen=True, slots=True)
-class Charged:
+class Charged(CentralForceSimulator):
     """Electric charges: ``c_ij = interaction * q_i q_j / |x_i - x_j|^3``, with labels ``e_ij = q_i q_j``.
 
     Two charges give graphs with ``N - 1`` free bits. The motion is chaotic: rounding differences grow.
@@ -127,7 +86,7 @@ class Charged:
     interaction: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_num_entities(self.num_entities)
+        check_num_entities(self.num_entities)
         _check_kinds(self.charges, self.probabilities)
 
     def draw_edges(self, num_scenes: int, generator: RandomStream) -> Relations:
@@ -151,11 +110,6 @@ def _products(loc: Points) -> Pairs:
     """``x_i.x_j`` with the second product fused into the sum, as matrix products do on current processors."""
     receivers, senders = torch.from_numpy(loc)[:, :, None], torch.from_numpy(loc)[:, None]
     return torch.addcmul(receivers[0] * senders[0], receivers[1], senders[1]).numpy()
-
-
-def _check_num_entities(num_entities: int) -> None:
-    if num_entities < 2:
-        raise ValueError(f"num_entities must be 2 or more, because relations join two entities; got {num_entities}.")
 
 
 def _check_kinds(values: tuple[float, ...], probabilities: tuple[float, ...] | None) -> None:

@@ -1,4 +1,4 @@
-"""Simulated systems: against runs of the reference, and in small worlds whose motion is known."""
+"""Central forces: against runs of the reference, and in small worlds whose motion is known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 
 from bouncegrad.simulate import (
     CANONICAL_EXTREMES,
+    CentralForce,
     Charged,
-    Simulator,
+    Kuramoto,
     Split,
     Springs,
     Start,
@@ -22,7 +23,7 @@ from bouncegrad.simulate import (
 from bouncegrad.simulate.canonical import canonical_start
 from bouncegrad.simulate.motion import BOX, STEP, scaled_start
 
-DATA = Path(__file__).parents[1].parent / "shared" / "data"
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SYSTEMS = {"springs5": Springs(), "charged5": Charged()}
 TINY_SPLITS = {"train": Split(3, 500), "valid": Split(2, 300), "test": Split(4, 700)}
 
@@ -171,7 +172,7 @@ def test_canonical_scenes_lie_within_the_canonical_extremes(name):
     assert extremes.vel_min - 1e-6 <= run.vel.min() <= run.vel.max() <= extremes.vel_max + 1e-6
 
 
-# any system
+# any central force
 
 
 ALL_SYSTEMS = [
@@ -185,7 +186,7 @@ ALL_SYSTEMS = [
 
 @pytest.mark.parametrize("system", ALL_SYSTEMS)
 def test_every_system_starts_as_it_says_and_returns_what_it_says(system):
-    assert isinstance(system, Simulator)
+    assert isinstance(system, CentralForce)
     run = simulate(system, 300, generator=0, num_steps=2, sample_every=1)
     assert run.loc.shape == run.vel.shape == (300, 1, 2, system.num_entities)
     assert run.edges.shape == (300, system.num_entities, system.num_entities)
@@ -366,6 +367,7 @@ def test_noise_is_on_what_is_observed_and_not_on_the_motion():
         (lambda: Springs(probabilities=(0.5, 0.6)), "sum to 1"),
         (lambda: Charged(probabilities=(-0.5, 1.5)), "0 or more"),
         (lambda: Springs(strengths=(0.0, 0.5, 1.0), probabilities=(0.5, 0.5)), "one probability for each of the 3"),
+        (lambda: simulate(Kuramoto(), 1, generator=0), r"central forces.*got Kuramoto.*call its draw"),  # type: ignore
         (lambda: simulate(Springs(), 0, generator=0), "num_scenes must be 1 or more"),
         (lambda: simulate(Springs(), 1, generator=0, num_steps=199), "at least 2"),
         (lambda: simulate(Springs(), 1, generator=0, sample_every=0), "sample_every of at least 1"),

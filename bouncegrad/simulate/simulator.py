@@ -1,0 +1,70 @@
+"""What a simulator is: it draws scenes whose relations are known."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from bouncegrad.scenes import Scenes
+
+NUM_SAMPLES = 49
+"""Samples of a scene to learn from, as in the published data."""
+
+Relations: TypeAlias = Float[ndarray, "scene receiver sender"]
+"""The label of each ordered pair, diagonal included: ``relations[:, i, j]`` says how ``j`` acts on ``i``."""
+
+
+@runtime_checkable
+class Simulator(Protocol):
+    """A system whose scenes can be drawn, relations included; what moves and how it acts is its own affair."""
+
+    @property
+    def num_entities(self) -> int:
+        """Entities of each scene."""
+        ...
+
+    def draw(
+        self,
+        num_scenes: int,
+        *,
+        generator: np.random.Generator | int,
+        num_samples: int = NUM_SAMPLES,
+        observation_noise: float = 0.0,
+        progress: bool = False,
+    ) -> Scenes:
+        """Draw starts and relations, and let them move.
+
+        With the same seed, the first scenes of many are those of few, and noise changes nothing but what is observed.
+
+        Args:
+            num_scenes: how many scenes.
+            generator: source of randomness, or a seed for one. The same generator gives other scenes at the next call.
+            num_samples: samples of each scene.
+            observation_noise: standard deviation of Gaussian noise on each number that is observed.
+            progress: show a bar.
+
+        Raises:
+            ValueError: no scene, fewer than two samples, or negative noise.
+        """
+        ...
+
+
+def check_num_entities(num_entities: int) -> None:
+    """Refuse scenes without a pair."""
+    if num_entities < 2:
+        raise ValueError(f"num_entities must be 2 or more, because relations join two entities; got {num_entities}.")
+
+
+def check_drawn(num_scenes: int, observation_noise: float, num_samples: int = NUM_SAMPLES) -> None:
+    """Refuse numbers of scenes, noise and samples of which no scenes can be made."""
+    if num_scenes < 1:
+        raise ValueError(f"num_scenes must be 1 or more; got {num_scenes}.")
+    if observation_noise < 0:
+        raise ValueError(
+            f"observation_noise is a standard deviation, 0 or more; got {observation_noise}. Pass 0 for none."
+        )
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be 2 or more, because one sample shows no motion; got {num_samples}.")
