@@ -88,7 +88,7 @@ class SimulationRequest:
         for name, other in SIMULATORS.items():
             wrong = [f"--{option}" for option in other.own_options if self._is_given(option)]
             if wrong and name != self.system:
-                raise DataError(f"only {name} can have {', '.join(wrong)}: leave out for {self.system}")
+                raise DataError(f"only {name} can have {', '.join(wrong)}: leave that out for {self.system}")
         return SIMULATORS[self.system].make(self)
 
     def _is_given(self, option: str) -> bool:

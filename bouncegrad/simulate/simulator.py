@@ -19,7 +19,7 @@ Relations: TypeAlias = Float[ndarray, "scene receiver sender"]
 
 @runtime_checkable
 class Simulator(Protocol):
-    """A system whose scenes can be drawn, relations included; what moves and how it acts is its own affair."""
+    """A system whose scenes can be drawn, relations included, whatever moves in them and however it acts."""
 
     @property
     def num_entities(self) -> int:
@@ -44,7 +44,7 @@ class Simulator(Protocol):
             generator: source of randomness, or a seed for one. The same generator gives other scenes at the next call.
             num_samples: samples of each scene.
             observation_noise: standard deviation of Gaussian noise on each number that is observed.
-            progress: show a bar.
+            progress: show a bar, if drawing takes long.
 
         Raises:
             ValueError: no scene, fewer than two samples, or negative noise.

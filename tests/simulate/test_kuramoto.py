@@ -105,6 +105,11 @@ def test_oscillators_are_drawn_as_published():
     assert (sine.mean(), sine.std()) == (pytest.approx(0, abs=0.02), pytest.approx(np.sqrt(0.5), rel=0.02))
 
 
+def test_progress_bar_counts_chunks(capsys):
+    Kuramoto(3).draw(2, generator=0, num_samples=2, progress=True)
+    assert "chunks of 3640 scenes" in capsys.readouterr().out
+
+
 # what is measured
 
 
