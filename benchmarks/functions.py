@@ -27,7 +27,7 @@ from bouncegrad.functions import (
 )
 from bouncegrad.functions.compositions import Chain, Composition, Sum
 from bouncegrad.structures.mcmc import metropolis
-from bouncegrad.structures.proposals import Proposal, believed_slot, uniform_beliefs
+from bouncegrad.structures.proposals import Proposal, slot_proposal, uniform_beliefs
 from bouncegrad.types import Structures
 
 SHAPES: dict[str, tuple[Composition, int]] = {
@@ -50,7 +50,7 @@ class Tasks:
     def proposal(self) -> Proposal:
         """Another module on one slot."""
         space = self.model.space
-        return believed_slot(uniform_beliefs(space.num_kinds), space.num_slots)
+        return slot_proposal(uniform_beliefs(space.num_kinds), space.num_slots)
 
     def run(self, generator: Generator) -> Tensor:
         """Propose once and judge, then add the gradient of the asked points; returns their losses."""

@@ -23,7 +23,7 @@ from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.structures.kernels import Kernel
 from bouncegrad.structures.mcmc import exact, metropolis
-from bouncegrad.structures.proposals import believed_block, uniform_beliefs
+from bouncegrad.structures.proposals import block_proposal, uniform_beliefs
 from bouncegrad.training import TrainingConfig
 from bouncegrad.types import LossFn, Structures
 
@@ -89,7 +89,7 @@ def tasks_of(model: Model, recipe: str, scenes: Scenes, structures: Structures) 
     chosen, layout = RECIPES[recipe], model.layout(NUM_ENTITIES)
     searches = {
         "exact": exact(layout.num_kinds),
-        "metropolis": metropolis(believed_block(uniform_beliefs(layout.num_kinds), layout.blocks)),
+        "metropolis": metropolis(block_proposal(uniform_beliefs(layout.num_kinds), layout.blocks)),
     }
     return Tasks(model, searches[chosen.training.bounce.search], scenes, chosen.training, structures)
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.structures.annealing import anneal, scheduled
+from bouncegrad.structures.annealing import anneal, schedule_annealing
 from bouncegrad.structures.kernel_wrappers import best_so_far, mixture
 from bouncegrad.structures.kernels import Kernel, Proposal, Proposed, SearchInfo, SearchState
 from bouncegrad.structures.mcmc import exact, gibbs, init_state, metropolis
-from bouncegrad.structures.proposals import Beliefs, BeliefsFn, believed_block, believed_slot
+from bouncegrad.structures.proposals import Beliefs, BeliefsFn, block_proposal, slot_proposal
 from bouncegrad.types import LogPrior, LossFn, Structures
 from worlds import World, for_tasks, generator
 
@@ -141,19 +141,19 @@ def noisy_beliefs(num_kinds: Sequence[int]) -> BeliefsFn:
 
 
 def believed_blocks(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
-    return metropolis(believed_block(noisy_beliefs(num_kinds), BLOCKS), log_prior)
+    return metropolis(block_proposal(noisy_beliefs(num_kinds), BLOCKS), log_prior)
 
 
 def flipped_blocks(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
-    return metropolis(believed_block(noisy_beliefs(num_kinds), torch.arange(4)[:, None], flip=True), log_prior)
+    return metropolis(block_proposal(noisy_beliefs(num_kinds), torch.arange(4)[:, None], flip=True), log_prior)
 
 
 def believed_slots(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
-    return metropolis(believed_slot(noisy_beliefs(num_kinds), 4), log_prior)
+    return metropolis(slot_proposal(noisy_beliefs(num_kinds), 4), log_prior)
 
 
 def redrawn_slots(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
-    return metropolis(believed_slot(noisy_beliefs(num_kinds), 4, flip=False), log_prior)
+    return metropolis(slot_proposal(noisy_beliefs(num_kinds), 4, flip=False), log_prior)
 
 
 def mixed(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
@@ -222,7 +222,7 @@ def first_half(num_kinds: Sequence[int]) -> Proposal:
 
 def run(kernel: Kernel, world: World, temperature: float, num_steps: int, num_tasks: int = 6_000) -> SearchState:
     """Many parallel chains on one world, from uniform structures."""
-    steps = scheduled(temperature)
+    steps = schedule_annealing(temperature)
     loss_fn = for_tasks(world.loss_fn, num_tasks)
     return anneal(kernel, steps, loss_fn, world.random(num_tasks, generator(1)), num_steps, generator(2))[0]
 

@@ -14,7 +14,7 @@ from bouncegrad.functions.model import FunctionModel
 from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointProposer, beliefs_of
 from bouncegrad.functions.target import PointTarget, tables_of
-from bouncegrad.structures.annealing import anneal, exponential, scheduled
+from bouncegrad.structures.annealing import anneal, exponential, schedule_annealing
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
 from bouncegrad.structures.mcmc import gibbs
 from bouncegrad.types import Structures
@@ -113,7 +113,7 @@ def _annealed(target: PointTarget, generator: Generator) -> Structures:
     hottest = max(1e-12, float(losses(structures).nan_to_num(posinf=0.0).std()))
     slots = torch.arange(space.num_slots)[:, None]
     kernel, num_steps = best_so_far(gibbs(slots, space.num_kinds)), NUM_SWEEPS * space.num_slots
-    cooling = scheduled(exponential(hottest, hottest * COOLEST, num_steps))
+    cooling = schedule_annealing(exponential(hottest, hottest * COOLEST, num_steps))
     state, _ = anneal(kernel, cooling, losses, structures, num_steps, generator)
     assert isinstance(state, BestState)
     best = state.best_losses.view(num_tasks, NUM_CHAINS).argmin(1)

@@ -24,7 +24,7 @@ from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixtur
 from bouncegrad.structures.kernels import Kernel
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.mcmc import metropolis
-from bouncegrad.structures.proposals import Beliefs, BeliefsFn, believed_block, believed_slot
+from bouncegrad.structures.proposals import Beliefs, BeliefsFn, block_proposal, slot_proposal
 from bouncegrad.types import LogPrior, Losses, LossFn, Structures
 
 PROPOSALS = 20
@@ -79,8 +79,8 @@ def _kernel(model: Model, batch: Batch, layout: Layout) -> Kernel:
     redrawn block hardly ever does.
     """
     beliefs_fn = _of_who_is_there(network_beliefs(proposer_of(model), batch, layout), batch, layout)
-    block = metropolis(believed_block(beliefs_fn, layout.receiver_slots))
-    slot = metropolis(believed_slot(beliefs_fn, layout.num_slots))
+    block = metropolis(block_proposal(beliefs_fn, layout.receiver_slots))
+    slot = metropolis(slot_proposal(beliefs_fn, layout.num_slots))
     return mixture([(1.0, block), (1.0, slot)])
 
 

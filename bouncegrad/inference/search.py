@@ -21,7 +21,7 @@ from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
 from bouncegrad.structures.layout import TABLE_LIMIT, Layout
 from bouncegrad.structures.mcmc import gibbs
 from bouncegrad.structures.population_annealing import QUICK
-from bouncegrad.structures.priors import PRIORS, GraphPrior, Independent, learned, least_losses, priors_for
+from bouncegrad.structures.priors import PRIORS, GraphPrior, Independent, fit_weights, least_losses, priors_for
 
 SHARE_STEPS = 2
 """Times that sampled scenes teach the prior their shares of kinds before they are read."""
@@ -77,7 +77,7 @@ def belief_in(model: Model, layout: Layout, name: str, factored: bool) -> tuple[
 def weighted(model: Model, layout: Layout, name: str) -> GraphPrior:
     """A prior with the weights that the training gave it."""
     prior, weights = PRIORS[name](layout), model.reading.weights.get(name)
-    return prior if weights is None else prior.reweighted(torch.tensor(weights))
+    return prior if weights is None else prior.with_weights(torch.tensor(weights))
 
 
 def _at_home(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
@@ -88,7 +88,7 @@ def _at_home(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPr
     if prior.cooling(factors, temperature, QUICK) is None:
         return prior
     for _ in range(SHARE_STEPS):
-        prior = learned(prior, prior.posterior(factors, temperature, QUICK).usage())
+        prior = fit_weights(prior, prior.posterior(factors, temperature, QUICK).usage())
     return prior
 
 

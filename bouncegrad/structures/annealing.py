@@ -57,12 +57,12 @@ class Annealing:
     next: Callable[[AnnealingState, SearchInfo], AnnealingState]
 
 
-def scheduled(temperature: float | Schedule) -> Annealing:
+def schedule_annealing(temperature: float | Schedule) -> Annealing:
     """The temperature of a schedule, whatever the search does."""
     schedule = as_schedule(temperature)
 
     def proceed(state: AnnealingState, info: SearchInfo) -> AnnealingState:
-        return AnnealingState(state.step + 1, schedule(state.step + 1), _updated_share(state.share, info))
+        return AnnealingState(state.step + 1, schedule(state.step + 1), _update_share(state.share, info))
 
     return Annealing(lambda: AnnealingState(0, schedule(0), 1.0), proceed)
 
@@ -78,7 +78,7 @@ def acceptance_target(slope_steps: int) -> Schedule:
     return lambda step: math.exp(-5 * step / slope_steps)
 
 
-def acceptance_steered(target: float | Schedule, start: float = 1.0, gain: float = 0.3) -> Annealing:
+def acceptance_annealing(target: float | Schedule, start: float = 1.0, gain: float = 0.3) -> Annealing:
     """Steer the temperature so that the share of worse proposals that are accepted follows ``target``.
 
     After each step the temperature is multiplied by ``exp(gain (logit(target) - logit(share)))``, cut to a factor of
@@ -96,11 +96,11 @@ def acceptance_steered(target: float | Schedule, start: float = 1.0, gain: float
     if not 0 < start < math.inf:
         raise ValueError(f"expected a positive and finite first temperature, got {start}")
     if not gain > 0:
-        raise ValueError(f"expected a positive gain, got {gain}: a fixed temperature is scheduled(start)")
+        raise ValueError(f"expected a positive gain, got {gain}: a fixed temperature is schedule_annealing(start)")
     schedule = as_schedule(target)
 
     def proceed(state: AnnealingState, info: SearchInfo) -> AnnealingState:
-        moved = replace(state, step=state.step + 1, share=_updated_share(state.share, info))
+        moved = replace(state, step=state.step + 1, share=_update_share(state.share, info))
         if not info.worse.any():
             return moved
         push = gain * (_logit(schedule(moved.step)) - _logit(moved.share))
@@ -116,7 +116,7 @@ class AcceptedWorse:
 
     Each worse proposal moves both numbers towards (its acceptance, 1) by ``min(0.01, share)``, the share as it was
     before the batch. Once next to nothing is accepted the share hardly moves any more: unlike
-    :func:`acceptance_steered`, this can get stuck near 0.
+    :func:`acceptance_annealing`, this can get stuck near 0.
 
     Attributes:
         taken: running count of those that are accepted.
@@ -143,7 +143,7 @@ STEP = 1.1
 """Factor by which the released code of Alet et al. 2019 heats or cools at each pass."""
 
 
-def stepped(temperature: float, share: float, target: float) -> float:
+def step_temperature(temperature: float, share: float, target: float) -> float:
     """A tenth hotter where fewer worse proposals than the target are accepted, else a tenth cooler."""
     return min(HOTTEST, max(COLDEST, temperature * STEP if share < target else temperature / STEP))
 
@@ -166,7 +166,7 @@ def anneal(
     return state, infos
 
 
-def _updated_share(share: float, info: SearchInfo) -> float:
+def _update_share(share: float, info: SearchInfo) -> float:
     """Moving average over worse proposals; ten of them carry as much as the past, one pseudo-proposal each way."""
     num_worse = int(info.worse.sum())
     num_accepted = int((info.worse & info.accepted).sum())

@@ -66,7 +66,7 @@ def temperature_of_entropy(
         return coolest
     cooling = prior.cooling(factors, coolest, QUICK)
     if cooling is not None:
-        return _met(cooling, factors, share, coolest)
+        return _crossing(cooling, factors, share, coolest)
     low, high = math.log(coolest), math.log(HOTTEST)
     if share <= 0:
         return coolest
@@ -82,7 +82,7 @@ def temperature_of_entropy(
     return math.exp(low)
 
 
-def _met(cooling: Iterable[SampledPosterior], factors: Factors, share: float, coolest: float) -> float:
+def _crossing(cooling: Iterable[SampledPosterior], factors: Factors, share: float, coolest: float) -> float:
     """Where the entropy first falls below ``share``, between two rungs; ``coolest`` where it never does."""
     above = None
     for posterior in cooling:

@@ -41,7 +41,7 @@ def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
         losses = _finite(loss_fn(proposed.structures))
         log_priors = prior(state.structures)
         bonus = prior(proposed.structures) - log_priors + proposed.log_ratio
-        log_ratio = _scaled(state.losses - losses, state.temperature) + bonus
+        log_ratio = _divide(state.losses - losses, state.temperature) + bonus
         uniforms = torch.rand(len(losses), generator=generator, dtype=torch.float64)
         accepted = (uniforms.log() < log_ratio) | ~_possible(state.losses, log_priors)
         new = SearchState(
@@ -80,7 +80,7 @@ def gibbs(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int], log_prio
     def step(state: SearchState, loss_fn: LossFn, generator: Generator) -> tuple[SearchState, SearchInfo]:
         block = blocks[int(torch.randint(len(blocks), (1,), generator=generator))]
         kinds = _assignments([num_kinds[slot] for slot in block.tolist()])
-        candidates = [_assigned(state.structures, block, row) for row in kinds]
+        candidates = [_assign(state.structures, block, row) for row in kinds]
         return _redraw(state, candidates, loss_fn, prior, generator)
 
     return Kernel(init_state, step)
@@ -114,7 +114,7 @@ def _draw_factors(state: SearchState, tables: FactorTables, generator: Generator
     energies = _finite(tables.energies)
     scores = _scores(energies, torch.zeros_like(energies), state.temperature)
     structures = tables.structures_of(draw_choices(scores, generator))
-    return _moved(state, structures, _finite(tables(structures)), 1)
+    return _next_state(state, structures, _finite(tables(structures)), 1)
 
 
 def _redraw(
@@ -125,10 +125,10 @@ def _redraw(
     log_priors = torch.stack([prior(candidate) for candidate in candidates], 1)
     drawn = draw_choices(_scores(losses, log_priors, state.temperature), generator)
     structures = torch.stack(candidates, 1)[torch.arange(len(drawn)), drawn]
-    return _moved(state, structures, losses.gather(1, drawn[:, None]).squeeze(1), len(candidates))
+    return _next_state(state, structures, losses.gather(1, drawn[:, None]).squeeze(1), len(candidates))
 
 
-def _moved(
+def _next_state(
     state: SearchState, structures: Structures, losses: Losses, num_evaluations: int
 ) -> tuple[SearchState, SearchInfo]:
     changed = (structures != state.structures).any(1)
@@ -141,11 +141,11 @@ def _scores(losses: Tensor, log_priors: Tensor, temperature: float) -> Float[Ten
     """``-loss / temperature + log_prior`` up to a constant; all alike where no choice is possible."""
     possible = _possible(losses, log_priors)
     least = losses.masked_fill(~possible, math.inf).amin(-1, keepdim=True)
-    scores = _scaled(least - losses, temperature) + log_priors
+    scores = _divide(least - losses, temperature) + log_priors
     return scores.masked_fill(~possible, -math.inf).masked_fill(~possible.any(-1, keepdim=True), 0.0)
 
 
-def _scaled(differences: Tensor, temperature: float) -> Tensor:
+def _divide(differences: Tensor, temperature: float) -> Tensor:
     """``differences / temperature`` in double precision (which holds the smallest temperatures); at 0 its limit."""
     if temperature > 0:
         return differences.double() / temperature
@@ -165,7 +165,7 @@ def _assignments(num_kinds: Sequence[int]) -> Int[Tensor, "combination slot"]:
     return torch.tensor(list(product(*(range(count) for count in num_kinds))), dtype=torch.long)
 
 
-def _assigned(structures: Structures, block: Tensor, kinds: Tensor) -> Structures:
+def _assign(structures: Structures, block: Tensor, kinds: Tensor) -> Structures:
     assigned = structures.clone()
     assigned[:, block] = kinds.to(structures.device)
     return assigned

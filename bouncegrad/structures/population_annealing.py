@@ -1,7 +1,7 @@
-"""Population annealing: chains of structures cooled together from the prior to a temperature.
+"""Population annealing: particles, each a structure, are cooled from the prior to a temperature.
 
 Knows integers and energies (:class:`bouncegrad.structures.factors.Factors`). Each rung of the ladder reweighs the
-chains of a task, draws as many anew from the weighted ones, and redraws their slots by exact conditionals of small
+particles of a task, resamples them by their weights, and redraws their slots by exact conditionals of small
 blocks (heat bath). The mean weights of all rungs multiply to the evidence.
 Source: Hukushima and Iba 2003, "Population annealing and its application to a spin glass"; Machta 2010.
 """
@@ -24,16 +24,16 @@ LEAP = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """How carefully chains are cooled.
+    """How carefully particles are cooled.
 
     Attributes:
-        num_chains: for each task; None: 320 for all factors together, at least 8, at most 64.
+        num_particles: for each task; None: 320 for all factors together, at least 8, at most 64.
         stride: standard deviation of the log weights of a task that one rung may cause, nats.
         num_sweeps: over all slots, at the last temperature; rungs above have one.
         seed: of the randomness, so that an answer depends on the factors alone.
     """
 
-    num_chains: int | None = None
+    num_particles: int | None = None
     stride: float = 0.3
     num_sweeps: int = 4
     seed: int = 0
@@ -68,7 +68,7 @@ class Moves:
     """What a prior tells the sampler.
 
     Attributes:
-        draw: ``(num_tasks, num_chains, generator) -> kinds [task, chain, factor, width]``, from the prior.
+        draw: ``(num_tasks, num_particles, generator) -> kinds [task, chain, factor, width]``, from the prior.
         sweep: ``generator -> rounds`` that redraw every slot at least once.
         log_prior: ``kinds -> [task, chain, factor]``, in parts that may be added.
         separate: factors do not know of each other, neither through the prior: each is weighed and drawn on its own.
@@ -85,8 +85,8 @@ class Moves:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rung:
-    """The chains at one temperature.
+class Particles:
+    """The particles of all tasks at one temperature.
 
     Attributes:
         temperature: of the losses.
@@ -104,10 +104,10 @@ class Rung:
 
 
 @torch.no_grad()
-def cooled(factors: Factors, moves: Moves, coolest: float, ladder: Ladder = THOROUGH) -> Iterator[Rung]:
-    """Cool chains from the prior to ``coolest``, rung by rung; the last rung stands at ``coolest``."""
+def anneal_population(factors: Factors, moves: Moves, coolest: float, ladder: Ladder = THOROUGH) -> Iterator[Particles]:
+    """Cool particles from the prior to ``coolest``, rung by rung; the last rung is at ``coolest``."""
     generator = Generator().manual_seed(ladder.seed)
-    state = factors.chain_state(moves.draw(factors.num_tasks, _num_chains(factors, ladder), generator))
+    state = factors.chain_state(moves.draw(factors.num_tasks, _num_particles(factors, ladder), generator))
     log_evidence, colder = torch.zeros((), dtype=torch.float64), 0.0
     best = _best_of(state, moves, coolest)
     while colder < 1 / coolest:
@@ -115,19 +115,19 @@ def cooled(factors: Factors, moves: Moves, coolest: float, ladder: Ladder = THOR
         colder = _next(previous, energies, 1 / coolest, ladder.stride)
         log_weights = (previous - colder) * energies
         log_evidence = log_evidence + (torch.logsumexp(log_weights, 1) - math.log(energies.shape[1])).sum(1)
-        state = factors.chain_state(_resampled(state.kinds, log_weights, generator))
+        state = factors.chain_state(_resample(state.kinds, log_weights, generator))
         shares = []
         for _ in range(ladder.num_sweeps if colder * coolest >= 1 else 1):
-            state, marginals = swept(factors, state, moves.sweep(generator), colder, generator)
+            state, marginals = sweep(factors, state, moves.sweep(generator), colder, generator)
             shares.append(marginals)
             best = _better(best, _best_of(state, moves, coolest))
         if colder * coolest >= 1:
-            best = _polished(factors, best, moves, coolest, generator)
+            best = _climb(factors, best, moves, coolest, generator)
         marginals = torch.stack(shares).mean(0)
-        yield Rung(1 / colder, state.kinds, marginals, log_evidence.float(), best.kinds[:, 0])
+        yield Particles(1 / colder, state.kinds, marginals, log_evidence.float(), best.kinds[:, 0])
 
 
-def swept(
+def sweep(
     factors: Factors, state: ChainState, rounds: Iterable[Round], colder: float, generator: Generator | None
 ) -> tuple[ChainState, Float[Tensor, "task factor width kind"]]:
     """Redraw blocks round by round from their conditionals at an inverse temperature.
@@ -135,7 +135,7 @@ def swept(
     Without a generator every group takes its most probable assignment.
 
     Returns:
-        Where the chains stand then, and the mean conditionals, of the last round that redrew a slot.
+        The new state of the chains, and the mean conditionals, of the last round that redrew a slot.
     """
     num_kinds = max(factors.num_kinds)
     num_tasks, _, num_factors, width = state.kinds.shape
@@ -146,10 +146,10 @@ def swept(
         parts = [alternatives[:, :, this.groups[:, member]][..., this.codes[:, member]] for member in members]
         probabilities = torch.softmax(this.log_prior.double() - colder * sum(parts).double(), 3)  # pyright: ignore[reportAttributeAccessIssue]
         codes = state.codes_at(this.positions, factors.num_kinds[int(this.positions[0, 0])])
-        codes[:, :, this.groups] = this.codes[_drawn(probabilities, generator)]
+        codes[:, :, this.groups] = this.codes[_draw(probabilities, generator)]
         state = factors.move(state, this.positions, codes)
         state = replace(state, energies=alternatives.gather(3, codes[..., None]).squeeze(3))
-        _note(marginals, factors, this, probabilities.mean(1).float())
+        _write_marginals(marginals, factors, this, probabilities.mean(1).float())
     return state, marginals
 
 
@@ -161,8 +161,8 @@ def by_slot(
     return torch.empty_like(flat).index_copy(1, slots.flatten(), flat)
 
 
-def _num_chains(factors: Factors, ladder: Ladder) -> int:
-    return ladder.num_chains or min(64, max(8, 320 // len(factors.slots)))
+def _num_particles(factors: Factors, ladder: Ladder) -> int:
+    return ladder.num_particles or min(64, max(8, 320 // len(factors.slots)))
 
 
 def _next(colder: float, energies: Float[Tensor, "task chain unit"], coldest: float, stride: float) -> float:
@@ -172,24 +172,26 @@ def _next(colder: float, energies: Float[Tensor, "task chain unit"], coldest: fl
     return min(coldest, allowed if colder == 0 else min(allowed, LEAP * colder))
 
 
-def _resampled(kinds: Tensor, log_weights: Float[Tensor, "task chain unit"], generator: Generator) -> Tensor:
-    """As many chains, each as often as its weight says, by systematic resampling."""
+def _resample(kinds: Tensor, log_weights: Float[Tensor, "task chain unit"], generator: Generator) -> Tensor:
+    """As many particles, each as often as its weight says, by systematic resampling."""
     cumulative = torch.softmax(log_weights, 1).cumsum(1).transpose(1, 2).contiguous()
-    num_chains = cumulative.shape[2]
+    num_particles = cumulative.shape[2]
     offsets = torch.rand((*cumulative.shape[:2], 1), generator=generator, dtype=torch.float64)
-    points = (offsets + torch.arange(num_chains)) / num_chains
-    chosen = torch.searchsorted(cumulative, points).clamp_max(num_chains - 1).transpose(1, 2)
+    points = (offsets + torch.arange(num_particles)) / num_particles
+    chosen = torch.searchsorted(cumulative, points).clamp_max(num_particles - 1).transpose(1, 2)
     return kinds.gather(1, chosen[..., None].expand(kinds.shape))
 
 
-def _drawn(probabilities: Tensor, generator: Generator | None) -> Tensor:
+def _draw(probabilities: Tensor, generator: Generator | None) -> Tensor:
     if generator is None:
         return probabilities.argmax(-1)
     uniforms = torch.rand((*probabilities.shape[:-1], 1), generator=generator, dtype=torch.float64)
     return (uniforms > probabilities.cumsum(-1)[..., :-1]).sum(-1)
 
 
-def _note(marginals: Tensor, factors: Factors, this: Round, shares: Float[Tensor, "task group assignment"]) -> None:
+def _write_marginals(
+    marginals: Tensor, factors: Factors, this: Round, shares: Float[Tensor, "task group assignment"]
+) -> None:
     """Write the marginals of the slots that a round redraws."""
     count, size = factors.num_kinds[int(this.positions[0, 0])], this.positions.shape[1]
     for member in range(this.groups.shape[1]):
@@ -201,7 +203,7 @@ def _note(marginals: Tensor, factors: Factors, this: Round, shares: Float[Tensor
 
 
 def _best_of(state: ChainState, moves: Moves, temperature: float) -> ChainState:
-    """The most probable chain, of each factor on its own where they are separate; its energies become scores."""
+    """The most probable particle, of each factor on its own where they are separate; its energies become scores."""
     scores = moves.by_unit(moves.log_prior(state.kinds).double() - state.energies.double() / temperature)
     chosen = scores.argmax(1, keepdim=True)
     kinds = state.kinds.gather(1, chosen[..., None].expand(-1, -1, *state.kinds.shape[2:]))
@@ -215,10 +217,10 @@ def _better(old: ChainState, new: ChainState) -> ChainState:
     return ChainState(kinds, torch.where(improved, new.energies, old.energies), kinds)
 
 
-def _polished(factors: Factors, best: ChainState, moves: Moves, temperature: float, generator: Generator) -> ChainState:
-    """Climb from the best that was seen, until no block finds anything better."""
+def _climb(factors: Factors, best: ChainState, moves: Moves, temperature: float, generator: Generator) -> ChainState:
+    """Iterated conditional modes from the best particle so far, until no block improves it."""
     for _ in range(10):
-        state, _ = swept(factors, factors.chain_state(best.kinds), moves.sweep(generator), 1 / temperature, None)
+        state, _ = sweep(factors, factors.chain_state(best.kinds), moves.sweep(generator), 1 / temperature, None)
         climbed = _better(best, _best_of(state, moves, temperature))
         if torch.equal(climbed.kinds, best.kinds):
             break

@@ -42,7 +42,7 @@ def uniform_beliefs(num_kinds: Sequence[int]) -> BeliefsFn:
     return lambda generator: lambda structures: table.expand(len(structures), -1, -1)
 
 
-def believed_block(beliefs_fn: BeliefsFn, blocks: Int[Tensor, "block width"], *, flip: bool = False) -> Proposal:
+def block_proposal(beliefs_fn: BeliefsFn, blocks: Int[Tensor, "block width"], *, flip: bool = False) -> Proposal:
     """All slots of one random block of each task are redrawn from the beliefs, each on its own.
 
     ``log q(old | new) - log q(new | old)`` is the sum over the block of ``log p(old) - log p(new)``, and with ``flip``
@@ -70,7 +70,7 @@ def believed_block(beliefs_fn: BeliefsFn, blocks: Int[Tensor, "block width"], *,
     return propose
 
 
-def believed_slot(beliefs_fn: BeliefsFn, num_slots: int, *, flip: bool = True) -> Proposal:
+def slot_proposal(beliefs_fn: BeliefsFn, num_slots: int, *, flip: bool = True) -> Proposal:
     """One slot of each task is redrawn from the beliefs.
 
     With ``flip`` the slot and its new kind are drawn together, in proportion to the probability of that kind, from all
@@ -83,7 +83,7 @@ def believed_slot(beliefs_fn: BeliefsFn, num_slots: int, *, flip: bool = True) -
         flip: the slot gets another kind than it has.
     """
     if not flip:
-        return believed_block(beliefs_fn, torch.arange(num_slots)[:, None])
+        return block_proposal(beliefs_fn, torch.arange(num_slots)[:, None])
 
     def propose(structures: Structures, generator: Generator) -> Proposed:
         beliefs = beliefs_fn(generator)

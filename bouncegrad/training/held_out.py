@@ -17,7 +17,7 @@ from bouncegrad.structures.calibration import READING_TEMPERATURES, Halves, Read
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
-from bouncegrad.structures.priors import learned, least_losses, priors_for, quickly_compared
+from bouncegrad.structures.priors import fast_priors, fit_weights, least_losses, priors_for
 
 LEARNINGS = 20
 """Rounds in which the shares of kinds are learned where the search has not learned them."""
@@ -53,7 +53,7 @@ class HeldOut:
         Raises:
             ValueError: there are several to choose between, and these scenes have other graphs.
         """
-        there, several = self.batches[0].graph.present.shape[1], len(quickly_compared(layout)) > 1
+        there, several = self.batches[0].graph.present.shape[1], len(fast_priors(layout)) > 1
         if self.has_halves and prior == "auto" and several and there != layout.num_entities:
             raise ValueError(
                 f'with prior "auto" held-out scenes choose between priors over graphs of {layout.num_entities} '
@@ -113,7 +113,7 @@ class HeldOut:
         weakest = priors_for(self.layout(model), told)[next(iter(told)) if len(told) == 1 else "none"]
         for _ in range(0 if told else LEARNINGS):
             found = weakest.posterior(factors[0].plus(factors[1]), search_state["temperature"] or 1.0, QUICK)
-            weakest = learned(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
+            weakest = fit_weights(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
         left = entropy_left(weakest, factors[0]) if len(told) == 1 else 1.0
         if not left:  # nobody is asked about

@@ -23,7 +23,7 @@ from bouncegrad.scenes import Scenes
 from bouncegrad.structures.calibration import Halves, Reading, reading_of
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import TABLE_LIMIT, Layout
-from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, priors_for
+from bouncegrad.structures.priors import PRIORS, GraphPrior, fit_weights, priors_for
 from bouncegrad.structures.priors.posterior import combination_kinds
 
 WORTH = 0.3
@@ -196,7 +196,7 @@ def _only(tables: FactorTables, kinds: Sequence[int], layout: Layout) -> FactorT
 
 def _learned_on(prior: GraphPrior, tables: Factors, temperature: float, pseudo_count: float = 10.0) -> GraphPrior:
     for _ in range(LEARNINGS):
-        prior = learned(prior, prior.posterior(tables, temperature).usage(), pseudo_count)
+        prior = fit_weights(prior, prior.posterior(tables, temperature).usage(), pseudo_count)
     return prior
 
 

@@ -9,13 +9,13 @@ from bouncegrad.structures.annealing import (
     AcceptedWorse,
     Annealing,
     AnnealingState,
-    acceptance_steered,
+    acceptance_annealing,
     acceptance_target,
     anneal,
     as_schedule,
     exponential,
-    scheduled,
-    stepped,
+    schedule_annealing,
+    step_temperature,
 )
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
 from bouncegrad.structures.kernels import Kernel, SearchInfo
@@ -63,7 +63,7 @@ def test_acceptance_target_is_that_of_the_paper():
 
 
 def test_scheduled_annealing_gives_each_step_its_temperature():
-    heat = scheduled(lambda step: 10.0 - step)
+    heat = schedule_annealing(lambda step: 10.0 - step)
     temperatures = []
 
     def step(state, loss_fn, random):
@@ -79,7 +79,9 @@ def test_scheduled_annealing_gives_each_step_its_temperature():
 
 def test_no_step_is_only_the_beginning():
     structures = canonical().structures
-    state, infos = anneal(best_so_far(frozen()), scheduled(2.0), canonical().loss_fn, structures, 0, generator())
+    state, infos = anneal(
+        best_so_far(frozen()), schedule_annealing(2.0), canonical().loss_fn, structures, 0, generator()
+    )
     assert isinstance(state, BestState)
     assert state.temperature == 2.0
     assert infos == []
@@ -89,42 +91,44 @@ def test_no_step_is_only_the_beginning():
 @pytest.mark.parametrize("start", [1e-6, 1.0, 1e6])
 def test_steering_reaches_its_target_from_anywhere(target: float, start: float):
     """From zero acceptance, and from a temperature at which everything is accepted."""
-    infos = steer(acceptance_steered(target, start), 400)
+    infos = steer(acceptance_annealing(target, start), 400)
     assert accepted_share(infos[150:]) == pytest.approx(target, rel=0.2)
 
 
 @pytest.mark.parametrize("num_tasks", [1, 10])
 def test_few_tasks_are_steered_too(num_tasks: int):
-    infos = steer(acceptance_steered(0.3, 1e-6), 2500, num_tasks)
+    infos = steer(acceptance_annealing(0.3, 1e-6), 2500, num_tasks)
     assert accepted_share(infos[500:]) == pytest.approx(0.3, rel=0.2)
 
 
 def test_steering_follows_a_moving_target():
     target = acceptance_target(800)
-    infos = steer(acceptance_steered(target, 1e-6), 800, num_tasks=500)
+    infos = steer(acceptance_annealing(target, 1e-6), 800, num_tasks=500)
     for step in range(200, 800, 100):
         assert accepted_share(infos[step - 20 : step + 20]) == pytest.approx(target(step), rel=0.2, abs=0.005)
 
 
 def test_steering_reads_repeated_steps_rightly():
     """What a task did in one step of many is not mistaken for what it did in another."""
-    infos = steer(acceptance_steered(0.3), 300, num_repeats=5)
+    infos = steer(acceptance_annealing(0.3), 300, num_repeats=5)
     assert accepted_share(infos[150:]) == pytest.approx(0.3, rel=0.1)
-    single = steer(scheduled(1.0), 300)
-    assert accepted_share(steer(scheduled(1.0), 300, num_repeats=5)) == pytest.approx(accepted_share(single), rel=0.1)
+    single = steer(schedule_annealing(1.0), 300)
+    assert accepted_share(steer(schedule_annealing(1.0), 300, num_repeats=5)) == pytest.approx(
+        accepted_share(single), rel=0.1
+    )
 
 
 @pytest.mark.parametrize("num_accepted", [0, 100])
 @pytest.mark.parametrize("target", [0.0, 0.5, 1.0])
 def test_nothing_absorbs(num_accepted: int, target: float):
     """However long a search accepts nothing or all, the temperature stays positive and finite, and comes back."""
-    heat = acceptance_steered(target, 1.0)
+    heat = acceptance_annealing(target, 1.0)
     state = heat.init()
     for _ in range(3000):
         state = heat.next(state, info(100, num_accepted))
         assert 0 < state.temperature < math.inf
     assert 0 < state.share < 1
-    stuck, heat = state.temperature, acceptance_steered(0.5, 1.0)
+    stuck, heat = state.temperature, acceptance_annealing(0.5, 1.0)
     for _ in range(250):
         state = heat.next(state, info(100, 100 - num_accepted))
     if num_accepted:
@@ -134,7 +138,7 @@ def test_nothing_absorbs(num_accepted: int, target: float):
 
 
 def test_temperature_rises_when_too_little_is_accepted_and_falls_when_too_much():
-    heat = acceptance_steered(0.3, 2.0)
+    heat = acceptance_annealing(0.3, 2.0)
     begin = heat.init()
     assert begin == AnnealingState(0, 2.0, 0.3)
     hotter, cooler = heat.next(begin, info(100, 0)), heat.next(begin, info(100, 100))
@@ -145,12 +149,12 @@ def test_temperature_rises_when_too_little_is_accepted_and_falls_when_too_much()
 
 
 def test_steps_that_say_nothing_change_nothing():
-    heat = acceptance_steered(0.3, 2.0)
+    heat = acceptance_annealing(0.3, 2.0)
     assert heat.next(heat.init(), info(0, 0)) == AnnealingState(1, 2.0, 0.3)
 
 
 def test_unchanged_and_better_proposals_are_not_counted():
-    heat = acceptance_steered(0.3, 2.0)
+    heat = acceptance_annealing(0.3, 2.0)
     numbers = torch.arange(100)
     better = SearchInfo(numbers >= 50, numbers >= 50, numbers < 50, 1)
     assert heat.next(heat.init(), better).share < 0.3
@@ -174,15 +178,15 @@ def test_near_nothing_the_running_share_hardly_moves():
     """All of ten worse proposals are accepted: one that is steered by pseudo-counts knows at once."""
     share = AcceptedWorse(1e-7, 1.0).after(info(10, 10))
     assert share.share == pytest.approx(11e-7, rel=1e-3)
-    steered = acceptance_steered(0.5, 1.0)
+    steered = acceptance_annealing(0.5, 1.0)
     assert steered.next(AnnealingState(0, 1.0, 1e-7), info(10, 10)).share > 0.4
 
 
 def test_steps_of_a_tenth():
-    assert stepped(5.0, 0.1, 0.2) == pytest.approx(5.5)
-    assert stepped(5.0, 0.3, 0.2) == stepped(5.0, 0.2, 0.2) == pytest.approx(5 / 1.1)
-    assert stepped(COLDEST, 1.0, 0.0) == COLDEST
-    assert stepped(HOTTEST, 0.0, 1.0) == HOTTEST
+    assert step_temperature(5.0, 0.1, 0.2) == pytest.approx(5.5)
+    assert step_temperature(5.0, 0.3, 0.2) == step_temperature(5.0, 0.2, 0.2) == pytest.approx(5 / 1.1)
+    assert step_temperature(COLDEST, 1.0, 0.0) == COLDEST
+    assert step_temperature(HOTTEST, 0.0, 1.0) == HOTTEST
 
 
 @pytest.mark.parametrize(
@@ -193,10 +197,10 @@ def test_steps_of_a_tenth():
         (lambda: exponential(1.0, -1.0, 5), "positive"),
         (lambda: exponential(1.0, 0.5, 0), "at least one step"),
         (lambda: acceptance_target(0), "positive"),
-        (lambda: acceptance_steered(0.5, 0.0), "positive and finite"),
-        (lambda: acceptance_steered(0.5, math.inf), "finite"),
-        (lambda: acceptance_steered(0.5, math.nan), "positive"),
-        (lambda: acceptance_steered(0.5, 1.0, 0.0), "gain"),
+        (lambda: acceptance_annealing(0.5, 0.0), "positive and finite"),
+        (lambda: acceptance_annealing(0.5, math.inf), "finite"),
+        (lambda: acceptance_annealing(0.5, math.nan), "positive"),
+        (lambda: acceptance_annealing(0.5, 1.0, 0.0), "gain"),
     ],
 )
 def test_errors_say_what_was_expected(wrong, message: str):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bouncegrad.structures.annealing import anneal, exponential, scheduled
+from bouncegrad.structures.annealing import anneal, exponential, schedule_annealing
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.kernel_wrappers import BestState
 from bouncegrad.structures.kernels import Kernel
@@ -102,7 +102,7 @@ def test_the_sampling_test_sees_a_wrong_temperature():
 def test_cooled_kernels_find_the_minimum(build: Callable[..., Kernel], name: str):
     world = WORLDS[name]()
     loss_fn = for_tasks(world.loss_fn, 200)
-    cooling = scheduled(exponential(0.4, 0.02, 700))
+    cooling = schedule_annealing(exponential(0.4, 0.02, 700))
     state, _ = anneal(build(world.num_kinds), cooling, loss_fn, world.random(200, generator(1)), 700, generator(2))
     found = state.best_losses if isinstance(state, BestState) else state.losses
     assert (found == world.losses.min()).float().mean() > 0.95

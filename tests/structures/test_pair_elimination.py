@@ -9,8 +9,8 @@ from torch import Tensor
 
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout, to_slots
-from bouncegrad.structures.priors import pair_elimination as chains
-from bouncegrad.structures.priors.pair_elimination import PairChain, chain_cells, digits_of, number_of
+from bouncegrad.structures.priors import pair_elimination
+from bouncegrad.structures.priors.pair_elimination import PairElimination, digits_of, elimination_cells, number_of
 
 SIZES = [(2, 3), (3, 2), (4, 2), (4, 3), (5, 2)]
 
@@ -40,54 +40,54 @@ def totals_by_hand(scores: Tensor, graphs: Tensor, num_kinds: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("num_entities", "num_kinds"), SIZES)
-def test_a_chain_sums_over_all_graphs(num_entities: int, num_kinds: int):
+def test_elimination_sums_over_all_graphs(num_entities: int, num_kinds: int):
     graphs = every_graph(num_entities, num_kinds)
     scores = scores_of(num_entities, num_kinds)
     totals = totals_by_hand(scores, graphs, num_kinds)
-    chain = PairChain.of(scores, num_kinds)
-    torch.testing.assert_close(chain.log_total, totals.logsumexp(1))
-    assert torch.equal(chain.best(), graphs[totals.argmax(1)])
+    elimination = PairElimination.of(scores, num_kinds)
+    torch.testing.assert_close(elimination.log_total, totals.logsumexp(1))
+    assert torch.equal(elimination.best(), graphs[totals.argmax(1)])
     probabilities = totals.softmax(1)
     for kind in range(num_kinds):
         expected = torch.einsum("tg,gij->tij", probabilities, (graphs == kind).double())
         off = ~torch.eye(num_entities, dtype=torch.bool)
-        torch.testing.assert_close(chain.marginals()[:, off, kind], expected[:, off])
+        torch.testing.assert_close(elimination.marginals()[:, off, kind], expected[:, off])
 
 
 def test_scores_of_any_size_do_not_underflow():
     """Receivers that contradict each other by thousands of nats, as those of a confident model do."""
     graphs, scores = every_graph(4, 2), scores_of(4, 2, scale=3000.0)
-    chain = PairChain.of(scores, 2)
-    torch.testing.assert_close(chain.log_total, totals_by_hand(scores, graphs, 2).logsumexp(1))
-    assert chain.marginals().isfinite().all()
+    elimination = PairElimination.of(scores, 2)
+    torch.testing.assert_close(elimination.log_total, totals_by_hand(scores, graphs, 2).logsumexp(1))
+    assert elimination.marginals().isfinite().all()
 
 
 def test_draws_follow_the_marginals():
-    chain = PairChain.of(scores_of(4, 2, 1).expand(20_000, -1, -1), 2)
-    drawn = chain.draw(generator(1))
+    elimination = PairElimination.of(scores_of(4, 2, 1).expand(20_000, -1, -1), 2)
+    drawn = elimination.draw(generator(1))
     assert torch.equal(drawn, drawn.mT)
-    torch.testing.assert_close(drawn.double().mean(0), chain.marginals()[0, :, :, 1], atol=0.015, rtol=0)
+    torch.testing.assert_close(drawn.double().mean(0), elimination.marginals()[0, :, :, 1], atol=0.015, rtol=0)
 
 
 def test_chunks_change_nothing(monkeypatch):
     scores = scores_of(5, 2, 7)
-    whole = PairChain.of(scores, 2)
-    monkeypatch.setattr(chains, "CHUNK_CELLS", 2 * chain_cells(5, 2))
-    parts = PairChain.of(scores, 2)
+    whole = PairElimination.of(scores, 2)
+    monkeypatch.setattr(pair_elimination, "CHUNK_CELLS", 2 * elimination_cells(5, 2))
+    parts = PairElimination.of(scores, 2)
     torch.testing.assert_close(parts.log_total, whole.log_total)
     torch.testing.assert_close(parts.marginals(), whole.marginals())
 
 
 def test_the_largest_step():
-    assert chain_cells(5, 3) == 3**8
-    assert chain_cells(6, 2) == 2**11
-    assert chain_cells(8, 2) == 2**19
+    assert elimination_cells(5, 3) == 3**8
+    assert elimination_cells(6, 2) == 2**11
+    assert elimination_cells(8, 2) == 2**19
     for num_entities, num_kinds in SIZES[1:]:
         largest = max(
             state.shape[1] * state.shape[2] * num_kinds ** (num_entities - 2 - place)
-            for place, state in enumerate(PairChain.of(scores_of(num_entities, num_kinds), num_kinds).states)
+            for place, state in enumerate(PairElimination.of(scores_of(num_entities, num_kinds), num_kinds).states)
         )
-        assert largest == chain_cells(num_entities, num_kinds)
+        assert largest == elimination_cells(num_entities, num_kinds)
 
 
 def test_digits():
@@ -96,4 +96,4 @@ def test_digits():
     assert digits_of(torch.tensor(5), 2, 4).tolist() == [0, 1, 0, 1]
     assert digits_of(torch.tensor([0]), 2, 0).shape == (1, 0)
     assert number_of(torch.zeros(2, 0, dtype=torch.long), 2).tolist() == [0, 0]
-    assert math.isfinite(float(PairChain.of(scores_of(2, 2), 2).log_total.sum()))
+    assert math.isfinite(float(PairElimination.of(scores_of(2, 2), 2).log_total.sum()))

@@ -14,18 +14,18 @@ from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.structures.priors import (
     COMPARED,
     PRIORS,
+    BlockModel,
     Dyads,
-    Few,
-    File,
     Independent,
     Leader,
-    NodeClasses,
+    SingleFile,
+    SpanningTree,
+    Sparse,
     Symmetric,
-    Tree,
     Triads,
-    learned,
+    fast_priors,
+    fit_weights,
     priors_for,
-    quickly_compared,
 )
 from bouncegrad.training.bounce import BounceConfig
 
@@ -126,7 +126,7 @@ def test_learned_priors_are_normalised_and_keep_to_their_posterior(name: str):
     data = tables(2, 1, layout, scale=2.0)
     prior = PRIORS[name](layout)
     random = 3 * torch.randn(prior.log_weights.shape, generator=generator(5))
-    prior = prior.reweighted(random.log_softmax(0))
+    prior = prior.with_weights(random.log_softmax(0))
     log_probabilities = prior.log_probability(every)
     assert float(log_probabilities.exp().sum()) == pytest.approx(1.0, abs=1e-4)
     scores = log_probabilities - torch.stack([data(row.expand(2, -1)) for row in every], 1)
@@ -148,7 +148,7 @@ def test_learning_does_not_lower_the_evidence(name: str):
     layout = Layout(4, 2)
     data = tables(40, 2, layout, scale=4.0)
     prior = PRIORS[name](layout)
-    better = learned(prior, prior.posterior(data, 1.0).usage(), pseudo_count=1e-3)
+    better = fit_weights(prior, prior.posterior(data, 1.0).usage(), pseudo_count=1e-3)
     before, after = (float(each.posterior(data, 1.0).log_evidence.mean()) for each in (prior, better))
     assert after > before - 1e-3
 
@@ -174,7 +174,7 @@ def test_weights_follow_what_was_used():
     energies.scatter_(2, (kinds * torch.tensor([2, 1])).sum(2, keepdim=True), 0.0)
     data = FactorTables(energies, LAYOUT.receiver_slots, LAYOUT.receiver_kinds)
     prior = Independent.of(LAYOUT)
-    better = learned(prior, prior.posterior(data, 1.0).usage())
+    better = fit_weights(prior, prior.posterior(data, 1.0).usage())
     assert float(better.log_weights.exp()[1]) == pytest.approx(float(kinds.float().mean()), abs=0.02)
     assert better.posterior(data, 1.0).log_evidence.mean() > prior.posterior(data, 1.0).log_evidence.mean() + 1
 
@@ -190,7 +190,7 @@ def tables_around(truth: torch.Tensor, layout: Layout, seed: int = 0) -> FactorT
 def relearned(name: str, data: FactorTables, layout: Layout):
     prior = PRIORS[name](layout)
     for _ in range(4):
-        prior = learned(prior, prior.posterior(data, 1.0).usage())
+        prior = fit_weights(prior, prior.posterior(data, 1.0).usage())
     return prior
 
 
@@ -238,21 +238,23 @@ def test_the_empty_kind_is_found_out(name: str, empty: int):
 
 def test_how_many_may_act():
     for most in (1, 2):
-        drawn = Few.of(Layout(4, 3), most).posterior(tables(200, layout=Layout(4, 3)), 1.0).draw(generator())
+        drawn = Sparse.of(Layout(4, 3), most).posterior(tables(200, layout=Layout(4, 3)), 1.0).draw(generator())
         matrix = to_matrix(drawn, 4)
         degrees = torch.stack([((matrix != empty) & (matrix >= 0)).sum(2).amax(1) for empty in range(3)], 1)
         assert int(degrees.amin(1).max()) == most
     with pytest.raises(ValueError, match="at least one sender"):
-        Few.of(LAYOUT, 0)
+        Sparse.of(LAYOUT, 0)
 
 
 def test_trees_of_any_weights():
     """Weights thousands of nats apart, and receivers that would rather follow each other in a circle."""
     layout = Layout(4, 2)
     data = tables(20, 3, layout, scale=3000.0)
-    posterior = Tree.of(layout).posterior(data, 1.0)
+    posterior = SpanningTree.of(layout).posterior(data, 1.0)
     every = torch.tensor(list(product(range(2), repeat=12)))
-    scores = Tree.of(layout).log_probability(every) - torch.stack([data(row.expand(20, -1)) for row in every], 1)
+    scores = SpanningTree.of(layout).log_probability(every) - torch.stack(
+        [data(row.expand(20, -1)) for row in every], 1
+    )
     torch.testing.assert_close(posterior.log_evidence, torch.logsumexp(scores, 1), rtol=1e-5, atol=1e-2)
     assert torch.equal(posterior.best(), every[scores.argmax(1)])
     assert posterior.marginals().isfinite().all()
@@ -266,8 +268,8 @@ def test_limits_of_dyads():
         (torch.diag(weights.exp()), Symmetric.of(LAYOUT)),
         (torch.outer(weights.exp(), weights.exp()), Independent.of(LAYOUT)),
     ]:
-        found = Dyads.of(LAYOUT).reweighted(table.flatten().log()).posterior(data, 2.0)
-        expected = other.reweighted(weights).posterior(data, 2.0)
+        found = Dyads.of(LAYOUT).with_weights(table.flatten().log()).posterior(data, 2.0)
+        expected = other.with_weights(weights).posterior(data, 2.0)
         torch.testing.assert_close(found.log_evidence, expected.log_evidence)
         torch.testing.assert_close(found.marginals(), expected.marginals())
 
@@ -275,7 +277,7 @@ def test_limits_of_dyads():
 def test_triads_have_the_shares_that_were_learned():
     layout = Layout(4, 2)
     shares = torch.tensor([0.1, 0.5, 0.2, 0.2])
-    prior = Triads.of(layout).reweighted(shares.log())
+    prior = Triads.of(layout).with_weights(shares.log())
     blank = FactorTables(torch.zeros(1, 4, 8), layout.receiver_slots, layout.receiver_kinds)
     torch.testing.assert_close(prior.posterior(blank, 1.0).usage() / 4, shares, atol=1e-3, rtol=0)
 
@@ -306,7 +308,7 @@ def test_evidence_finds_the_prior_that_made_the_graphs(name: str):
         halves.append(FactorTables(energies, blank.slots, blank.num_kinds))
     priors = priors_for(layout)
     early = {n: p.posterior(halves[0], 3.0) for n, p in priors.items()}
-    priors = {n: learned(p, early[n].usage()) for n, p in priors.items()}
+    priors = {n: fit_weights(p, early[n].usage()) for n, p in priors.items()}
     found = reading_of(priors, *halves)
     assert found.prior == name
     assert set(found.evidence) == set(COMPARED)
@@ -367,18 +369,18 @@ def test_priors_that_cannot_be():
     with pytest.raises(ValueError, match="allows 35184372088832 graphs.*too many to sum over"):
         Triads.of(Layout(10, 2))
     with pytest.raises(ValueError, match="expected 2 kinds or more"):
-        Tree.of(Layout(3, 1))
+        SpanningTree.of(Layout(3, 1))
     with pytest.raises(ValueError, match="needs three entities or more, got 2"):
         Triads.of(Layout(2, 2))
     assert list(priors_for(LAYOUT)) == list(COMPARED)
     assert list(priors_for(LAYOUT, {"tree": [0.0] * 4})) == [*COMPARED, "tree"]
-    assert list(quickly_compared(Layout(8, 2))) == list(COMPARED)
-    assert list(quickly_compared(Layout(9, 2))) == ["none", "classes"]
-    assert list(quickly_compared(Layout(14, 2))) == ["none"]
+    assert list(fast_priors(Layout(8, 2))) == list(COMPARED)
+    assert list(fast_priors(Layout(9, 2))) == ["none", "classes"]
+    assert list(fast_priors(Layout(14, 2))) == ["none"]
     assert get_args(get_type_hints(BounceConfig)["prior"]) == ("auto", *PRIORS)
     with pytest.raises(ValueError, match="allows 16777216 graphs of 20 entities"):
-        NodeClasses.of(Layout(20, 2))
-    for prior in (Symmetric, NodeClasses):
+        BlockModel.of(Layout(20, 2))
+    for prior in (Symmetric, BlockModel):
         with pytest.raises(ValueError, match="speaks of edges only"):
             prior.of(Layout(3, 2, 2))
 
@@ -413,7 +415,7 @@ def test_a_file_of_those_who_are_there():
     exist = torch.ones(1, 4, 3, dtype=torch.bool)
     exist[0, :3, 2] = exist[0, 3] = False
     energies = 4 * torch.randn(1, 4, 8, generator=generator(4))
-    posterior = File.of(layout).posterior(FactorTables(energies, layout.receiver_slots, (2, 2, 2), exist), 1.0)
+    posterior = SingleFile.of(layout).posterior(FactorTables(energies, layout.receiver_slots, (2, 2, 2), exist), 1.0)
     acting = to_matrix(posterior.marginals()[..., 1], 4, diagonal=0)[0]
     assert not acting[3].any()
     assert not acting[:, 3].any()
@@ -421,7 +423,7 @@ def test_a_file_of_those_who_are_there():
     assert acting.sum(0).max() <= 1 + 1e-6
     assert acting.sum(1).max() <= 1 + 1e-6
     with pytest.raises(ValueError, match="at most 13 entities, got 14: use 'leader'"):
-        File.of(Layout(14, 2))
+        SingleFile.of(Layout(14, 2))
 
 
 def test_nobody_to_ask_about():

@@ -2,7 +2,7 @@
 
 import torch
 
-from bouncegrad.structures.proposals import believed_block, believed_slot, uniform_beliefs, without_correction
+from bouncegrad.structures.proposals import block_proposal, slot_proposal, uniform_beliefs, without_correction
 from kernels import BLOCKS, first_of, independent, skewed
 from worlds import WORLDS, canonical, generator
 
@@ -10,10 +10,10 @@ from worlds import WORLDS, canonical, generator
 def test_proposals_change_what_they_say():
     structures = WORLDS["unequal"]().random(2000, generator())
     num_kinds = WORLDS["unequal"]().num_kinds
-    changed = believed_slot(uniform_beliefs(num_kinds), 4)(structures, generator(1)).structures != structures
+    changed = slot_proposal(uniform_beliefs(num_kinds), 4)(structures, generator(1)).structures != structures
     assert (changed.sum(1) == 1).all()
     assert changed.any(0).tolist() == [True, False, True, True]
-    in_block = believed_block(uniform_beliefs(num_kinds), BLOCKS)(structures, generator(1)).structures != structures
+    in_block = block_proposal(uniform_beliefs(num_kinds), BLOCKS)(structures, generator(1)).structures != structures
     assert not (in_block[:, :2].any(1) & in_block[:, 2:].any(1)).any()
     assert in_block.any(0).tolist() == [True, False, True, True]
 

@@ -10,7 +10,7 @@ from bouncegrad.structures.calibration import evidence_at, temperature_of_entrop
 from bouncegrad.structures.factors import Factors, FactorTables, SummedFactors
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.structures.population_annealing import Ladder
-from bouncegrad.structures.priors import PRIORS, Few, Independent, Leader, Symmetric
+from bouncegrad.structures.priors import PRIORS, Independent, Leader, Sparse, Symmetric
 
 LAYOUT = Layout(3, 2)
 
@@ -61,7 +61,7 @@ def smooth_tables(num_tasks: int, layout: Layout) -> FactorTables:
 def test_samples_agree_with_lists(name: str, shape: tuple[int, int], temperature: float):
     layout = Layout(*shape)
     data = smooth_tables(6, layout)
-    prior = PRIORS[name](layout).reweighted(torch.log_softmax(torch.tensor([0.8, 0.0, 0.3][: shape[1]]), 0))
+    prior = PRIORS[name](layout).with_weights(torch.log_softmax(torch.tensor([0.8, 0.0, 0.3][: shape[1]]), 0))
     exact = prior.posterior(data, temperature)
     found = prior.posterior(Untabulated(data), temperature, Ladder(512))
     assert found.temperature == pytest.approx(temperature)
@@ -134,7 +134,7 @@ def test_graphs_of_ten_are_found_by_samples():
 
 def test_other_priors_say_that_they_need_tables():
     with pytest.raises(ValueError, match="this prior needs tables"):
-        Few.of(LAYOUT).posterior(Untabulated(tables(2, 0, LAYOUT, 1.0)), 1.0)
+        Sparse.of(LAYOUT).posterior(Untabulated(tables(2, 0, LAYOUT, 1.0)), 1.0)
 
 
 def test_leaders_need_no_tables():

@@ -18,8 +18,8 @@ from bouncegrad.structures.priors.posterior import (
     EnumeratedPosterior,
     Exact,
     check_edges_only,
-    enumerated,
-    nothing_else,
+    enumerate_posterior,
+    indicator_tables,
     uniform,
 )
 from bouncegrad.types import Structures
@@ -29,7 +29,7 @@ GRAPH_LIMIT = 2**17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NodeClasses(Exact):
+class BlockModel(Exact):
     """Every entity belongs to a hidden class; the two classes decide the kind: ``kind = map[c_receiver, c_sender]``.
 
     All maps from pairs of classes to kinds are candidates; one of them holds for all scenes, and which one is learned:
@@ -46,7 +46,7 @@ class NodeClasses(Exact):
     num_classes: int = 2
 
     @classmethod
-    def of(cls, layout: Layout, num_classes: int = 2) -> NodeClasses:
+    def of(cls, layout: Layout, num_classes: int = 2) -> BlockModel:
         """All maps alike to begin with.
 
         Raises:
@@ -58,7 +58,7 @@ class NodeClasses(Exact):
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
         """All maps and labelings that lead to a structure, summed."""
-        return self.posterior(nothing_else(structures, self.layout), 1.0).log_evidence
+        return self.posterior(indicator_tables(structures, self.layout), 1.0).log_evidence
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> EnumeratedPosterior:
         """Over all maps and all classes of all entities, always listed."""
@@ -67,9 +67,9 @@ class NodeClasses(Exact):
         structures, choices, same = _class_graphs(*shape)
         num_labelings = len(structures) // len(self.log_weights)
         log_prior = choices @ self.log_weights - math.log(num_labelings)
-        return enumerated(structures, log_prior, choices, factors, temperature, same)
+        return enumerate_posterior(structures, log_prior, choices, factors, temperature, same)
 
-    def reweighted(self, log_weights: Float[Tensor, "map"]) -> NodeClasses:
+    def with_weights(self, log_weights: Float[Tensor, "map"]) -> BlockModel:
         """The same belief with other weights of the maps."""
         return replace(self, log_weights=log_weights)
 

@@ -1,4 +1,4 @@
-"""How chains of structures move under each prior: which slots are redrawn together, and what the prior says of it."""
+"""Moves of particles under each prior: which slots are redrawn together, and their log prior probabilities."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def independent_moves(layout: Layout, log_weights: Float[Tensor, "kind"]) -> Mov
     num_neighbours, num_entities = layout.num_entities - 1, layout.num_entities
     alone = torch.arange(num_entities)[:, None]
 
-    def draw(num_tasks: int, num_chains: int, generator: Generator) -> Tensor:
-        edges = _draw_kinds(log_weights, (num_tasks, num_chains, num_entities, num_neighbours), generator)
+    def draw(num_tasks: int, num_particles: int, generator: Generator) -> Tensor:
+        edges = _draw_kinds(log_weights, (num_tasks, num_particles, num_entities, num_neighbours), generator)
         if layout.num_node_kinds == 1:
             return edges
         nodes = torch.randint(layout.num_node_kinds, (*edges.shape[:3], 1), generator=generator)
@@ -51,9 +51,9 @@ def symmetric_moves(layout: Layout, log_weights: Float[Tensor, "kind"]) -> Moves
     """
     num_entities = layout.num_entities
 
-    def draw(num_tasks: int, num_chains: int, generator: Generator) -> Tensor:
-        below = _draw_kinds(log_weights, (num_tasks, num_chains, num_entities, num_entities), generator).tril(-1)
-        return (below + below.mT).gather(3, senders_of(num_entities).expand(num_tasks, num_chains, -1, -1))
+    def draw(num_tasks: int, num_particles: int, generator: Generator) -> Tensor:
+        below = _draw_kinds(log_weights, (num_tasks, num_particles, num_entities, num_entities), generator).tril(-1)
+        return (below + below.mT).gather(3, senders_of(num_entities).expand(num_tasks, num_particles, -1, -1))
 
     def sweep(generator: Generator) -> Iterator[Round]:
         if num_entities > 2:

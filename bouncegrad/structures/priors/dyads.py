@@ -12,47 +12,47 @@ from torch import Generator, Tensor
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.structures.population_annealing import THOROUGH, Ladder
-from bouncegrad.structures.priors.pair_elimination import PairChain, Reduction, digits_of, number_of
+from bouncegrad.structures.priors.pair_elimination import PairElimination, Reduction, digits_of, number_of
 from bouncegrad.structures.priors.posterior import OnTables, categorical, uniform
-from bouncegrad.structures.priors.symmetric import check_chain
+from bouncegrad.structures.priors.symmetric import check_elimination
 from bouncegrad.types import Structures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DyadPosterior:
-    """All directed graphs. The chain runs over what earlier entities receive from later ones.
+    """All directed graphs. The elimination runs over what earlier entities receive from later ones.
 
     The other direction of those pairs, what entity m receives from earlier ones, is in m's own table only, so it is
-    summed out of that table before the chain sees it.
+    summed out of that table before the elimination.
 
     Attributes:
         scores: ``[task, entity, combination]``, minus the energies over the temperature.
         table: ``[kind, kind]``, log probabilities of the kinds of both directions of a pair; symmetric.
-        chain: of the tables without those slots.
+        elimination: of the tables without those slots.
     """
 
     scores: Float[Tensor, "task entity combination"]
     table: Float[Tensor, "kind kind"]
-    chain: PairChain
+    elimination: PairElimination
 
     @classmethod
     def of(cls, scores: Tensor, table: Tensor) -> DyadPosterior:
         """Sum over all graphs."""
-        return cls(scores, table, PairChain.of(_without_replies(scores, table, torch.logsumexp), len(table)))
+        return cls(scores, table, PairElimination.of(_without_replies(scores, table, torch.logsumexp), len(table)))
 
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
         """Log of the prior mean of ``exp(-loss / temperature)``."""
-        return self.chain.log_total.float()
+        return self.elimination.log_total.float()
 
     def best(self) -> Structures:
         """The most probable structure of each task."""
-        chain = PairChain.of(_without_replies(self.scores, self.table, torch.amax), len(self.table))
-        return self._with_replies(chain.best(), lambda scores: scores.argmax(1))
+        elimination = PairElimination.of(_without_replies(self.scores, self.table, torch.amax), len(self.table))
+        return self._with_replies(elimination.best(), lambda scores: scores.argmax(1))
 
     def draw(self, generator: Generator) -> Structures:
         """One exact sample for each task."""
-        kinds = self.chain.draw(generator)
+        kinds = self.elimination.draw(generator)
         return self._with_replies(kinds, lambda scores: categorical(scores.log_softmax(1), generator))
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
@@ -82,7 +82,7 @@ class DyadPosterior:
         num_kinds = len(self.table)
         shape = (num_entities, num_tasks, num_entities, num_entities, num_kinds, num_kinds)
         found = self.scores.new_zeros(shape)
-        for entity, tasks, probabilities in self.chain.joints():
+        for entity, tasks, probabilities in self.elimination.joints():
             own = self.scores[tasks, entity].reshape(len(probabilities), num_kinds**entity, -1)
             replies = own[:, None] + _reply_table(self.table, entity).to(own)[None, :, :, None]
             joint = torch.einsum("tsl,tsrl->tsr", probabilities.sum(2), replies.softmax(2))
@@ -132,7 +132,7 @@ class Dyads(OnTables):
         Raises:
             ValueError: node kinds, or more graphs than can be summed over.
         """
-        check_chain("dyads", layout)
+        check_elimination("dyads", layout)
         return cls(layout, uniform(layout.num_edge_kinds**2))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
@@ -147,7 +147,7 @@ class Dyads(OnTables):
         tables = self.tables_in(factors)
         return DyadPosterior.of(-tables.energies.double() / temperature, self._table().double())
 
-    def reweighted(self, log_weights: Float[Tensor, "choice"]) -> Dyads:
+    def with_weights(self, log_weights: Float[Tensor, "choice"]) -> Dyads:
         """The same belief with another table."""
         return replace(self, log_weights=log_weights)
 

@@ -33,12 +33,12 @@ class EmptyKindPosterior:
         """Of the structures that are best for one empty kind, the most probable one of each task."""
         candidates = torch.stack([part.best() for part in self.parts])
         which = torch.stack([self.log_posterior(structures) for structures in candidates]).argmax(0)
-        return _picked(candidates, which)
+        return _pick(candidates, which)
 
     def draw(self, generator: Generator) -> Structures:
         """One exact sample for each task."""
         which = categorical(self.log_shares, generator)
-        return _picked(torch.stack([part.draw(generator) for part in self.parts]), which)
+        return _pick(torch.stack([part.draw(generator) for part in self.parts]), which)
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot."""
@@ -53,7 +53,7 @@ class EmptyKindPosterior:
         return self.log_shares.exp().T[:, :, None, None].to(marginals) * marginals
 
 
-def mixed(
+def mix_posteriors(
     parts: Sequence[GraphPosterior],
     log_weights: Float[Tensor, "empty kind"],
     log_posterior: Callable[[Structures], Float[Tensor, "task"]],
@@ -64,5 +64,5 @@ def mixed(
     return EmptyKindPosterior(parts, scores - evidence[:, None], evidence.float(), log_posterior)
 
 
-def _picked(candidates: Tensor, which: Tensor) -> Tensor:
+def _pick(candidates: Tensor, which: Tensor) -> Tensor:
     return candidates[which, torch.arange(len(which), device=which.device)]

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout
-from bouncegrad.structures.population_annealing import QUICK, THOROUGH, Ladder, cooled
+from bouncegrad.structures.population_annealing import QUICK, THOROUGH, Ladder, anneal_population
 from bouncegrad.structures.priors.block_moves import independent_moves
 from bouncegrad.structures.priors.posterior import (
     FactoredPosterior,
@@ -65,7 +65,7 @@ class Independent:
 
     def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
         moves = independent_moves(self.layout, self.log_weights)
-        for rung in cooled(factors, moves, coolest, ladder):
+        for rung in anneal_population(factors, moves, coolest, ladder):
             yield SampledPosterior(rung, factors.slots, True, 1, len(self.log_weights))
 
     def _factored(self, tables: FactorTables, temperature: float) -> FactoredPosterior:
@@ -77,7 +77,7 @@ class Independent:
         log_probabilities = (scores - evidence[:, :, None]).float()
         return FactoredPosterior(tables, log_probabilities, evidence.sum(1).float(), choices)
 
-    def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Independent:
+    def with_weights(self, log_weights: Float[Tensor, "kind"]) -> Independent:
         """The same belief with other shares of the kinds."""
         return replace(self, log_weights=log_weights)
 

@@ -59,7 +59,7 @@ class Leader(Exact):
         evidence = scores.logsumexp(2)
         return LeaderPosterior(factors.slots, scores - evidence[:, :, None], evidence.sum(1).float())
 
-    def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Leader:
+    def with_weights(self, log_weights: Float[Tensor, "kind"]) -> Leader:
         """The same belief with other weights."""
         return replace(self, log_weights=log_weights)
 

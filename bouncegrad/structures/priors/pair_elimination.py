@@ -20,8 +20,8 @@ from torch import Generator, Tensor
 
 from bouncegrad.structures.priors.posterior import categorical
 
-CHAIN_CELLS = 2**19
-"""Numbers of one task in the largest step of a chain: N = 8 at two kinds, 6 at three, 5 at five."""
+ELIMINATION_CELLS = 2**19
+"""Numbers of one task in the largest step of an elimination: N = 8 at two kinds, 6 at three, 5 at five."""
 
 CHUNK_CELLS = 2**20
 """Numbers of all tasks that are worked on at once: 8 MB in double precision."""
@@ -29,14 +29,14 @@ CHUNK_CELLS = 2**20
 Reduction = Callable[[Tensor, int], Tensor]
 
 
-def chain_cells(num_entities: int, num_kinds: int) -> int:
+def elimination_cells(num_entities: int, num_kinds: int) -> int:
     """Numbers of one task in the largest step: ``K^(N - 1 + m (N - 1 - m))`` at ``m = (N - 1) / 2``."""
     others = num_entities - 1
     return num_kinds ** (others + (others // 2) * (others - others // 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PairChain:
+class PairElimination:
     """``p(kinds) = exp(sum_m scores_m(kinds of the pairs with m) + sum_m ties_m) / Z``.
 
     When entity ``m`` is taken in, ``earlier`` are all kinds of the pairs ``(i, m)`` with ``i < m``, which are summed
@@ -58,7 +58,7 @@ class PairChain:
     log_total: Float[Tensor, "task"]
 
     @classmethod
-    def of(cls, scores: Tensor, num_kinds: int, ties: Sequence[Tensor] = ()) -> PairChain:
+    def of(cls, scores: Tensor, num_kinds: int, ties: Sequence[Tensor] = ()) -> PairElimination:
         """Sum over all kinds of all pairs."""
         return cls(scores, num_kinds, ties, *_forward(scores, num_kinds, ties, torch.logsumexp))
 
@@ -94,7 +94,7 @@ class PairChain:
             after = self.log_total.new_ones(len(self.scores[tasks]), 1)
             for entity in reversed(range(1, num_entities)):
                 seen = _joint(self.states[entity - 1][tasks], self.scores[tasks, entity], self._tie(entity))
-                apart = _unwoven(after, self.num_kinds, entity, num_entities)
+                apart = _separate(after, self.num_kinds, entity, num_entities)
                 probabilities = torch.softmax(seen, 1).mul_(apart.view_as(seen[:, 0])[:, None])
                 yield entity, tasks, probabilities
                 after = probabilities.sum(3).flatten(1)
@@ -138,12 +138,12 @@ def _forward(
         for tasks in _chunks(scores, num_kinds):
             seen = _joint(states[-1][tasks], scores[tasks, entity], ties[entity] if ties else None)
             parts.append(reduce(seen, 1))
-        state = _woven(torch.cat(parts), num_kinds, entity, num_entities)
+        state = _interleave(torch.cat(parts), num_kinds, entity, num_entities)
     return tuple(states), state.flatten()
 
 
 def _chunks(scores: Tensor, num_kinds: int) -> Iterator[slice]:
-    size = max(1, CHUNK_CELLS // chain_cells(scores.shape[1], num_kinds))
+    size = max(1, CHUNK_CELLS // elimination_cells(scores.shape[1], num_kinds))
     for first in range(0, max(1, len(scores)), size):
         yield slice(first, min(first + size, len(scores)))
 
@@ -154,7 +154,7 @@ def _joint(state: Tensor, own: Tensor, tie: Tensor | None) -> Float[Tensor, "tas
     return seen if tie is None else seen + tie
 
 
-def _woven(apart: Tensor, num_kinds: int, entity: int, num_entities: int) -> Float[Tensor, "task state"]:
+def _interleave(apart: Tensor, num_kinds: int, entity: int, num_entities: int) -> Float[Tensor, "task state"]:
     """``[task, passing, later]`` as a state: for each entity to come, its pairs with all those taken in."""
     left = num_entities - 1 - entity
     shape = (*[num_kinds**entity] * left, *[num_kinds] * left)
@@ -162,8 +162,8 @@ def _woven(apart: Tensor, num_kinds: int, entity: int, num_entities: int) -> Flo
     return apart.reshape(-1, *shape).permute(0, *order).flatten(1) if left else apart.flatten(1)
 
 
-def _unwoven(state: Tensor, num_kinds: int, entity: int, num_entities: int) -> Float[Tensor, "task apart"]:
-    """The inverse of :func:`_woven`, flat."""
+def _separate(state: Tensor, num_kinds: int, entity: int, num_entities: int) -> Float[Tensor, "task apart"]:
+    """The inverse of :func:`_interleave`, flat."""
     left = num_entities - 1 - entity
     shape = [num_kinds**entity, num_kinds] * left
     order = (*range(1, 2 * left, 2), *range(2, 2 * left + 1, 2))

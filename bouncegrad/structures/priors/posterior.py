@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout
-from bouncegrad.structures.population_annealing import THOROUGH, Ladder, Rung, by_slot
+from bouncegrad.structures.population_annealing import THOROUGH, Ladder, Particles, by_slot
 from bouncegrad.types import Structures
 
 LISTED_AT_ONCE = 256
@@ -68,14 +68,14 @@ class GraphPrior(Protocol):
         """The sampled posteriors on the way from the prior to ``coolest``; None where posteriors are exact."""
         ...
 
-    def reweighted(self, log_weights: Float[Tensor, "choice"]) -> GraphPrior:
+    def with_weights(self, log_weights: Float[Tensor, "choice"]) -> GraphPrior:
         """The same belief with other weights."""
         ...
 
 
-def learned(prior: GraphPrior, usage: Float[Tensor, "choice"], pseudo_count: float = 10.0) -> GraphPrior:
-    """The prior whose weights are what its choices were used for (an M step; ``pseudo_count`` each to begin with)."""
-    return prior.reweighted(torch.log((usage + pseudo_count) / (usage + pseudo_count).sum()))
+def fit_weights(prior: GraphPrior, usage: Float[Tensor, "choice"], pseudo_count: float = 10.0) -> GraphPrior:
+    """The M-step of a prior: its weights become the relative use of its choices, ``pseudo_count`` added to each."""
+    return prior.with_weights(torch.log((usage + pseudo_count) / (usage + pseudo_count).sum()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,17 +160,17 @@ class EnumeratedPosterior:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledPosterior:
-    """Chains of structures that were cooled from the prior: for graphs that nobody can list.
+    """Particles that were cooled from the prior: for graphs too many to enumerate.
 
     Attributes:
-        rung: the chains.
+        particles: at one temperature.
         slots: ``[factor, width]``, the slots of each factor.
         separate: factors do not know of each other.
         copies: how many slots stand for one choice of the prior (2 where a pair is one choice).
         num_choices: how many choices the prior has.
     """
 
-    rung: Rung
+    particles: Particles
     slots: Int[Tensor, "factor width"]
     separate: bool
     copies: int
@@ -179,36 +179,36 @@ class SampledPosterior:
     @property
     def temperature(self) -> float:
         """Of the losses."""
-        return self.rung.temperature
+        return self.particles.temperature
 
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
         """From the weights of all rungs so far."""
-        return self.rung.log_evidence
+        return self.particles.log_evidence
 
     def best(self) -> Structures:
         """The most probable structure of all that were seen."""
-        return by_slot(self.rung.best, self.slots)
+        return by_slot(self.particles.best, self.slots)
 
     def draw(self, generator: Generator) -> Structures:
-        """One of the chains for each task, or one for each factor."""
-        kinds = self.rung.kinds
-        num_tasks, num_chains, num_factors, width = kinds.shape
+        """One of the particles for each task, or one for each factor."""
+        kinds = self.particles.kinds
+        num_tasks, num_particles, num_factors, width = kinds.shape
         num_units = num_factors if self.separate else 1
-        chosen = torch.randint(num_chains, (num_tasks, 1, num_units, 1), generator=generator)
+        chosen = torch.randint(num_particles, (num_tasks, 1, num_units, 1), generator=generator)
         return by_slot(kinds.gather(1, chosen.expand(-1, -1, num_factors, width)).squeeze(1), self.slots)
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
-        """The probability of each kind on each slot, as the mean of the conditionals of all chains."""
-        return by_slot(self.rung.marginals, self.slots)
+        """The probability of each kind on each slot, as the mean of the conditionals of all particles."""
+        return by_slot(self.particles.marginals, self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
         """How often each kind is on an edge, or on a pair."""
-        edges = self.rung.marginals[:, :, : len(self.slots) - 1, : self.num_choices]
+        edges = self.particles.marginals[:, :, : len(self.slots) - 1, : self.num_choices]
         return edges.sum((0, 1, 2)) / self.copies
 
 
-def enumerated(
+def enumerate_posterior(
     structures: Int[Tensor, "graph slot"],
     log_prior: Float[Tensor, "graph"],
     choices: Float[Tensor, "graph choice"],
@@ -280,8 +280,8 @@ def check_edges_only(name: str, layout: Layout) -> None:
         raise ValueError(f"the prior {name!r} speaks of edges only: use 'none' with {layout.num_node_kinds} node kinds")
 
 
-def nothing_else(structures: Structures, layout: Layout) -> FactorTables:
-    """Tables under which a task's own structure costs nothing and every other is impossible.
+def indicator_tables(structures: Structures, layout: Layout) -> FactorTables:
+    """Tables in which a task's own structure has loss 0 and every other an infinite one.
 
     The evidence of a prior under them is the probability of the structures.
     """

@@ -7,25 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from bouncegrad.structures.layout import Layout
-from bouncegrad.structures.priors.block_model import NodeClasses
+from bouncegrad.structures.priors.block_model import BlockModel
 from bouncegrad.structures.priors.dyads import Dyads
 from bouncegrad.structures.priors.independent import Independent
 from bouncegrad.structures.priors.leader import Leader
 from bouncegrad.structures.priors.posterior import GraphPrior
-from bouncegrad.structures.priors.single_file import File
-from bouncegrad.structures.priors.spanning_tree import Tree
-from bouncegrad.structures.priors.sparse import Few
-from bouncegrad.structures.priors.symmetric import Symmetric, fits_chain
+from bouncegrad.structures.priors.single_file import SingleFile
+from bouncegrad.structures.priors.spanning_tree import SpanningTree
+from bouncegrad.structures.priors.sparse import Sparse
+from bouncegrad.structures.priors.symmetric import Symmetric, fits_elimination
 from bouncegrad.structures.priors.triads import Triads
 
 PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
     "none": Independent.of,
     "symmetric": Symmetric.of,
-    "classes": NodeClasses.of,
-    "few": Few.of,
+    "classes": BlockModel.of,
+    "few": Sparse.of,
     "leader": Leader.of,
-    "file": File.of,
-    "tree": Tree.of,
+    "file": SingleFile.of,
+    "tree": SpanningTree.of,
     "dyads": Dyads.of,
     "triads": Triads.of,
 }
@@ -46,14 +46,14 @@ def check_possible(name: str, num_edge_kinds: int, num_node_kinds: int) -> None:
         PRIORS[name](Layout(3, min(2, num_edge_kinds), num_node_kinds))
 
 
-def quickly_compared(layout: Layout) -> dict[str, GraphPrior]:
-    """Those of :data:`COMPARED` that a search can hold against each other again and again.
+def fast_priors(layout: Layout) -> dict[str, GraphPrior]:
+    """Those of :data:`COMPARED` whose posteriors are cheap enough to be compared in every batch.
 
     Their posteriors are exact: symmetric graphs too large to be summed over wait until the model is read. Without
     tables nothing is exact, and only the weakest belief is left.
     """
     found = priors_for(layout)
-    if "symmetric" in found and not fits_chain(layout):
+    if "symmetric" in found and not fits_elimination(layout):
         del found["symmetric"]
     return found if layout.fits_tables else {"none": found["none"]}
 
@@ -74,5 +74,5 @@ def priors_for(layout: Layout, weights: Mapping[str, Sequence[float]] | None = N
         except ValueError:
             continue
         if weights and name in weights:
-            found[name] = found[name].reweighted(torch.tensor(weights[name]))
+            found[name] = found[name].with_weights(torch.tensor(weights[name]))
     return found

@@ -28,7 +28,7 @@ ABOUT = 1e-7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class File(Exact):
+class SingleFile(Exact):
     """Rows as under :class:`bouncegrad.structures.priors.leader.Leader`, but no two receivers have the same sender.
 
     Where all senders differ, ``p(graph)`` is proportional to the product over all who follow somebody of
@@ -44,7 +44,7 @@ class File(Exact):
     log_weights: Float[Tensor, "kind"]
 
     @classmethod
-    def of(cls, layout: Layout) -> File:
+    def of(cls, layout: Layout) -> SingleFile:
         """All rows alike to begin with.
 
         Raises:
@@ -74,7 +74,7 @@ class File(Exact):
         found = (found - total).float().masked_fill(two, -math.inf)
         return found.masked_fill((followed > 1).any(1), -math.inf)
 
-    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> FilePosterior:
+    def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> SingleFilePosterior:
         """Over all files that senders who are there allow."""
         del ladder
         num_entities, alike = self.layout.num_entities, torch.ones(1, *factors.slots.shape, dtype=torch.bool)
@@ -82,9 +82,9 @@ class File(Exact):
         scores = log_rows - energies_of_rows(factors).double() / temperature
         before = _Sums.of(by_sender(log_rows, num_entities), num_entities).total
         sums = _Sums.of(by_sender(scores, num_entities), num_entities)
-        return FilePosterior(factors.slots, scores, sums, (sums.total - before).float())
+        return SingleFilePosterior(factors.slots, scores, sums, (sums.total - before).float())
 
-    def reweighted(self, log_weights: Float[Tensor, "kind"]) -> File:
+    def with_weights(self, log_weights: Float[Tensor, "kind"]) -> SingleFile:
         """The same belief with other weights."""
         return replace(self, log_weights=log_weights)
 
@@ -175,7 +175,7 @@ def _ways(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FilePosterior:
+class SingleFilePosterior:
     """Who goes behind whom.
 
     Attributes:

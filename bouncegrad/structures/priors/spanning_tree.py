@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout, senders_of, to_matrix, to_slots
 from bouncegrad.structures.population_annealing import THOROUGH, Ladder
-from bouncegrad.structures.priors.empty_kind import EmptyKindPosterior, mixed
+from bouncegrad.structures.priors.empty_kind import EmptyKindPosterior, mix_posteriors
 from bouncegrad.structures.priors.posterior import OnTables, categorical, check_edges_only, uniform
 from bouncegrad.types import Structures
 
@@ -53,7 +53,7 @@ def log_trees(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TreePosterior:
+class SpanningTreePosterior:
     """All rooted spanning trees, with one kind for everything that is not on the tree.
 
     Attributes:
@@ -76,11 +76,11 @@ class TreePosterior:
 
     def best(self) -> Structures:
         """The most probable structure of each task."""
-        return self._decided(torch.amax, lambda scores: scores.argmax(1))
+        return self._decide(torch.amax, lambda scores: scores.argmax(1))
 
     def draw(self, generator: Generator) -> Structures:
         """One exact sample for each task, receiver by receiver."""
-        return self._decided(torch.logsumexp, lambda scores: categorical(scores.log_softmax(1), generator))
+        return self._decide(torch.logsumexp, lambda scores: categorical(scores.log_softmax(1), generator))
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot: derivatives of the log of the sum."""
@@ -96,7 +96,7 @@ class TreePosterior:
         """How often each kind is on an edge."""
         return self.marginals().sum((0, 1))
 
-    def _decided(self, reduce: Reduction, choose: Callable[[Tensor], Tensor]) -> Structures:
+    def _decide(self, reduce: Reduction, choose: Callable[[Tensor], Tensor]) -> Structures:
         """Choose each receiver's sender (or that it is the root), given those before; then the kinds of these edges."""
         num_tasks, num_entities = self.log_roots.shape
         edges, roots = reduce(self.log_kinds, 3), self.log_roots
@@ -125,7 +125,7 @@ def _only_option(edges: Tensor, roots: Tensor, receiver: int, option: int) -> tu
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tree(OnTables):
+class SpanningTree(OnTables):
     """Rooted spanning trees, all alike; which kind means that nobody acts is found out.
 
     ``p(graph | empty kind) = N^-(N - 1) * product over the edges of the tree of p(kind | empty kind)``.
@@ -139,7 +139,7 @@ class Tree(OnTables):
     log_weights: Float[Tensor, "choice"]
 
     @classmethod
-    def of(cls, layout: Layout) -> Tree:
+    def of(cls, layout: Layout) -> SpanningTree:
         """All kinds alike to begin with.
 
         Raises:
@@ -169,9 +169,11 @@ class Tree(OnTables):
         del ladder
         tables = self.tables_in(factors)
         parts = [self._part(tables, temperature, empty) for empty in range(self.layout.num_edge_kinds)]
-        return mixed(parts, self._table(), lambda found: self.log_probability(found) - tables(found) / temperature)
+        return mix_posteriors(
+            parts, self._table(), lambda found: self.log_probability(found) - tables(found) / temperature
+        )
 
-    def reweighted(self, log_weights: Float[Tensor, "choice"]) -> Tree:
+    def with_weights(self, log_weights: Float[Tensor, "choice"]) -> SpanningTree:
         """The same belief with other shares."""
         return replace(self, log_weights=log_weights)
 
@@ -183,7 +185,7 @@ class Tree(OnTables):
         diagonal = torch.eye(self.layout.num_edge_kinds, dtype=torch.bool)
         return self._table().masked_fill(diagonal, -math.inf).log_softmax(1)
 
-    def _part(self, tables: FactorTables, temperature: float, empty: int) -> TreePosterior:
+    def _part(self, tables: FactorTables, temperature: float, empty: int) -> SpanningTreePosterior:
         num_entities, num_kinds = self.layout.num_entities, self.layout.num_edge_kinds
         scores = -tables.energies.double() / temperature
         radix = tables.radix()
@@ -193,7 +195,7 @@ class Tree(OnTables):
         log_kinds = log_kinds.clamp_min(IMPOSSIBLE)
         square = scores.new_full((len(scores), num_entities, num_entities, num_kinds), IMPOSSIBLE)
         senders = senders_of(num_entities).to(radix.device)[None, :, :, None].expand_as(log_kinds)
-        return TreePosterior(square.scatter(2, senders, log_kinds), scores[:, :, nobody], empty)
+        return SpanningTreePosterior(square.scatter(2, senders, log_kinds), scores[:, :, nobody], empty)
 
 
 def _are_trees(acts: Bool[Tensor, "task receiver sender"]) -> Bool[Tensor, "task"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import THOROUGH, Ladder
-from bouncegrad.structures.priors.empty_kind import EmptyKindPosterior, mixed
+from bouncegrad.structures.priors.empty_kind import EmptyKindPosterior, mix_posteriors
 from bouncegrad.structures.priors.in_degree import Counts
 from bouncegrad.structures.priors.posterior import FactoredPosterior, OnTables, check_edges_only, combination_kinds
 from bouncegrad.types import Structures
@@ -22,7 +22,7 @@ ABOUT = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Few(OnTables):
+class Sparse(OnTables):
     """At most ``max_senders`` act on a receiver; which kind means that nobody acts is found out.
 
     Given the empty kind, receivers do not know of each other, and a row is as probable as the product over its edges
@@ -39,7 +39,7 @@ class Few(OnTables):
     max_senders: int = 1
 
     @classmethod
-    def of(cls, layout: Layout, max_senders: int = 1) -> Few:
+    def of(cls, layout: Layout, max_senders: int = 1) -> Sparse:
         """All rows with few enough senders alike to begin with.
 
         Raises:
@@ -70,9 +70,11 @@ class Few(OnTables):
             scores = self._log_rows(edges, kind) - tables.energies / temperature
             evidence = scores.logsumexp(2)
             parts.append(FactoredPosterior(tables, scores - evidence[:, :, None], evidence.sum(1), choices))
-        return mixed(parts, self._table(), lambda found: self.log_probability(found) - tables(found) / temperature)
+        return mix_posteriors(
+            parts, self._table(), lambda found: self.log_probability(found) - tables(found) / temperature
+        )
 
-    def reweighted(self, log_weights: Float[Tensor, "choice"]) -> Few:
+    def with_weights(self, log_weights: Float[Tensor, "choice"]) -> Sparse:
         """The same belief with other shares."""
         return replace(self, log_weights=log_weights)
 

@@ -12,9 +12,9 @@ from torch import Generator, Tensor
 
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
-from bouncegrad.structures.population_annealing import THOROUGH, Ladder, cooled
+from bouncegrad.structures.population_annealing import THOROUGH, Ladder, anneal_population
 from bouncegrad.structures.priors.block_moves import symmetric_moves
-from bouncegrad.structures.priors.pair_elimination import CHAIN_CELLS, PairChain, chain_cells
+from bouncegrad.structures.priors.pair_elimination import ELIMINATION_CELLS, PairElimination, elimination_cells
 from bouncegrad.structures.priors.posterior import (
     SampledPosterior,
     check_edges_only,
@@ -30,27 +30,27 @@ class SymmetricPosterior:
     """All symmetric graphs, summed over entity by entity.
 
     Attributes:
-        chain: over the kinds of all pairs.
+        elimination: over the kinds of all pairs.
     """
 
-    chain: PairChain
+    elimination: PairElimination
 
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
         """Log of the prior mean of ``exp(-loss / temperature)``."""
-        return self.chain.log_total.float()
+        return self.elimination.log_total.float()
 
     def best(self) -> Structures:
         """The most probable structure of each task."""
-        return to_slots(self.chain.best())
+        return to_slots(self.elimination.best())
 
     def draw(self, generator: Generator) -> Structures:
         """One exact sample for each task."""
-        return to_slots(self.chain.draw(generator))
+        return to_slots(self.elimination.draw(generator))
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot."""
-        return torch.stack([to_slots(kind) for kind in self.chain.marginals().float().unbind(3)], 2)
+        return torch.stack([to_slots(kind) for kind in self.elimination.marginals().float().unbind(3)], 2)
 
     def usage(self) -> Float[Tensor, "kind"]:
         """How often each kind is on a pair."""
@@ -86,22 +86,24 @@ class Symmetric:
     def posterior(
         self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
     ) -> SymmetricPosterior | SampledPosterior:
-        """Over all symmetric graphs: exact with tables while a chain is small enough, else sampled."""
+        """Over all symmetric graphs: exact with tables while the elimination is small enough, else sampled."""
         tables = factors.tabulated()
-        if tables is not None and fits_chain(self.layout):
-            return SymmetricPosterior(PairChain.of(pair_scores(self, tables, temperature), self.layout.num_edge_kinds))
+        if tables is not None and fits_elimination(self.layout):
+            return SymmetricPosterior(
+                PairElimination.of(pair_scores(self, tables, temperature), self.layout.num_edge_kinds)
+            )
         return last_of(self._cooling(factors, temperature, ladder))
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
         """The way down, where graphs cannot be summed over."""
-        exact = factors.tabulated() is not None and fits_chain(self.layout)
+        exact = factors.tabulated() is not None and fits_elimination(self.layout)
         return None if exact else self._cooling(factors, coolest, ladder)
 
     def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
-        for rung in cooled(factors, symmetric_moves(self.layout, self.log_weights), coolest, ladder):
+        for rung in anneal_population(factors, symmetric_moves(self.layout, self.log_weights), coolest, ladder):
             yield SampledPosterior(rung, factors.slots, False, 2, len(self.log_weights))
 
-    def reweighted(self, log_weights: Float[Tensor, "kind"]) -> Symmetric:
+    def with_weights(self, log_weights: Float[Tensor, "kind"]) -> Symmetric:
         """The same belief with other shares of the kinds."""
         return replace(self, log_weights=log_weights)
 
@@ -125,15 +127,15 @@ def log_where_symmetric(
     return log_probabilities.masked_fill((matrix != matrix.mT).flatten(1).any(1), -math.inf)
 
 
-def fits_chain(layout: Layout) -> bool:
+def fits_elimination(layout: Layout) -> bool:
     """Whether the graphs of a layout can be summed over entity by entity."""
-    return chain_cells(layout.num_entities, layout.num_edge_kinds) <= CHAIN_CELLS
+    return elimination_cells(layout.num_entities, layout.num_edge_kinds) <= ELIMINATION_CELLS
 
 
-def check_chain(name: str, layout: Layout) -> None:
-    """Refuse layouts with node kinds, or for which a chain would be too large."""
+def check_elimination(name: str, layout: Layout) -> None:
+    """Refuse layouts with node kinds, or for which the elimination would be too large."""
     check_edges_only(name, layout)
-    if not fits_chain(layout):
+    if not fits_elimination(layout):
         num_graphs = layout.num_edge_kinds ** (layout.num_edge_slots // 2)
         raise ValueError(
             f"the prior {name!r} allows {num_graphs} graphs of {layout.num_entities} entities and "

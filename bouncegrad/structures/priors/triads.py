@@ -14,9 +14,9 @@ from torch import Generator, Tensor
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout, to_matrix
 from bouncegrad.structures.population_annealing import THOROUGH, Ladder
-from bouncegrad.structures.priors.pair_elimination import PairChain, digits_of
+from bouncegrad.structures.priors.pair_elimination import PairElimination, digits_of
 from bouncegrad.structures.priors.posterior import OnTables
-from bouncegrad.structures.priors.symmetric import SymmetricPosterior, check_chain, log_where_symmetric
+from bouncegrad.structures.priors.symmetric import SymmetricPosterior, check_elimination, log_where_symmetric
 from bouncegrad.types import Structures
 
 ROUNDS = 60
@@ -33,7 +33,7 @@ def triad_of(num_kinds: int) -> Int[Tensor, "kind kind kind"]:
 
 @lru_cache(maxsize=8)
 def triad_counts(num_entities: int, num_kinds: int) -> tuple[Float[Tensor, "triad earlier passing later"], ...]:
-    """For each entity, how many triads of each sort it is the middle one of, as a :class:`PairChain` sees it."""
+    """For each entity, how many triads of each sort it is the middle one of, as a :class:`PairElimination` sees it."""
     found = []
     for entity in range(num_entities):
         left = num_entities - 1 - entity
@@ -66,7 +66,7 @@ class TriadPosterior:
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
         """Log of the prior mean of ``exp(-loss / temperature)``."""
-        return (self.pairs.chain.log_total - self.log_total).float()
+        return (self.pairs.elimination.log_total - self.log_total).float()
 
     def best(self) -> Structures:
         """The most probable structure of each task."""
@@ -82,7 +82,7 @@ class TriadPosterior:
 
     def usage(self) -> Float[Tensor, "triad"]:
         """How many triangles of each sort there are."""
-        joints = self.pairs.chain.joints()
+        joints = self.pairs.elimination.joints()
         seen = (torch.einsum("tepl,kepl->k", p, self.counts[m].to(p)) for m, _, p in joints)
         return torch.stack(list(seen)).sum(0).float()
 
@@ -113,7 +113,7 @@ class Triads(OnTables):
         Raises:
             ValueError: node kinds, fewer than three entities, or more graphs than can be summed over.
         """
-        check_chain("triads", layout)
+        check_elimination("triads", layout)
         if layout.num_entities < 3:
             raise ValueError(f"the prior 'triads' needs three entities or more, got {layout.num_entities}: use 'none'")
         shares = torch.bincount(triad_of(layout.num_edge_kinds).flatten()).float()
@@ -126,7 +126,7 @@ class Triads(OnTables):
         triads = triad_of(self.layout.num_edge_kinds).to(matrix.device)[
             matrix[:, i, j], matrix[:, j, k], matrix[:, i, k]
         ]
-        found = self.factors.to(matrix.device)[triads].sum(1) - self._chain(self.factors).log_total
+        found = self.factors.to(matrix.device)[triads].sum(1) - self._elimination(self.factors).log_total
         return log_where_symmetric(found, matrix).float()
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> TriadPosterior:
@@ -134,10 +134,12 @@ class Triads(OnTables):
         del ladder
         tables = self.tables_in(factors)
         scores = -tables.energies.double() / temperature
-        chain = PairChain.of(scores, self.layout.num_edge_kinds, self._ties(self.factors))
-        return TriadPosterior(SymmetricPosterior(chain), self._chain(self.factors).log_total[0], self._counts())
+        elimination = PairElimination.of(scores, self.layout.num_edge_kinds, self._ties(self.factors))
+        return TriadPosterior(
+            SymmetricPosterior(elimination), self._elimination(self.factors).log_total[0], self._counts()
+        )
 
-    def reweighted(self, log_weights: Float[Tensor, "triad"]) -> Triads:
+    def with_weights(self, log_weights: Float[Tensor, "triad"]) -> Triads:
         """The same belief with other shares of the triads: the factors under which they are expected."""
         shares, factors = log_weights.double().softmax(0), self.factors.clone().requires_grad_()
         num_triangles = float(sum(counts[:, 0, 0, 0].sum() for counts in self._counts()))
@@ -145,7 +147,7 @@ class Triads(OnTables):
 
         def misfit() -> Tensor:
             search.zero_grad()
-            loss = self._chain(factors).log_total[0] / num_triangles - shares @ factors
+            loss = self._elimination(factors).log_total[0] / num_triangles - shares @ factors
             loss.backward()
             return loss
 
@@ -159,10 +161,10 @@ class Triads(OnTables):
     def _ties(self, factors: Tensor) -> list[Tensor]:
         return [torch.tensordot(factors, counts.to(factors), 1) for counts in self._counts()]
 
-    def _chain(self, factors: Tensor) -> PairChain:
+    def _elimination(self, factors: Tensor) -> PairElimination:
         """The prior's own sum, over one task without data."""
         num_entities, num_kinds = self.layout.num_entities, self.layout.num_edge_kinds
         blank = torch.zeros(
             1, num_entities, num_kinds ** (num_entities - 1), dtype=factors.dtype, device=factors.device
         )
-        return PairChain.of(blank, num_kinds, self._ties(factors))
+        return PairElimination.of(blank, num_kinds, self._ties(factors))

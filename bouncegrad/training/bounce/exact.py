@@ -18,7 +18,7 @@ from bouncegrad.structures.calibration import (
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
-from bouncegrad.structures.priors import PRIORS, GraphPrior, learned, quickly_compared
+from bouncegrad.structures.priors import PRIORS, GraphPrior, fast_priors, fit_weights
 from bouncegrad.training.bounce.config import BounceConfig, Bounced, scheduled_temperature
 from bouncegrad.training.bounce.target import SceneTarget
 from bouncegrad.types import Structures
@@ -42,7 +42,7 @@ class TableBounce:
         self.config = config
         auto = config.prior == "auto"
         self.priors: dict[str, GraphPrior] = (
-            quickly_compared(layout) if auto else {config.prior: PRIORS[config.prior](layout)}
+            fast_priors(layout) if auto else {config.prior: PRIORS[config.prior](layout)}
         )
         self.chosen = "symmetric" if "symmetric" in self.priors else next(iter(self.priors))
         self.temperature: float | None = None
@@ -60,7 +60,7 @@ class TableBounce:
 
     def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
         """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
-        self.priors = {name: learned(prior, self.usage[name]) for name, prior in self.priors.items()}
+        self.priors = {name: fit_weights(prior, self.usage[name]) for name, prior in self.priors.items()}
         if held_out is not None and len(self.priors) > 1:
             evidence = predictive_evidence(self.priors, *held_out, READING_TEMPERATURES[::4])
             best = max(evidence, key=lambda name: evidence[name])
@@ -77,7 +77,7 @@ class TableBounce:
         """Go on from what :meth:`state` returned."""
         self.chosen, self.temperature = state["chosen"], state["temperature"]
         weights = {name: torch.tensor(values) for name, values in state["weights"].items()}
-        self.priors = {name: prior.reweighted(weights[name]) for name, prior in self.priors.items()}
+        self.priors = {name: prior.with_weights(weights[name]) for name, prior in self.priors.items()}
 
     def _next_temperature(self, factors: Factors, progress: float) -> float:
         if self.config.heat != "entropy":

@@ -15,8 +15,8 @@ from bouncegrad.structures.layout import Layout, StructureSpace
 from bouncegrad.structures.mcmc import exact, gibbs, metropolis
 from bouncegrad.structures.proposals import (
     BeliefsFn,
-    believed_block,
-    believed_slot,
+    block_proposal,
+    slot_proposal,
     uniform_beliefs,
     without_correction,
 )
@@ -145,9 +145,9 @@ class ProposalBounce(_Heated):
         if self.config.proposals == "none":
             return lambda structures, generator: Proposed(structures, torch.zeros(len(structures)))
         if self.config.block == "node":
-            proposal = believed_block(beliefs_fn, self.space.blocks, flip=self.config.flip)
+            proposal = block_proposal(beliefs_fn, self.space.blocks, flip=self.config.flip)
         else:
-            proposal = believed_slot(beliefs_fn, self.space.num_slots, flip=self.config.flip)
+            proposal = slot_proposal(beliefs_fn, self.space.num_slots, flip=self.config.flip)
         return proposal if self.config.corrected else without_correction(proposal)
 
     def _beliefs_fn(self, batch: Any, generator: Generator) -> BeliefsFn:

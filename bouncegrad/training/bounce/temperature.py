@@ -9,9 +9,9 @@ from typing import Any
 from bouncegrad.structures.annealing import (
     AcceptedWorse,
     AnnealingState,
-    acceptance_steered,
+    acceptance_annealing,
     acceptance_target,
-    stepped,
+    step_temperature,
 )
 from bouncegrad.structures.kernels import SearchInfo
 from bouncegrad.training.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
@@ -37,7 +37,7 @@ class Heat:
         if self.config.heat == "scheduled":
             return scheduled_temperature(self.config, progress)
         if self.begins_pass and self.config.heat == "stepped":
-            self._set(stepped(self.steering.temperature, self.worse.share, self._share(progress)))
+            self._set(step_temperature(self.steering.temperature, self.worse.share, self._share(progress)))
         if self.begins_pass and self.config.heat == "automatic":
             self._set(target.automatic_temperature(structures))
         self.begins_pass = False
@@ -46,7 +46,7 @@ class Heat:
     def learn(self, info: SearchInfo, progress: float) -> None:
         """Take note of what a batch accepted."""
         if self.config.heat == "steered":
-            self.steering = acceptance_steered(self._share(progress), self.config.hottest).next(self.steering, info)
+            self.steering = acceptance_annealing(self._share(progress), self.config.hottest).next(self.steering, info)
         if self.config.heat == "stepped":
             self.worse = self.worse.after(info)
 
