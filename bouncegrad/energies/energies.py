@@ -91,11 +91,11 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
     each = each.expand(-1, -1, windows.horizon, -1)
     if windows.horizon == 1 or not model.noise.in_nats:
         return each
-    carry, num_features = model.network.carry, each.shape[3]
-    covariance, variances = torch.zeros_like(carry), []
+    transition, num_features = model.network.transition, each.shape[3]
+    covariance, variances = torch.zeros_like(transition), []
     for log_scales in each.unbind(2):
-        own = torch.nn.functional.pad(torch.exp(2 * log_scales), (len(carry) - num_features, 0))
-        covariance = carry.T @ covariance @ carry + torch.diag_embed(own)
+        own = torch.nn.functional.pad(torch.exp(2 * log_scales), (len(transition) - num_features, 0))
+        covariance = transition.T @ covariance @ transition + torch.diag_embed(own)
         variances.append(covariance.diagonal(dim1=-2, dim2=-1)[..., -num_features:])
     return 0.5 * torch.stack(variances, 2).log()
 

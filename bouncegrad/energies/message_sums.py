@@ -15,7 +15,7 @@ from torch import Tensor
 from bouncegrad.devices import at_home
 from bouncegrad.energies import CHUNK_CELLS, cells_at_once
 from bouncegrad.energies.windows import Batch, Windows
-from bouncegrad.models.graph_network import GraphNetwork
+from bouncegrad.models.decoder import Decoder
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseModel
 from bouncegrad.models.super_graph import SuperGraph
@@ -54,7 +54,7 @@ class NodeUpdate:
         precision: likewise, one over the scale of the errors, 0 where nothing was observed.
     """
 
-    network: GraphNetwork
+    network: Decoder
     states: Float[Tensor, "task receiver start input"]
     targets: Float[Tensor, "task receiver start feature"]
     precision: Float[Tensor, "task receiver start feature"]

@@ -182,8 +182,8 @@ class GraphNetwork(nn.Module):
         return self.newest(states) + states @ self.skip_weight + self.skip_bias
 
     @property
-    def carry(self) -> Float[Tensor, "input input"]:
-        """What the linear skip makes of small differences (rows) of a history in one step, in the modules' unit."""
+    def transition(self) -> Float[Tensor, "input input"]:
+        """State-transition matrix of the linear skip: small differences (rows) after one step, in the modules' unit."""
         size, kept = self.num_inputs, self.num_inputs - self.num_features
         later = torch.zeros(size, size, device=self.unit.device)
         later[self.num_features :, :kept] = torch.eye(kept, device=self.unit.device)
