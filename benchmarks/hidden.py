@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bouncegrad.hidden import find_hidden
-from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
+from bouncegrad.hidden.score import OBSERVED, move_covered_last, reorder
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.scenes import read_scenes
 
@@ -27,8 +27,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=24)
     options = parser.parse_args()
     model, scenes = load_model(options.model), read_scenes(options.data, "valid").at(range(options.scenes))
-    whole = covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), (0,))
-    seen = reordered(whole, range(whole.num_entities - 1))
+    whole = move_covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), (0,))
+    seen = reorder(whole, range(whole.num_entities - 1))
     began = time.process_time()
     together = find_hidden(model, seen)
     middle = time.process_time()

@@ -50,7 +50,7 @@ def accuracy_of_reading(model: Model, scenes: Scenes, prior: str) -> float:
 def loss_of_one_pass(scenes: Scenes) -> float:
     recipe = RECIPES["fast"]
     training = replace(recipe.training, num_passes=10, bounce=replace(recipe.training.bounce, prior="none"))
-    return BounceGrad(scenes, scenes.at(range(1)), recipe.model, training, 0).run_pass().loss
+    return BounceGrad(scenes, scenes.at(range(1)), recipe.model, training, 0).run_epoch().loss
 
 
 def measured(work: str, num_entities: int, model: Model) -> dict[str, float | int | str]:

@@ -52,7 +52,7 @@ def parts_of(trainer: BounceGrad) -> dict[str, float]:
     for owner, name in ((trainer.bounce, "search"), (trainer, "_grad"), (trainer.learner, "learn")):
         _time(owner, name, spent)
     begin = perf_counter()
-    trainer.run_pass()
+    trainer.run_epoch()
     whole = perf_counter() - begin
     parts = {"search": spent["search"], "grad": spent["_grad"], "proposal network": spent["learn"]}
     return parts | {"rest": whole - sum(parts.values()), "whole": whole}
@@ -73,12 +73,12 @@ def _time(owner: object, name: str, spent: dict[str, float]) -> None:
 def measured(recipe: str, num_scenes: int, temperature: float) -> dict[str, object]:
     """One pass, timed, counted and profiled."""
     trainer = trainer_of(recipe, num_scenes, temperature)
-    trainer.run_pass()
+    trainer.run_epoch()
     parts = parts_of(trainer)
     with FlopCounterMode(display=False) as counter:
-        trainer.run_pass()
+        trainer.run_epoch()
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        trainer.run_pass()
+        trainer.run_epoch()
     events = profiled.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     products = sum(event.self_cpu_time_total for event in events if event.key in PRODUCTS)

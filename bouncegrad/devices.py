@@ -49,7 +49,7 @@ def device_named(name: Device) -> torch.device:
     return device
 
 
-def at_home(network: Network) -> Network:
+def on_cpu(network: Network) -> Network:
     """The network, or a copy of it, on the CPU."""
     away = any(weights.device.type != "cpu" for weights in network.state_dict().values())
     return copy.deepcopy(network).cpu() if away else network

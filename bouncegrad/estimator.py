@@ -14,7 +14,7 @@ from bouncegrad.devices import Device, device_named
 from bouncegrad.evaluation.score import Score, score
 from bouncegrad.fit import fit
 from bouncegrad.hidden import Effort, HiddenCount, HiddenPosterior, count_hidden, find_hidden
-from bouncegrad.inference import Mode, Posterior, infer, placed, predict, weakest_kind
+from bouncegrad.inference import Mode, Posterior, infer, place_start, predict, weakest_kind
 from bouncegrad.inference.search import check_prior
 from bouncegrad.model_card import Origin, origin_of_fit, read_origin, save_pretrained
 from bouncegrad.models.checkpoint import load_model
@@ -22,7 +22,7 @@ from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES, Recipe, recipe_named, with_kinds, with_prior
 from bouncegrad.scenes import Scenes, read_part
 from bouncegrad.structures.priors import check_possible
-from bouncegrad.training import PassReport
+from bouncegrad.training import EpochReport
 
 Source: TypeAlias = Scenes | str | os.PathLike[str]
 """Scenes, or where they lie: one ``.npz``, or a folder of splits, of which "train" is fitted to and "test" asked
@@ -107,7 +107,7 @@ class RelationalModel:
         """
         return self._known()[1]
 
-    def fit(self, scenes: Source, watch: Callable[[PassReport], None] | None = None) -> Self:
+    def fit(self, scenes: Source, watch: Callable[[EpochReport], None] | None = None) -> Self:
         """Learn from scenes whose relations nobody knows (:func:`bouncegrad.fit`); returns itself.
 
         Args:
@@ -146,7 +146,7 @@ class RelationalModel:
         """
         data = self._asked(scenes)
         if structures is None:
-            data, start = placed(self.model, data, start)
+            data, start = place_start(self.model, data, start)
             structures = infer(self.model, data.between(0, start + 1), prior=self.prior, seed=self.seed).structures
         return predict(self.model, data, structures, start=start, num_steps=num_steps)
 

@@ -18,7 +18,7 @@ from bouncegrad.models.model import Model
 from bouncegrad.recipes import Recipe, recipe_named, with_kinds
 from bouncegrad.scenes import Normalization, Scenes, has_split, read_meta, read_part, split
 from bouncegrad.settings import is_positive
-from bouncegrad.training import BounceGrad, PassReport
+from bouncegrad.training import BounceGrad, EpochReport
 from bouncegrad.training.forecaster import add_forecaster
 from bouncegrad.training.rollout_tuning import tune_rollouts
 from bouncegrad.training.run_folder import InMemory, Run, RunFolder, fingerprint, write_summary
@@ -59,7 +59,7 @@ class RunConfig:
 def fit_folder(
     config: RunConfig,
     out: str | os.PathLike[str],
-    watch: Callable[[PassReport], None] | None = None,
+    watch: Callable[[EpochReport], None] | None = None,
     device: Device = "cpu",
 ) -> Model:
     """Learn from the scenes at ``config.data`` and leave everything in the run folder ``out``.
@@ -163,7 +163,7 @@ def fit(
     kinds: int | Literal["auto"] | None = None,
     minutes: float | None = None,
     seed: int = 0,
-    watch: Callable[[PassReport], None] | None = None,
+    watch: Callable[[EpochReport], None] | None = None,
     device: Device = "cpu",
     folder: str | os.PathLike[str] | None = None,
 ) -> Model:

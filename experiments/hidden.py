@@ -23,7 +23,7 @@ from bouncegrad.evaluation.metrics import RelationMatch, match_relations
 from bouncegrad.fit import error_unit
 from bouncegrad.hidden import count_hidden, score_hidden, widening_of
 from bouncegrad.hidden.count import MARGIN
-from bouncegrad.hidden.score import OBSERVED, HiddenScore, covered_last, reordered
+from bouncegrad.hidden.score import OBSERVED, HiddenScore, move_covered_last, reorder
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
@@ -132,7 +132,7 @@ def _plain(score: HiddenScore) -> dict:
 def gains_of(asked: Question, one: Scenes) -> dict:
     """Nats by which hidden entities foretell better than none: with some covered, and in the complete scene."""
     observed, number = one.between(0, min(OBSERVED, one.num_times)), len(asked.hide)
-    covered = reordered(covered_last(observed, asked.hide), range(one.num_entities - number))
+    covered = reorder(move_covered_last(observed, asked.hide), range(one.num_entities - number))
     return {
         "gain_covered": float(count_hidden(asked.model, covered, (0, number)).gains[0, 1]),
         "gain_complete": float(count_hidden(asked.model, observed, (0, 1)).gains[0, 1]),

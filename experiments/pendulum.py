@@ -51,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     data, run = Path("data/pendulum"), Path("runs/pendulum")
     if not data.exists():
-        write_folder(data, stretches_of(options.table), "pendulum")
+        write_folder(data, training_windows(options.table), "pendulum")
     began = time.process_time()
     model = fit_folder(RunConfig(str(data), "fast", recipe(options.passes)), run)
     trained = time.process_time() - began
@@ -88,7 +88,7 @@ def recipe(num_passes: int) -> Recipe:
     return replace(fast, model=replace(fast.model, network=network), training=training)
 
 
-def stretches_of(table: Path) -> dict[str, Scenes]:
+def training_windows(table: Path) -> dict[str, Scenes]:
     """Ten runs to learn from, two to choose by, four to test."""
     frame = polars.read_parquet(table).sort("scene", "agent", "time")
     runs = frame["scene"].unique().sort().to_list()

@@ -23,7 +23,7 @@ from bouncegrad.hidden import score_hidden
 from bouncegrad.hidden.augmented import completed
 from bouncegrad.hidden.gauss_newton import energies_of
 from bouncegrad.hidden.initial_tracks import random_states, rolled
-from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
+from bouncegrad.hidden.score import OBSERVED, move_covered_last, reordered
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
@@ -75,7 +75,7 @@ def main() -> None:
 
 def shot(model: Model, one: Scenes, match: RelationMatch) -> tuple[Tensor, Tensor]:
     """The best track ``[time, feature]`` of the covered entity and its true one, in the units of the scene."""
-    whole = covered_last(one.between(0, OBSERVED), HIDE)
+    whole = move_covered_last(one.between(0, OBSERVED), HIDE)
     assert whole.relations is not None
     structures = to_slots(match.true_kinds(whole.relations)).expand(NUM_STARTS, -1)
     seen = reordered(whole, range(whole.num_entities - 1))

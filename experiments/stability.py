@@ -39,7 +39,7 @@ from bouncegrad.scenes import Normalization, Scenes, from_arrays, relation_kinds
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.structures.layout import Layout, to_slots
 from bouncegrad.training.optimizer import cosine
-from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
+from bouncegrad.training.proposal_learner import ProposalLearner, SearchOutcome
 from bouncegrad.types import Structures
 
 RESULTS = Path(__file__).parent / "results"
@@ -180,8 +180,8 @@ def taught(world: World, smoothing: float, num_passes: int = 80) -> dict[str, Te
     return learner.proposing.state_dict()
 
 
-def lesson(structures: Structures) -> Lesson:
-    return Lesson(structures, structures, torch.ones(len(structures), dtype=torch.bool))
+def lesson(structures: Structures) -> SearchOutcome:
+    return SearchOutcome(structures, structures, torch.ones(len(structures), dtype=torch.bool))
 
 
 def accuracy(learner: ProposalLearner, batch: Batch, structures: Structures) -> float:

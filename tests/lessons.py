@@ -11,7 +11,7 @@ from bouncegrad.energies.windows import Batch
 from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.models.super_graph import super_graph
 from bouncegrad.structures.layout import Layout, to_matrix
-from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
+from bouncegrad.training.proposal_learner import ProposalLearner, SearchOutcome
 from bouncegrad.types import Structures
 from worlds import generator
 
@@ -33,9 +33,11 @@ def batch_of(states: Tensor, present: Tensor | None = None) -> Batch:
     return Batch(graph.pack_nodes(states), graph.pack_nodes(there[:, :, None].expand(states.shape[:3])), graph)
 
 
-def lesson_of(structures: Structures, before: Structures | None = None, accepted: Tensor | None = None) -> Lesson:
+def lesson_of(
+    structures: Structures, before: Structures | None = None, accepted: Tensor | None = None
+) -> SearchOutcome:
     every = torch.ones(len(structures), dtype=torch.bool)
-    return Lesson(structures if before is None else before, structures, every if accepted is None else accepted)
+    return SearchOutcome(structures if before is None else before, structures, every if accepted is None else accepted)
 
 
 @lru_cache(maxsize=512)

@@ -68,7 +68,7 @@ class PretendedDevice(TorchFunctionMode):
         if name == "__set__":
             _mark(args[0], is_there(args[1]) if isinstance(args[1], Tensor) else there)
             return func(*args, **kwargs)
-        args, kwargs, wanted = _at_home(name, args, kwargs)
+        args, kwargs, wanted = _with_scene_shares(name, args, kwargs)
         self._check(name, (args, kwargs, given), wanted is not None and wanted.type == THERE.type)
         self.num_operations += there
         found = func(*args, **kwargs)
@@ -122,7 +122,7 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _at_home(
+def _with_scene_shares(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any], torch.device | None]:
     """What is asked for, with the CPU for the device; and the device that was named."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bouncegrad.cli import main
-from bouncegrad.devices import at_home, device_named
+from bouncegrad.devices import device_named, on_cpu
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.evaluation.score import score
 from bouncegrad.fit import RunConfig, fit, fit_folder
@@ -116,7 +116,7 @@ def test_gaps_and_those_who_follow_nobody(recipe):
     here = fit(scenes, recipe)
     with pretended_device():
         there = fit(scenes, recipe, device="cuda")
-        assert alike(everything_said(there, scenes), everything_said(at_home(there), scenes))
+        assert alike(everything_said(there, scenes), everything_said(on_cpu(there), scenes))
     assert same(here, there)
 
 
@@ -289,5 +289,5 @@ def test_a_gpu(tmp_path, springs_model):
         assert model.device.type == "cuda"
         assert fit_folder(config, out).device.type == "cpu"
     training = RecurrentTrainer(scenes, scenes, LSTMConfig(joint=True, hidden=8), TRAINING, 0, "cuda")
-    training.run_pass()
+    training.run_epoch()
     assert lstm_figures(training.best_network(), scenes, test).num_scenes == test.num_scenes

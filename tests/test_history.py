@@ -117,7 +117,7 @@ def test_senders_that_were_not_seen_are_silent():
     model = with_history(scenes, unseen="silent")
     batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
     stretches = windows(batch)
-    assert stretches.heard is not None
+    assert stretches.sender_mask is not None
     assert batch.graph.unpack_nodes(stretches.weights[:, :, 0])[0].sum(1).tolist() == [6, 0, 6, 6]
     alone = Scenes(
         whole.states[:, :, [0, 2, 3]],
@@ -128,7 +128,7 @@ def test_senders_that_were_not_seen_are_silent():
     )
     fewer = pack(model, alone)
     kept = structures.view(3, 4, 3)[:, [0, 2, 3]][:, torch.arange(3)[:, None], torch.tensor([[1, 2], [0, 2], [0, 2]])]
-    with_it = model.network.rollout(stretches.states, batch.graph, structures, 1, heard=stretches.heard)
+    with_it = model.network.rollout(stretches.states, batch.graph, structures, 1, sender_mask=stretches.sender_mask)
     without_it = model.network.rollout(windows(fewer).states, fewer.graph, kept.flatten(1), 1)
     rows = batch.graph.unpack_nodes(with_it)[:, [0, 2, 3]].flatten(0, 1)
     torch.testing.assert_close(rows[:, :-1], without_it[:, :-1])  # at the last start it has been seen long enough
@@ -237,9 +237,9 @@ def test_parts_keep_who_is_given_and_who_is_heard():
     scenes = led_by_the_first(without(recordings(), 2, slice(0, 4)))
     batch = pack(with_history(scenes, unseen="silent"), scenes)
     part: Windows = windows(batch).at(torch.arange(4)).of_starts(slice(1, 3))
-    assert part.heard is not None
+    assert part.sender_mask is not None
     assert part.given is not None
-    assert part.heard.shape == (4, 2)
+    assert part.sender_mask.shape == (4, 2)
     assert part.given.shape == (4, 2, 1, 2)
 
 
@@ -284,7 +284,7 @@ def test_exogenous_receivers_are_not_asked_about():
     for factors in (receiver_tables(model, batch, stretches), message_sums(model, batch, stretches)):
         assert factors.exist is not None
         assert factors.exist.any(2).tolist() == [[False, True, True, True]] * 3
-    assert pack(model, recordings()).asked is None
+    assert pack(model, recordings()).edge_mask is None
     posterior = PRIORS["leader"](model.layout(4)).posterior(receiver_tables(model, batch, stretches), 1.0)
     assert float(posterior.usage().sum()) == pytest.approx(3 * 3)
     assert not posterior.best().view(3, 4, 3)[:, 0].any()
@@ -349,7 +349,7 @@ def test_the_gauge_is_left_alone_where_senders_may_be_silent():
     model = with_history(scenes, 1, unseen="silent")
     batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
     stretches = windows(batch)
-    before = model.network.rollout(stretches.states, batch.graph, structures, 1, heard=stretches.heard)
+    before = model.network.rollout(stretches.states, batch.graph, structures, 1, sender_mask=stretches.sender_mask)
     model.network.fix_gauge(batch.inputs, batch.graph)
-    after = model.network.rollout(stretches.states, batch.graph, structures, 1, heard=stretches.heard)
+    after = model.network.rollout(stretches.states, batch.graph, structures, 1, sender_mask=stretches.sender_mask)
     torch.testing.assert_close(before, after)

@@ -12,7 +12,7 @@ from bouncegrad.cli.options import DRAWN, Verb, add_data, add_json, add_model, a
 from bouncegrad.cli.text import hidden_table, posterior_table
 from bouncegrad.fit import error_unit
 from bouncegrad.hidden import HiddenPosterior, HiddenScore, find_hidden, score_hidden, widening_of, with_hidden
-from bouncegrad.hidden.score import OBSERVED, covered_last, reordered
+from bouncegrad.hidden.score import OBSERVED, move_covered_last, reorder
 from bouncegrad.inference import infer, predict, weakest_kind
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
@@ -146,8 +146,8 @@ def _seen(request: HiddenRequest) -> Scenes:
     scenes = request.scenes()
     if not request.hide:
         return scenes
-    whole = covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), request.hide)
-    return reordered(whole, range(scenes.num_entities - len(request.hide)))
+    whole = move_covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), request.hide)
+    return reorder(whole, range(scenes.num_entities - len(request.hide)))
 
 
 def draw_hidden(model: Model, request: HiddenRequest, found: HiddenPosterior, picture: str) -> None:

@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor
 
 from bouncegrad.cli.options import Verb, add_data, add_device, add_model, add_prior, add_split
-from bouncegrad.inference import infer, measured_at, placed, predict
+from bouncegrad.inference import infer, measured_at, place_start, predict
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, read_part
@@ -71,7 +71,7 @@ def predict_file(
         raise DataError(f"expected at least one step to predict, got {span.num_steps}")
     check_folder(place.parent)
     scenes = read_part(data, part)
-    scenes, start = placed(model, scenes, span.start)
+    scenes, start = place_start(model, scenes, span.start)
     seen, observed = measured_at(scenes, start, model.config.network.history), scenes.between(0, start + 1)
     posterior = infer(model, observed, prior=prior)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from bouncegrad.training import PassReport
+from bouncegrad.training import EpochReport
 
 LINES = 10
 """Lines that all of it writes where there is no terminal."""
@@ -18,7 +18,7 @@ Told: TypeAlias = Callable[[float, str], None]
 """Told which share of the work is done, and what is being done."""
 
 
-def describe(report: PassReport) -> str:
+def describe(report: EpochReport) -> str:
     """One pass in one line."""
     parts = [f"pass {report.number}", f"loss {report.loss:.4g}", f"held out {report.held_out:.5g}"]
     if report.temperature is not None:
@@ -43,7 +43,7 @@ def progress(first: str, quiet: bool = False) -> Iterator[Told | None]:
 
 
 @contextmanager
-def fit_progress(quiet: bool = False) -> Iterator[Callable[[PassReport], None] | None]:
+def fit_progress(quiet: bool = False) -> Iterator[Callable[[EpochReport], None] | None]:
     """Something to hand to :func:`bouncegrad.fit.fit_folder` as ``watch``; nothing when ``quiet``."""
     with progress("searching and learning", quiet) as told:
         yield None if told is None else lambda report: told(report.progress, describe(report))

@@ -45,7 +45,12 @@ def _residuals(
         predicted = model.network.rollout_receivers(windows.origins, batch.graph, structures)
     else:
         predicted = model.network.rollout(
-            windows.states, batch.graph, structures, windows.horizon, heard=windows.heard, given=windows.given
+            windows.states,
+            batch.graph,
+            structures,
+            windows.horizon,
+            sender_mask=windows.sender_mask,
+            given=windows.given,
         )
     return (windows.targets - predicted) / model.network.unit
 
@@ -86,8 +91,8 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
     for rollouts of scenes, which know no true state but the first, at the start.
     """
     receiver = windows.rollout == "receiver"
-    states, heard = windows.origins if receiver else windows.states[:, :, None], windows.heard
-    each = model.log_scales(states, graph, None if heard is None else heard[:, :, None])
+    states, sender_mask = windows.origins if receiver else windows.states[:, :, None], windows.sender_mask
+    each = model.log_scales(states, graph, None if sender_mask is None else sender_mask[:, :, None])
     each = each.expand(-1, -1, windows.horizon, -1)
     if windows.horizon == 1 or not model.noise.in_nats:
         return each

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bouncegrad.devices import at_home
+from bouncegrad.devices import on_cpu
 from bouncegrad.energies import CHUNK_CELLS, cells_at_once
 from bouncegrad.energies.windows import Batch, Windows
 from bouncegrad.models.decoder import Decoder
@@ -220,7 +220,7 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
     Returns:
         Factors whose energies equal :func:`bouncegrad.energies.receiver_energies` for every structure; on the CPU.
     """
-    graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph, stretches.heard)
+    graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph, stretches.sender_mask)
     precision = model.noise.inverse_scales(log_scales)
     precision = precision * stretches.weights  # which are 0 or 1: what was not observed is off by nothing
     if model.config.network.update == "superposed":
@@ -229,8 +229,8 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
     else:
         messages = _messages(model, graph, stretches, None)
         nodes = (stretches.states, stretches.targets[:, :, 0], precision)
-        update = NodeUpdate(at_home(model.network), *(graph.unpack_nodes(values).cpu() for values in nodes))
-    layout, asked = model.layout(graph.present.shape[1]), batch.asked
+        update = NodeUpdate(on_cpu(model.network), *(graph.unpack_nodes(values).cpu() for values in nodes))
+    layout, asked = model.layout(graph.present.shape[1]), batch.edge_mask
     surprise = _surprise(model, graph, stretches, log_scales)
     return MessageSums(layout, messages, update, surprise, None if asked is None else asked.cpu())
 
@@ -267,8 +267,8 @@ def _messages(
         receivers, senders = graph.receivers[edges], graph.senders[edges]
         inputs = model.network.edge_inputs(stretches.states[receivers], stretches.states[senders])
         said = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
-        if stretches.heard is not None:
-            said = said * stretches.heard[senders][:, None, :, None]
+        if stretches.sender_mask is not None:
+            said = said * stretches.sender_mask[senders][:, None, :, None]
         if precision is not None:
             said = said * precision[receivers][:, None]
         messages[graph.edge_scenes[edges], graph.edge_slots[edges]] = said.flatten(2)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from bouncegrad.energies import energies as of
 from bouncegrad.energies.windows import Batch, Windows, windows
-from bouncegrad.models.graph_network import silenced
+from bouncegrad.models.graph_network import mask_senders
 from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.structures.factors import FactorTables
@@ -53,7 +53,7 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     table = _rolled_tables if windows.horizon > 1 else _quadratic_tables if quadratic else _direct_tables
     energies = table(model, batch.graph, windows, messages, combinations)
     energies = energies / of.normalizer(model, batch.graph, windows)[:, None]
-    exist = batch.asked
+    exist = batch.edge_mask
     if exist is not None and layout.num_node_kinds > 1:
         present = batch.graph.present if batch.exogenous is None else batch.graph.unpack_nodes(~batch.exogenous)
         exist = torch.cat([exist, present[:, :, None]], 2)
@@ -90,8 +90,8 @@ def _incoming_messages(
     """Every message under every kind, arranged by receiver; zeros from senders that are absent or not heard."""
     inputs = model.network.inputs_on(graph, windows.states)
     messages = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
-    heard = None if windows.heard is None else windows.heard[:, None]
-    messages = silenced(messages, graph, heard)
+    sender_mask = None if windows.sender_mask is None else windows.sender_mask[:, None]
+    messages = mask_senders(messages, graph, sender_mask)
     return _by_receiver(graph, messages).flatten(1, 2)
 
 
@@ -112,7 +112,7 @@ def _direct_tables(
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
     """Run the node update on every summed message, some nodes at a time."""
-    noise, log_scales = model.noise, model.log_scales(windows.states, graph, windows.heard)
+    noise, log_scales = model.noise, model.log_scales(windows.states, graph, windows.sender_mask)
     predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
     cells = len(combinations) * windows.states.shape[1] * model.config.network.hidden
     columns = []
@@ -217,7 +217,7 @@ def _rolled_energies(
     history = stretches.states.expand(len(own), -1, -1, -1)
     for step in range(stretches.horizon):
         if step:
-            history = model.network.followed_by(history, own)
+            history = model.network.shift_history(history, own)
             own = _moved_on(model, history, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
         residuals = (stretches.targets[:, :, step] - own) / model.network.unit
         surprise = model.noise.energy(residuals, alone.log_scales[:, :, step]) * stretches.weights[:, :, step]
@@ -254,7 +254,7 @@ def _quadratic_tables(
 
     In double precision: a good model's energies are small differences of large squares.
     """
-    log_scales = model.log_scales(windows.states, graph, windows.heard)
+    log_scales = model.log_scales(windows.states, graph, windows.sender_mask)
     weights = windows.weights.sqrt() * model.noise.inverse_scales(log_scales)
     scaled = (messages * weights[:, None]).flatten(2).double()
     combinations = combinations.double()

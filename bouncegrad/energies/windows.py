@@ -43,7 +43,7 @@ class Batch:
         return side_by_side(self.states, self.history)
 
     @property
-    def asked(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
+    def edge_mask(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
         """Which edges are asked about: those that exist and whose receiver is not exogenous; None: all of them."""
         if self.exogenous is None:
             return self.graph.exist
@@ -123,7 +123,7 @@ class Windows:
     targets: Float[Tensor, "node start step feature"]
     weights: Float[Tensor, "node start step"]
     rollout: Rollout = "scene"
-    heard: Float[Tensor, "node start"] | None = None
+    sender_mask: Float[Tensor, "node start"] | None = None
     given: Float[Tensor, "node start step feature"] | None = None
 
     @property
@@ -147,8 +147,10 @@ class Windows:
         return self._each(lambda values: values[:, starts])
 
     def _each(self, chosen: Callable[[Tensor], Tensor]) -> Windows:
-        heard, given = (None if values is None else chosen(values) for values in (self.heard, self.given))
-        return Windows(chosen(self.states), chosen(self.targets), chosen(self.weights), self.rollout, heard, given)
+        sender_mask, given = (None if values is None else chosen(values) for values in (self.sender_mask, self.given))
+        return Windows(
+            chosen(self.states), chosen(self.targets), chosen(self.weights), self.rollout, sender_mask, given
+        )
 
 
 def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
@@ -216,7 +218,7 @@ def windows(
     complete = batch.complete
     weights = complete[:, starts - before, None] & batch.valid[:, targets] & inside
     if batch.unseen == "skip":
-        weights = weights & _others_known(batch, complete, (starts, targets), rollout)
+        weights = weights & _senders_measured(batch, complete, (starts, targets), rollout)
     given = None
     if batch.exogenous is not None:
         weights = weights & ~batch.exogenous[:, None, None]
@@ -226,12 +228,12 @@ def windows(
         targets=batch.states[:, targets],
         weights=weights.float(),
         rollout=rollout,
-        heard=None if batch.unseen == "skip" else complete[:, starts - before].float(),
+        sender_mask=None if batch.unseen == "skip" else complete[:, starts - before].float(),
         given=given if rollout == "scene" else None,
     )
 
 
-def _others_known(
+def _senders_measured(
     batch: Batch, complete: Bool[Tensor, "node last"], when: tuple[Tensor, Tensor], rollout: Rollout
 ) -> Bool[Tensor, "node start step"]:
     """Whether all senders are known that a prediction starts from or is given on its way."""

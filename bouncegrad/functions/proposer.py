@@ -20,7 +20,7 @@ from bouncegrad.inference.beliefs import with_floor
 from bouncegrad.models.encoders import Perceptron, linear
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.structures.proposals import BeliefsFn
-from bouncegrad.training.proposal_learner import Learner, Lesson
+from bouncegrad.training.proposal_learner import Learner, SearchOutcome
 from bouncegrad.types import Structures
 
 FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
@@ -101,28 +101,30 @@ class PointLearner(Learner[PointProposer]):
         """The most probable module of every slot."""
         return beliefs_of(self.proposing, self.model, batch).argmax(2)
 
-    def said(self, batch: PointSets, lesson: Lesson, generator: Generator) -> list[Float[Tensor, "task slot kind"]]:
+    def log_probs(
+        self, batch: PointSets, lesson: SearchOutcome, generator: Generator
+    ) -> list[Float[Tensor, "task slot kind"]]:
         """What the network says while it learns."""
         seen = batch.given_anew(generator)
         return [self.proposer(side_by_side(self.model, seen), seen.given, generator)]
 
-    def learn(self, batch: PointSets, lesson: Lesson, generator: Generator) -> float:
+    def learn(self, batch: PointSets, lesson: SearchOutcome, generator: Generator) -> float:
         """One gradient step, from what the search found or from dreams of as many tasks."""
         if self.config.learn_from == "dreams":
             batch, lesson = self._dreamt(batch, lesson, generator)
         return super().learn(batch, lesson, generator)
 
     @torch.no_grad()
-    def _dreamt(self, batch: PointSets, lesson: Lesson, generator: Generator) -> tuple[PointSets, Lesson]:
+    def _dreamt(self, batch: PointSets, lesson: SearchOutcome, generator: Generator) -> tuple[PointSets, SearchOutcome]:
         """Random structures, and tasks that are what the modules make of them."""
         structures = self.model.space.random(batch.num_tasks, generator)
         said = self.model.predict(lesson.after, batch.inputs)
         off = mean_squares(said, batch.outputs, batch.given).sqrt()[:, None, None]
         outputs = self.model.predict(structures, batch.inputs)
         outputs += off * torch.randn(outputs.shape, generator=generator)
-        return replace(batch, outputs=outputs), Lesson(structures, structures, torch.ones_like(lesson.accepted))
+        return replace(batch, outputs=outputs), SearchOutcome(structures, structures, torch.ones_like(lesson.accepted))
 
-    def asked(self, batch: PointSets) -> Bool[Tensor, "task slot"]:
+    def slot_mask(self, batch: PointSets) -> Bool[Tensor, "task slot"]:
         """All slots of all tasks."""
         return torch.ones(batch.num_tasks, self.model.composition.num_slots, dtype=torch.bool)
 

@@ -17,7 +17,7 @@ from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.training import FunctionRecipe, FunctionTraining
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.training.bounce import BounceConfig
-from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.config import EpochReport, TrainingConfig
 from bouncegrad.training.run_folder import InMemory, Run, RunFolder
 
 ONE = FunctionConfig(num_modules=1)
@@ -97,7 +97,7 @@ def fit_functions(
     held_out: PointSets | None = None,
     seed: int = 0,
     folder: str | os.PathLike[str] | None = None,
-    watch: Callable[[PassReport], None] | None = None,
+    watch: Callable[[EpochReport], None] | None = None,
 ) -> FunctionModel:
     """Learn a library of modules from tasks.
 

@@ -18,9 +18,9 @@ from bouncegrad.functions.points import PointSets
 from bouncegrad.functions.proposer import PointLearner, PointProposer
 from bouncegrad.functions.target import PointTarget, TabulatedTarget
 from bouncegrad.structures.layout import StructureSpace
-from bouncegrad.training.bounce import BounceConfig, Bounced, bounce_over
-from bouncegrad.training.config import PassReport, TrainingConfig
-from bouncegrad.training.proposal_learner import Lesson
+from bouncegrad.training.bounce import BounceConfig, BounceResult, bounce_over
+from bouncegrad.training.config import EpochReport, TrainingConfig
+from bouncegrad.training.proposal_learner import SearchOutcome
 from bouncegrad.training.trainer import Clock, Trainer
 
 NUM_JUDGEMENTS = 25
@@ -51,7 +51,7 @@ class _Part:
     """
 
     loss: float
-    found: Bounced
+    found: BounceResult
 
 
 class FunctionTraining(Trainer[FunctionModel, _Part]):
@@ -97,19 +97,19 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
             loss.backward()
             self.step(progress)
         if self.learner:
-            self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
+            self.learner.learn(batch, SearchOutcome(before, found.structures, found.accepted), self.generator)
         return _Part(loss.item(), found)
 
-    def finish_pass(self, parts: Sequence[_Part], clock: Clock) -> PassReport:
+    def finish_epoch(self, parts: Sequence[_Part], clock: Clock) -> EpochReport:
         """Note what the pass did; now and then judge the modules by the held-out tasks."""
         loss = sum(part.loss for part in parts) / len(parts)
-        self.bounce.finish_pass(None)
-        self.descent.finish_pass(loss)
+        self.bounce.finish_epoch(None)
+        self.descent.finish_epoch(loss)
         every = max(1, self.config.num_passes // NUM_JUDGEMENTS)
         if self.num_passes_done % every == 0 or clock(self.progress) >= 1:
             self.last_held_out = self._judged()
             self.keep_if_best(self.last_held_out)
-        return PassReport(
+        return EpochReport(
             number=self.num_passes_done,
             loss=loss,
             held_out=self.last_held_out,
@@ -137,7 +137,7 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
             )
         best = FunctionModel(self.model.composition, self.model.config, self.tasks, Generator())
         best.load_state_dict(self.best_weights)
-        best.proposer = self.learner.kept() if self.learner else None
+        best.proposer = self.learner.final_network() if self.learner else None
         return best.eval()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -8,10 +8,16 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from bouncegrad.hidden.augmented import Completed, completed, tables_with
-from bouncegrad.hidden.gauss_newton import Estimate, energies_of, moved
+from bouncegrad.hidden.augmented import AugmentedScenes, complete, tables_with
+from bouncegrad.hidden.gauss_newton import Estimate, energies_of, gauss_newton_step
 from bouncegrad.hidden.hypotheses import Belief, Explanations
-from bouncegrad.hidden.initial_tracks import drawn, patterns_of, pinned, random_states, rolled
+from bouncegrad.hidden.initial_tracks import (
+    draw_given_patterns,
+    patterns_of,
+    pin_hidden,
+    random_states,
+    roll_out_hidden,
+)
 from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseModel, Normal
@@ -59,59 +65,65 @@ def search(
     From random first states under every pattern the modules lead to tracks; under tracks the tables say which
     structures are best; under structures a Gauss-Newton step says which tracks are; and so on in turn.
     """
-    begun = _begun(model, scenes, num_hidden, belief, effort, generator)
-    stage = completed(model, scenes.at(begun.scene), num_hidden)
-    found = _refined(model, stage, begun, belief, effort.first_rounds, Normal(), "incoming")
+    begun = _initial_explanations(model, scenes, num_hidden, belief, effort, generator)
+    stage = complete(model, scenes.at(begun.scene), num_hidden)
+    found = _refine(model, stage, begun, belief, effort.first_rounds, Normal(), "incoming")
     energies = _silent_first(model, scenes, found, energies_of(model, stage, found.tracks, found.structures))
     best = _best(found, energies, 1 if belief.given is not None else effort.num_starts, effort.num_kept)
-    return refined(model, scenes, best, belief, effort.last_rounds)
+    return refine(model, scenes, best, belief, effort.last_rounds)
 
 
 @torch.no_grad()
-def refined(model: Model, scenes: Scenes, found: Explanations, belief: Belief, rounds: int) -> Explanations:
+def refine(model: Model, scenes: Scenes, found: Explanations, belief: Belief, rounds: int) -> Explanations:
     """Some rounds under the errors that were learned, structures free."""
-    stage = completed(model, scenes.at(found.scene), found.tracks.shape[1])
-    return _refined(model, stage, found, belief, rounds, model.noise, "nothing")
+    stage = complete(model, scenes.at(found.scene), found.tracks.shape[1])
+    return _refine(model, stage, found, belief, rounds, model.noise, "nothing")
 
 
-def _begun(
+def _initial_explanations(
     model: Model, scenes: Scenes, num_hidden: int, belief: Belief, effort: Effort, generator: Generator
 ) -> Explanations:
     """Every pattern from some random first states, the same in every scene."""
     layout = model.layout(scenes.num_entities + num_hidden)
     if belief.given is None:
         patterns = patterns_of(belief.prior, layout, num_hidden, effort.num_patterns, generator)
-        chains = drawn(belief.prior, layout, patterns.repeat_interleave(effort.num_starts, 0), generator)
+        chains = draw_given_patterns(belief.prior, layout, patterns.repeat_interleave(effort.num_starts, 0), generator)
         structures = chains.repeat(scenes.num_scenes, 1)
     else:
         structures = belief.given.repeat_interleave(STARTS_IF_GIVEN * effort.num_starts, 0)
     num_chains = len(structures) // scenes.num_scenes
     states = random_states(num_chains, num_hidden, scenes.num_features, generator).repeat(scenes.num_scenes, 1, 1)
     scene = torch.arange(scenes.num_scenes).repeat_interleave(num_chains)
-    stage = completed(model, scenes.at(scene), num_hidden)
-    begun = Explanations(scene, rolled(model, stage, states, structures), structures)
+    stage = complete(model, scenes.at(scene), num_hidden)
+    begun = Explanations(scene, roll_out_hidden(model, stage, states, structures), structures)
     return replace(begun, structures=_chosen(model, stage, begun, belief, "both"))
 
 
-def _refined(
-    model: Model, stage: Completed, found: Explanations, belief: Belief, rounds: int, noise: NoiseModel, held: Held
+def _refine(
+    model: Model,
+    stage: AugmentedScenes,
+    found: Explanations,
+    belief: Belief,
+    rounds: int,
+    noise: NoiseModel,
+    held: Held,
 ) -> Explanations:
     """Tracks and structures in turn."""
     estimate = Estimate.at(found.tracks)
     for _ in range(rounds):
-        estimate = moved(model, stage, estimate, found.structures, noise)
+        estimate = gauss_newton_step(model, stage, estimate, found.structures, noise)
         found = replace(found, tracks=estimate.tracks)
         found = replace(found, structures=_chosen(model, stage, found, belief, held))
     return found
 
 
-def _chosen(model: Model, stage: Completed, found: Explanations, belief: Belief, held: Held) -> Structures:
+def _chosen(model: Model, stage: AugmentedScenes, found: Explanations, belief: Belief, held: Held) -> Structures:
     """The most probable structures under supposed tracks."""
     if belief.given is not None:
         return found.structures
     tables = tables_with(model, stage, found.tracks)
     if held != "nothing":
-        tables = pinned(tables, found.structures, found.tracks.shape[1], outgoing=held == "both")
+        tables = pin_hidden(tables, found.structures, found.tracks.shape[1], outgoing=held == "both")
     return belief.prior.posterior(tables, belief.temperature).best()
 
 

@@ -22,7 +22,7 @@ Tracks: TypeAlias = Float[Tensor, "task hidden time feature"]
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class AugmentedScenes:
     """Tasks with room for hidden entities, the last of each scene.
 
     Attributes:
@@ -62,7 +62,7 @@ class Completed:
         """The inverse of :meth:`of_hidden`, in the shape of tracks."""
         return numbers.unflatten(2, (self.nodes.shape[1], -1)).transpose(1, 2)
 
-    def said(self, structures: Structures) -> Float[Tensor, "node start message"]:
+    def messages_to(self, structures: Structures) -> Float[Tensor, "node start message"]:
         """What the seen entities say to each node under structures."""
         kinds = self.graph.pack_edges(structures)
         return self.graph.incoming(self.background[torch.arange(len(kinds)), kinds])
@@ -83,7 +83,7 @@ def with_room(scenes: Scenes, num_hidden: int) -> Scenes:
 
 
 @torch.no_grad()
-def completed(model: Model, scenes: Scenes, num_hidden: int) -> Completed:
+def complete(model: Model, scenes: Scenes, num_hidden: int) -> AugmentedScenes:
     """Scenes with room for hidden entities; each of them is a task.
 
     Raises:
@@ -105,7 +105,7 @@ def completed(model: Model, scenes: Scenes, num_hidden: int) -> Completed:
     ends = is_hidden[graph.senders] | is_hidden[graph.receivers]
     inputs = model.network.inputs_on(graph, batch.states[:, :-1])
     background = model.network.edge_modules.every_kind(inputs).transpose(0, 1) * ~ends[:, None, None, None]
-    return Completed(batch, nodes, _edges_of(graph, ends), background)
+    return AugmentedScenes(batch, nodes, _edges_of(graph, ends), background)
 
 
 def _edges_of(graph: SuperGraph, chosen: Bool[Tensor, "edge"]) -> SuperGraph:
@@ -132,7 +132,7 @@ def check_complete(scenes: Scenes) -> None:
         )
 
 
-def tables_with(model: Model, stage: Completed, tracks: Tracks) -> FactorTables:
+def tables_with(model: Model, stage: AugmentedScenes, tracks: Tracks) -> FactorTables:
     """The one-step tables of the scenes in which the hidden entities are where the tracks say."""
     batch = stage.with_tracks(tracks)
     return receiver_tables(model, batch, windows(batch))

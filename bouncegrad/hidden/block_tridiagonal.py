@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class TimeChain:
+class BlockTridiagonal:
     """A symmetric positive matrix whose blocks belong to times.
 
     Attributes:
@@ -21,23 +21,23 @@ class TimeChain:
     diagonal: Float[Tensor, "task time size size"]
     lower: Float[Tensor, "task link size size"]
 
-    def boosted(self, share: Float[Tensor, "task"]) -> TimeChain:
+    def damped(self, share: Float[Tensor, "task"]) -> BlockTridiagonal:
         """With a diagonal that is larger by a share of itself (Marquardt 1963)."""
         numbers = self.diagonal.diagonal(dim1=2, dim2=3) * share[:, None, None]
-        return TimeChain(self.diagonal + torch.diag_embed(numbers), self.lower)
+        return BlockTridiagonal(self.diagonal + torch.diag_embed(numbers), self.lower)
 
-    def factored(self) -> ChainFactor:
+    def cholesky(self) -> BlockCholesky:
         """The Cholesky factor; meaningless numbers for tasks whose matrix is not positive."""
         roots, links = [_root(self.diagonal[:, 0])], []
         for before, block in enumerate(self.diagonal[:, 1:].unbind(1)):
             links.append(_left(roots[-1], self.lower[:, before].mT).mT)
             roots.append(_root(block - links[-1] @ links[-1].mT))
-        return ChainFactor(roots, links)
+        return BlockCholesky(roots, links)
 
 
 @dataclass(frozen=True, slots=True)
-class ChainFactor:
-    """The lower triangular root of a :class:`TimeChain`.
+class BlockCholesky:
+    """The lower triangular root of a :class:`BlockTridiagonal`.
 
     Attributes:
         roots: the blocks on the diagonal, ``[task, size, size]`` for each time.

@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.devices import at_home
+from bouncegrad.devices import on_cpu
 from bouncegrad.energies import receiver_tables
 from bouncegrad.energies.windows import pack, windows
-from bouncegrad.hidden.alternating_search import Effort, refined, search
-from bouncegrad.hidden.augmented import completed, tables_with
+from bouncegrad.hidden.alternating_search import Effort, refine, search
+from bouncegrad.hidden.augmented import complete, tables_with
 from bouncegrad.hidden.find import belief_of, check_search, scene_groups
-from bouncegrad.hidden.hypotheses import Belief, Explanations, weighed
-from bouncegrad.hidden.initial_tracks import num_patterns_of, pinned, rolled
+from bouncegrad.hidden.hypotheses import Belief, Explanations, weigh
+from bouncegrad.hidden.initial_tracks import num_patterns_of, pin_hidden, roll_out_hidden
 from bouncegrad.inference import weakest_kind
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
@@ -90,7 +90,7 @@ def count_hidden(
     if scenes.num_times < 6:
         raise DataError(f"expected 6 samples or more, to learn from and to foretell, got {scenes.num_times}")
     check_search(model, scenes, max(1, numbers[-1]))
-    model, foretold = at_home(model), []
+    model, foretold = on_cpu(model), []
     for number in numbers:
         belief = belief_of(model, model.layout(scenes.num_entities + number), prior)
         foretold.append(_foretold(model, scenes, number, belief, effort or Effort(), seed))
@@ -112,8 +112,8 @@ def _foretold(
         early = some.between(0, math.ceil(EARLY * scenes.num_times))
         found = search(model, early, number, belief, effort, generator)
         log_weights, before = _evidence(model, early, found, belief)
-        onward = _led_on(model, some, found)
-        onward = refined(model, some, onward, replace(belief, given=onward.structures), effort.last_rounds)
+        onward = _extrapolate(model, some, found)
+        onward = refine(model, some, onward, replace(belief, given=onward.structures), effort.last_rounds)
         _, after = _evidence(model, some, onward, belief)
         parts.append((log_weights.log_softmax(1) + after - before).logsumexp(1))
     return torch.cat(parts)
@@ -124,13 +124,13 @@ def _evidence(
 ) -> tuple[Float[Tensor, "scene explanation"], Float[Tensor, "scene explanation"]]:
     """The log evidence of explanations, and what of it they have before nobody."""
     num_hidden = found.tracks.shape[1]
-    stage = completed(model, scenes.at(found.scene), num_hidden)
-    evidence = weighed(model, stage, found, belief).log_evidence
+    stage = complete(model, scenes.at(found.scene), num_hidden)
+    evidence = weigh(model, stage, found, belief).log_evidence
     nothing = weakest_kind(model, scenes)
     if nothing is None:
         nobody = _log_evidence(model, scenes, belief)[found.scene]
     else:
-        silent = pinned(
+        silent = pin_hidden(
             tables_with(model, stage, found.tracks),
             torch.full_like(found.structures, nothing),
             num_hidden,
@@ -149,9 +149,9 @@ def _log_evidence(model: Model, scenes: Scenes, belief: Belief) -> Float[Tensor,
     return plain.prior.posterior(tables, belief.temperature).log_evidence.double()
 
 
-def _led_on(model: Model, scenes: Scenes, found: Explanations) -> Explanations:
+def _extrapolate(model: Model, scenes: Scenes, found: Explanations) -> Explanations:
     """Tracks of the early samples, led on by the modules to the end."""
     num_hidden, num_early = found.tracks.shape[1:3]
-    stage = completed(model, scenes.at(found.scene), num_hidden)
-    rest = rolled(model, stage, found.tracks[:, :, -1], found.structures, num_early - 1)
+    stage = complete(model, scenes.at(found.scene), num_hidden)
+    rest = roll_out_hidden(model, stage, found.tracks[:, :, -1], found.structures, num_early - 1)
     return Explanations(found.scene, torch.cat([found.tracks, rest[:, :, 1:]], 2), found.structures)

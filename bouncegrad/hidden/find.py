@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
-from bouncegrad.devices import at_home
+from bouncegrad.devices import on_cpu
 from bouncegrad.hidden.alternating_search import Effort, search
-from bouncegrad.hidden.augmented import check_complete, completed
-from bouncegrad.hidden.hypotheses import Belief, Explanations, Weighed, weighed
+from bouncegrad.hidden.augmented import check_complete, complete
+from bouncegrad.hidden.hypotheses import Belief, Explanations, Weights, weigh
 from bouncegrad.hidden.initial_tracks import num_patterns_of
 from bouncegrad.hidden.posterior import HiddenPosterior
-from bouncegrad.inference.search import belief_in
+from bouncegrad.inference.search import prior_for_reading
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import Layout, to_slots
@@ -61,7 +61,7 @@ def find_hidden(
             be.
     """
     check_search(model, scenes, num_hidden)
-    model = at_home(model)
+    model = on_cpu(model)
     effort, layout = effort or Effort(), model.layout(scenes.num_entities + num_hidden)
     belief = replace(belief_of(model, layout, prior), widening=widening)
     if relations is not None:
@@ -71,7 +71,7 @@ def find_hidden(
     for indices in scene_groups(scenes, num_patterns * effort.num_starts):
         some, part = scenes.at(indices), belief.at(indices)
         found = search(model, some, num_hidden, part, effort, Generator().manual_seed(seed))
-        parts.append(_summed_up(model, some, found, part))
+        parts.append(_posterior_of(model, some, found, part))
     return _joined(parts)
 
 
@@ -95,7 +95,7 @@ def check_search(model: Model, scenes: Scenes, num_hidden: int) -> None:
 
 def belief_of(model: Model, layout: Layout, prior: str) -> Belief:
     """How graphs of a layout are read under a prior."""
-    name, graphs = belief_in(model, layout, prior, factored=True)
+    name, graphs = prior_for_reading(model, layout, prior, factored=True)
     return Belief(name, graphs, model.reading.temperature_under(name))
 
 
@@ -115,12 +115,12 @@ def scene_groups(scenes: Scenes, num_chains: int) -> Iterator[Tensor]:
     yield from torch.arange(scenes.num_scenes).split(max(1, CHAINS_AT_ONCE // num_chains))
 
 
-def _summed_up(model: Model, scenes: Scenes, found: Explanations, belief: Belief) -> HiddenPosterior:
+def _posterior_of(model: Model, scenes: Scenes, found: Explanations, belief: Belief) -> HiddenPosterior:
     """Explanations as a posterior; those that say the same are counted once."""
     num_hidden = found.tracks.shape[1]
-    scales = weighed(model, completed(model, scenes.at(found.scene), num_hidden), found, belief)
+    scales = weigh(model, complete(model, scenes.at(found.scene), num_hidden), found, belief)
     log_evidence = _by_scene(scenes, scales.log_evidence).nan_to_num(-torch.inf, torch.inf, -torch.inf)
-    log_evidence = log_evidence.masked_fill(_said_before(scenes, found, scales), -torch.inf)
+    log_evidence = log_evidence.masked_fill(_is_duplicate(scenes, found, scales), -torch.inf)
     log_evidence, order = log_evidence.sort(1, descending=True)
     chosen = (order + torch.arange(scenes.num_scenes)[:, None] * order.shape[1]).flatten()
     found, weights = found.at(chosen), torch.softmax(log_evidence, 1)
@@ -142,7 +142,7 @@ def _by_scene(scenes: Scenes, values: Tensor) -> Tensor:
     return values.unflatten(0, (scenes.num_scenes, -1))
 
 
-def _said_before(scenes: Scenes, found: Explanations, scales: Weighed) -> Bool[Tensor, "scene explanation"]:
+def _is_duplicate(scenes: Scenes, found: Explanations, scales: Weights) -> Bool[Tensor, "scene explanation"]:
     """Which explanations have the structure of one before them, and a track that is not told apart from its."""
     structures, tracks = _by_scene(scenes, found.structures), _by_scene(scenes, found.tracks).double()
     variances = _by_scene(scenes, scales.variances).clamp_min(1e-12)

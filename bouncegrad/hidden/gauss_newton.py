@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.hidden.augmented import Completed, Tracks
-from bouncegrad.hidden.block_tridiagonal import TimeChain
+from bouncegrad.hidden.augmented import AugmentedScenes, Tracks
+from bouncegrad.hidden.block_tridiagonal import BlockTridiagonal
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseModel
 from bouncegrad.types import Structures
@@ -66,7 +66,7 @@ class Step:
     slopes: Float[Tensor, "size node start feature"]
 
 
-def energies_of(model: Model, stage: Completed, tracks: Tracks, structures: Structures) -> Float[Tensor, "task"]:
+def energies_of(model: Model, stage: AugmentedScenes, tracks: Tracks, structures: Structures) -> Float[Tensor, "task"]:
     """``E`` of tracks and structures, in nats."""
     states = stage.with_tracks(tracks).states
     residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit
@@ -74,10 +74,10 @@ def energies_of(model: Model, stage: Completed, tracks: Tracks, structures: Stru
     return _energies(stage, tracks, residuals, log_scales, model.noise)
 
 
-def foretelling(model: Model, stage: Completed, structures: Structures) -> Callable[[Tensor], Tensor]:
+def foretelling(model: Model, stage: AugmentedScenes, structures: Structures) -> Callable[[Tensor], Tensor]:
     """One step of all nodes as a function of their states, in which only the hidden ones may be elsewhere."""
     kinds, node_kinds = stage.touching.pack_edges(structures), stage.graph.pack_node_kinds(structures)
-    background = stage.said(structures)
+    background = stage.messages_to(structures)
 
     def foretell(states: Float[Tensor, "node start feature"]) -> Float[Tensor, "node start feature"]:
         messages = model.network.edge_modules(model.network.inputs_on(stage.touching, states), kinds)
@@ -87,14 +87,14 @@ def foretelling(model: Model, stage: Completed, structures: Structures) -> Calla
 
 
 def _energies(
-    stage: Completed, tracks: Tracks, residuals: Tensor, log_scales: Tensor, noise: NoiseModel
+    stage: AugmentedScenes, tracks: Tracks, residuals: Tensor, log_scales: Tensor, noise: NoiseModel
 ) -> Float[Tensor, "task"]:
     nats = noise.energy(residuals, log_scales).double().sum(1)
     first = 0.5 * (tracks[:, :, 0].double() / FIRST_SPREAD).square().sum((1, 2))
     return stage.graph.unpack_nodes(nats).sum(1) + first
 
 
-def taken(model: Model, stage: Completed, tracks: Tracks, structures: Structures) -> Step:
+def step_with_slopes(model: Model, stage: AugmentedScenes, tracks: Tracks, structures: Structures) -> Step:
     """Take one step from everywhere, with its slopes."""
     states, foretell = stage.with_tracks(tracks).states, foretelling(model, stage, structures)
     before = states[:, :-1]
@@ -103,7 +103,9 @@ def taken(model: Model, stage: Completed, tracks: Tracks, structures: Structures
     return Step(residuals, model.log_scales(before, stage.graph), slopes / model.network.unit)
 
 
-def _ways(stage: Completed, states: Float[Tensor, "node start feature"]) -> Float[Tensor, "size node start feature"]:
+def _ways(
+    stage: AugmentedScenes, states: Float[Tensor, "node start feature"]
+) -> Float[Tensor, "size node start feature"]:
     """The directions in which the hidden states can move."""
     num_hidden, num_features = stage.nodes.shape[1], states.shape[2]
     ways = states.new_zeros(num_hidden, num_features, *states.shape)
@@ -122,11 +124,11 @@ class Parabola:
         gradient: ``[task, time, size]``.
     """
 
-    curvature: TimeChain
+    curvature: BlockTridiagonal
     gradient: Float[Tensor, "task time size"]
 
 
-def parabola(model: Model, stage: Completed, tracks: Tracks, around: Step, noise: NoiseModel) -> Parabola:
+def parabola(model: Model, stage: AugmentedScenes, tracks: Tracks, around: Step, noise: NoiseModel) -> Parabola:
     """Gauss and Newton's, in double precision; what the scales do as tracks move is left out."""
     slopes, residuals = around.slopes.double(), around.residuals.double()
     weights = noise.precisions(around.residuals, around.log_scales).double()
@@ -140,7 +142,9 @@ def parabola(model: Model, stage: Completed, tracks: Tracks, around: Step, noise
     first = tracks[:, :, 0].double().flatten(1) / FIRST_SPREAD**2
     believed = torch.diag(torch.full_like(unit, FIRST_SPREAD**-2)).expand(len(tracks), 1, -1, -1)
     diagonal = _along_time(pairs, torch.diag_embed(precision), believed)
-    return Parabola(TimeChain(diagonal, -precision[..., None] * moved), _along_time(-pulls, push, first[:, None]))
+    return Parabola(
+        BlockTridiagonal(diagonal, -precision[..., None] * moved), _along_time(-pulls, push, first[:, None])
+    )
 
 
 def _along_time(leaving: Tensor, arriving: Tensor, first: Tensor) -> Tensor:
@@ -149,15 +153,17 @@ def _along_time(leaving: Tensor, arriving: Tensor, first: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def moved(model: Model, stage: Completed, before: Estimate, structures: Structures, noise: NoiseModel) -> Estimate:
+def gauss_newton_step(
+    model: Model, stage: AugmentedScenes, before: Estimate, structures: Structures, noise: NoiseModel
+) -> Estimate:
     """One damped Gauss-Newton step (Levenberg and Marquardt) under a noise model, the model's own or a simpler one.
 
     Scales are those at the tracks from which it starts: they weigh errors, and are no reason to be elsewhere.
     """
     tracks = before.tracks
-    around = taken(model, stage, tracks, structures)
+    around = step_with_slopes(model, stage, tracks, structures)
     form = parabola(model, stage, tracks, around, noise)
-    change = form.curvature.boosted(before.damping.double()).factored().solve(-form.gradient)
+    change = form.curvature.damped(before.damping.double()).cholesky().solve(-form.gradient)
     tried = tracks + stage.as_tracks(change).to(tracks.dtype)
     states = stage.with_tracks(tried).states
     residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.hidden.augmented import Completed, Tracks, tables_with
-from bouncegrad.hidden.gauss_newton import FIRST_SPREAD, energies_of, parabola, taken
+from bouncegrad.hidden.augmented import AugmentedScenes, Tracks, tables_with
+from bouncegrad.hidden.gauss_newton import FIRST_SPREAD, energies_of, parabola, step_with_slopes
 from bouncegrad.models.model import Model
 from bouncegrad.structures.priors import GraphPrior
 from bouncegrad.types import Structures
@@ -70,7 +70,7 @@ class Explanations:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class Weights:
     """What speaks for explanations, and how sure they are.
 
     Attributes:
@@ -85,20 +85,20 @@ class Weighed:
 
 
 @torch.no_grad()
-def weighed(model: Model, stage: Completed, found: Explanations, belief: Belief) -> Weighed:
+def weigh(model: Model, stage: AugmentedScenes, found: Explanations, belief: Belief) -> Weights:
     """Sum over structures exactly, and over tracks as if the energy were a parabola (Laplace's method).
 
     The evidence is ``log sum_z p(z) exp(-E(h, z) / T) + log N(h_0) + log normalisers - log det(H / (2 pi T)) / 2``.
     """
-    around = taken(model, stage, found.tracks, found.structures)
+    around = step_with_slopes(model, stage, found.tracks, found.structures)
     form = parabola(model, stage, found.tracks, around, model.noise)
-    factor, numbers = form.curvature.factored(), form.gradient[0].numel()
+    factor, numbers = form.curvature.cholesky(), form.gradient[0].numel()
     log_volume = 0.5 * (numbers * math.log(2 * math.pi * belief.hotter) - factor.log_determinant)
     log_steps = (form.gradient.shape[1] - 1) * stage.nodes.shape[1] * _log_normaliser(model)
     log_evidence, marginals = _over_structures(model, stage, found, belief)
     log_first = _log_first(found.tracks, form.gradient.shape[2])
     variances = _widened(stage.as_tracks(factor.covariances().diagonal(dim1=2, dim2=3)), belief)
-    return Weighed(log_evidence + log_first + log_steps + log_volume, variances, marginals)
+    return Weights(log_evidence + log_first + log_steps + log_volume, variances, marginals)
 
 
 def _widened(variances: Tracks, belief: Belief) -> Tracks:
@@ -108,7 +108,7 @@ def _widened(variances: Tracks, belief: Belief) -> Tracks:
 
 
 def _over_structures(
-    model: Model, stage: Completed, found: Explanations, belief: Belief
+    model: Model, stage: AugmentedScenes, found: Explanations, belief: Belief
 ) -> tuple[Float[Tensor, "task"], Float[Tensor, "task slot kind"]]:
     if belief.given is not None:
         energies = energies_of(model, stage, found.tracks, found.structures) - _first_energy(found.tracks)

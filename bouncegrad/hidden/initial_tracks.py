@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.hidden.augmented import Completed, Tracks
+from bouncegrad.hidden.augmented import AugmentedScenes, Tracks
 from bouncegrad.hidden.gauss_newton import FIRST_SPREAD
 from bouncegrad.models.model import Model
 from bouncegrad.structures.factors import FactorTables
@@ -55,7 +55,7 @@ def in_structures(layout: Layout, patterns: Int[Tensor, "task hidden width"]) ->
     return structures
 
 
-def pinned(tables: FactorTables, structures: Structures, num_hidden: int, *, outgoing: bool) -> FactorTables:
+def pin_hidden(tables: FactorTables, structures: Structures, num_hidden: int, *, outgoing: bool) -> FactorTables:
     """Tables that leave the hidden entities, the last, no choice but what structures say.
 
     Args:
@@ -75,12 +75,12 @@ def pinned(tables: FactorTables, structures: Structures, num_hidden: int, *, out
     return replace(tables, energies=energies + RULED_OUT * ruled_out)
 
 
-def drawn(
+def draw_given_patterns(
     prior: GraphPrior, layout: Layout, patterns: Int[Tensor, "task hidden width"], generator: Generator
 ) -> Structures:
     """Structures drawn from a prior, given what decides how the hidden entities move."""
     tables = _flat(layout, len(patterns))
-    chosen = pinned(tables, in_structures(layout, patterns), patterns.shape[1], outgoing=False)
+    chosen = pin_hidden(tables, in_structures(layout, patterns), patterns.shape[1], outgoing=False)
     return prior.posterior(chosen, 1.0).draw(generator)
 
 
@@ -91,7 +91,9 @@ def random_states(
     return FIRST_SPREAD * torch.randn(num_chains, num_hidden, num_features, generator=generator)
 
 
-def rolled(model: Model, stage: Completed, states: Tensor, structures: Structures, start: int = 0) -> Tracks:
+def roll_out_hidden(
+    model: Model, stage: AugmentedScenes, states: Tensor, structures: Structures, start: int = 0
+) -> Tracks:
     """Where the modules lead hidden entities from their states at ``start``, the seen ones being where they were."""
     own, graph = stage.nodes.flatten(), stage.touching
     kinds, node_kinds = graph.pack_edges(structures), stage.graph.pack_node_kinds(structures)

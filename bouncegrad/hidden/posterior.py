@@ -108,7 +108,7 @@ class HiddenPosterior:
             low, high = middle.where(under, low), high.where(under, middle)
         return (low + high) / 2
 
-    def renumbered(self, order: Int[Tensor, "scene hidden"]) -> HiddenPosterior:
+    def reorder_hidden(self, order: Int[Tensor, "scene hidden"]) -> HiddenPosterior:
         """The same with the hidden entities of each scene in another order."""
         num_seen = self.layout.num_entities - self.num_hidden
         seen = torch.arange(num_seen).expand(len(order), -1)

@@ -83,7 +83,7 @@ def _quartiles(values: Tensor) -> list[float] | None:
     return values.double().quantile(shares).tolist() if len(values) else None
 
 
-def reordered(scenes: Scenes, order: Sequence[int]) -> Scenes:
+def reorder(scenes: Scenes, order: Sequence[int]) -> Scenes:
     """Some of the entities, in another order."""
     chosen = list(order)
     relations = None if scenes.relations is None else scenes.relations[:, chosen][:, :, chosen]
@@ -97,7 +97,7 @@ def reordered(scenes: Scenes, order: Sequence[int]) -> Scenes:
     )
 
 
-def covered_last(scenes: Scenes, hide: Sequence[int]) -> Scenes:
+def move_covered_last(scenes: Scenes, hide: Sequence[int]) -> Scenes:
     """Scenes in which the entities to be covered come last.
 
     Raises:
@@ -109,7 +109,7 @@ def covered_last(scenes: Scenes, hide: Sequence[int]) -> Scenes:
             f"expected different numbers of entities to cover, from 0 to {scenes.num_entities - 1}, that leave two or "
             f"more to look at, got {list(hide)}"
         )
-    return reordered(scenes, [*seen, *hide])
+    return reorder(scenes, [*seen, *hide])
 
 
 def score_hidden(
@@ -140,9 +140,9 @@ def score_hidden(
     Raises:
         DataError: entities that cannot be covered, or no labels or match where relations are to be known.
     """
-    whole = covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), hide)
+    whole = move_covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), hide)
     num_seen, started = scenes.num_entities - len(hide), time.perf_counter()
-    seen, relations = reordered(whole, range(num_seen)), None
+    seen, relations = reorder(whole, range(num_seen)), None
     if known:
         relations = _known(whole, match)
     found = find_hidden(model, seen, len(hide), relations=relations, prior=prior, effort=effort, widening=widening)
@@ -175,9 +175,9 @@ def widening_of(
         DataError: in none of the scenes the covered entities are found to act.
     """
     unlabelled = replace(scenes, relations=None)
-    whole = covered_last(unlabelled.between(0, min(OBSERVED, scenes.num_times)), hide)
+    whole = move_covered_last(unlabelled.between(0, min(OBSERVED, scenes.num_times)), hide)
     num_seen = scenes.num_entities - len(hide)
-    found = find_hidden(model, reordered(whole, range(num_seen)), len(hide), prior=prior, effort=effort)
+    found = find_hidden(model, reorder(whole, range(num_seen)), len(hide), prior=prior, effort=effort)
     truth = whole.states[:, :, num_seen:].transpose(1, 2)
     found = _in_order(found, truth)
     nothing = weakest_kind(model, whole)
@@ -204,7 +204,7 @@ def _in_order(found: HiddenPosterior, truth: Float[Tensor, "scene hidden time fe
     orders = list(permutations(range(found.num_hidden)))
     errors = [(found.best_tracks[:, list(order)] - truth).square().mean((1, 2, 3)) for order in orders]
     chosen = torch.tensor(orders)[torch.stack(errors, 1).argmin(1)]
-    return found.renumbered(chosen)
+    return found.reorder_hidden(chosen)
 
 
 def _relations(

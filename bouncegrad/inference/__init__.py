@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bouncegrad.inference.infer import infer
 from bouncegrad.inference.posterior import MODES, Mode, Posterior, beside_structures, chunks
-from bouncegrad.inference.prediction import measured_at, messages_said, placed, predict, weakest_kind
+from bouncegrad.inference.prediction import measured_at, messages_by_kind, place_start, predict, weakest_kind
 
 __all__ = [
     "MODES",
@@ -14,8 +14,8 @@ __all__ = [
     "chunks",
     "infer",
     "measured_at",
-    "messages_said",
-    "placed",
+    "messages_by_kind",
+    "place_start",
     "predict",
     "weakest_kind",
 ]

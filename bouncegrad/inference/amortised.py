@@ -10,14 +10,14 @@ import math
 import torch
 
 from bouncegrad.energies.windows import pack
-from bouncegrad.inference.posterior import Posterior, chunks, joined
+from bouncegrad.inference.posterior import Posterior, chunks, concatenate
 from bouncegrad.models.model import Model
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes
 
 
 @torch.no_grad()
-def thought(model: Model, scenes: Scenes) -> Posterior:
+def amortised_posterior(model: Model, scenes: Scenes) -> Posterior:
     """The network's own probabilities, and on every slot the kind that it thinks most probable.
 
     Slots do not know of each other: the structure may be one that no posterior over whole graphs would call likely.
@@ -38,7 +38,7 @@ def thought(model: Model, scenes: Scenes) -> Posterior:
         thoughts = proposer.from_trajectories(batch.states, batch.graph).exp().cpu()
         unknown = torch.full((chunk.num_scenes,), math.nan)
         parts.append(Posterior(thoughts.argmax(2), unknown, thoughts, layout, "proposal", unknown, mode="proposal"))
-    return joined(parts)
+    return concatenate(parts)
 
 
 def proposer_of(model: Model) -> Proposer:

@@ -39,7 +39,7 @@ def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Gen
 
     def circumstances(generator: Generator) -> Beliefs:
         seed = int(torch.randint(2**62, (), generator=generator))
-        heard = torch.rand(len(batch.graph.present), generator=generator) < 0.5
+        sender_mask = torch.rand(len(batch.graph.present), generator=generator) < 0.5
 
         @torch.no_grad()
         def beliefs(structures: Structures) -> Tensor:
@@ -47,7 +47,7 @@ def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Gen
             seen = blanked(structures, layout, config, drawn)
             said = proposer.from_structures(seen, batch.graph, None if noise is None else drawn)
             said = with_floor(said, config.floor).cpu()
-            return said if moved is None else torch.where(heard[:, None, None], moved, said)
+            return said if moved is None else torch.where(sender_mask[:, None, None], moved, said)
 
         return beliefs
 

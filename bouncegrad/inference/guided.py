@@ -16,8 +16,8 @@ from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
 from bouncegrad.inference.amortised import cells_read, proposer_of
 from bouncegrad.inference.beliefs import existing_slots, network_beliefs, network_guess
-from bouncegrad.inference.posterior import Posterior, chunks, joined
-from bouncegrad.inference.search import nats_per_loss, weighted
+from bouncegrad.inference.posterior import Posterior, chunks, concatenate
+from bouncegrad.inference.search import nats_per_loss, trained_prior
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture
@@ -32,7 +32,7 @@ PROPOSALS = 20
 
 
 @torch.no_grad()
-def led(model: Model, scenes: Scenes, horizon: int, seed: int) -> Posterior:
+def guided_posterior(model: Model, scenes: Scenes, horizon: int, seed: int) -> Posterior:
     """Marginals from the second half of the steps, and the most probable structure of all that were seen.
 
     Nothing is believed of graphs beforehand but the shares of kinds that the training learned.
@@ -47,13 +47,13 @@ def led(model: Model, scenes: Scenes, horizon: int, seed: int) -> Posterior:
         batch = pack(model, chunk)
         alone = model.config.network.message_steps == 1
         stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
-        parts.append(_led(model, batch, stretches, layout, Generator().manual_seed(seed)))
-    return joined(parts)
+        parts.append(_guided_search(model, batch, stretches, layout, Generator().manual_seed(seed)))
+    return concatenate(parts)
 
 
-def _led(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
+def _guided_search(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
     """Two walks, the second from where the first stands: one finds the temperature, the other samples at it."""
-    losses, log_prior = _losses(model, batch, stretches, layout), weighted(model, layout, "none").log_probability
+    losses, log_prior = _losses(model, batch, stretches, layout), trained_prior(model, layout, "none").log_probability
     kernel = best_so_far(_kernel(model, batch, layout))
     random = layout.random(len(batch.graph.present), generator)
     guess = network_guess(proposer_of(model), batch, layout, random, generator)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bouncegrad.inference.amortised import thought
-from bouncegrad.inference.guided import led
+from bouncegrad.inference.amortised import amortised_posterior
+from bouncegrad.inference.guided import guided_posterior
 from bouncegrad.inference.posterior import MODES, Mode, Posterior
-from bouncegrad.inference.search import check_prior, searched
+from bouncegrad.inference.search import check_prior, search_posterior
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 
@@ -49,9 +49,9 @@ def infer(
     if mode not in MODES:
         raise ValueError(f"there is no mode {mode!r}: choose one of {', '.join(MODES)}")
     if mode == "search":
-        return searched(model, scenes, prior, horizon, seed)
+        return search_posterior(model, scenes, prior, horizon, seed)
     _check_no_prior(prior, mode)
-    return thought(model, scenes) if mode == "proposal" else led(model, scenes, horizon, seed)
+    return amortised_posterior(model, scenes) if mode == "proposal" else guided_posterior(model, scenes, horizon, seed)
 
 
 def _check_no_prior(name: str, mode: Mode) -> None:

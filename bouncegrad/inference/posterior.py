@@ -89,7 +89,7 @@ def beside_structures(model: Model, scenes: Scenes, posterior: Posterior) -> Ite
         done += chunk.num_scenes
 
 
-def joined(parts: Sequence[Posterior]) -> Posterior:
+def concatenate(parts: Sequence[Posterior]) -> Posterior:
     """The posteriors of all chunks as one."""
     return Posterior(
         torch.cat([part.structures for part in parts]),

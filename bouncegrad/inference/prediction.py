@@ -64,7 +64,7 @@ def measured_at(scenes: Scenes, start: int, history: int = 1) -> Bool[Tensor, "s
     return scenes.mask[:, start - history + 1 : start + 1].all(1)
 
 
-def placed(model: Model, scenes: Scenes, start: int) -> tuple[Scenes, int]:
+def place_start(model: Model, scenes: Scenes, start: int) -> tuple[Scenes, int]:
     """Scenes and, counted from 0, the sample to predict from, which is that of every scene.
 
     Relations can be inferred from the samples up to there. A ``start`` below 0 counts from the last sample of each
@@ -107,12 +107,12 @@ def weakest_kind(model: Model, scenes: Scenes) -> int | None:
     were measured, as those of the strongest kind do. A constant message is no action: the state term can take it over.
     """
     batch = pack(model, scenes.at(range(min(50, scenes.num_scenes))))
-    spread = messages_said(model, batch).std(1).square().sum(1).sqrt()
+    spread = messages_by_kind(model, batch).std(1).square().sum(1).sqrt()
     weakest = int(spread.argmin())
     return weakest if spread[weakest] < 0.1 * spread.max() else None
 
 
-def messages_said(model: Model, batch: Batch, num_times: int | None = None) -> Float[Tensor, "kind item message"]:
+def messages_by_kind(model: Model, batch: Batch, num_times: int | None = None) -> Float[Tensor, "kind item message"]:
     """What every kind says from sender to receiver, wherever both were measured.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.factors_of import factors_of
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
-from bouncegrad.inference.posterior import Posterior, chunks, joined
+from bouncegrad.inference.posterior import Posterior, chunks, concatenate
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.annealing import exponential
@@ -30,13 +30,13 @@ SWEEPS = (6, 6)
 """Sweeps over all slots that the sampler of long rollouts cools for, and then samples for."""
 
 
-def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) -> Posterior:
+def search_posterior(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) -> Posterior:
     """The posterior under a prior, as :func:`bouncegrad.inference.infer` tells in mode "search"."""
     layout = model.layout(scenes.num_entities)
     alone = model.config.network.message_steps == 1
     tabulated = alone and layout.fits_tables
     factored = tabulated or (alone and horizon == 1)
-    name, believed = belief_in(model, layout, prior, factored)
+    name, believed = prior_for_reading(model, layout, prior, factored)
     parts = []
     for chunk in chunks(model, scenes, layout.num_assignments if tabulated else 1):
         batch = pack(model, chunk)
@@ -45,12 +45,12 @@ def searched(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) 
             factors = factors_of(model, batch, stretches)
             nats = 1.0 if model.noise.in_nats else nats_per_loss(model, stretches, least_losses(factors, layout))
             temperature = horizon * model.reading.temperature_under(name) / nats
-            found = _at_home(believed, factors, temperature).posterior(factors, temperature)
+            found = _with_scene_shares(believed, factors, temperature).posterior(factors, temperature)
             best = found.best()
             parts.append(Posterior(best, factors(best), found.marginals(), layout, name, found.log_evidence))
         else:
             parts.append(_sampled(model, batch, stretches, layout, Generator().manual_seed(seed)))
-    return joined(parts)
+    return concatenate(parts)
 
 
 def check_prior(name: str) -> None:
@@ -59,7 +59,7 @@ def check_prior(name: str) -> None:
         raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
 
 
-def belief_in(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
+def prior_for_reading(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
     """The prior to read under, with the weights that the training gave it."""
     check_prior(name)
     if not factored and name not in ("auto", "none"):
@@ -71,16 +71,16 @@ def belief_in(model: Model, layout: Layout, name: str, factored: bool) -> tuple[
         return "none", Independent.of(layout)
     if name == "auto":
         name = model.reading.prior if model.reading.prior in priors_for(layout, model.reading.weights) else "none"
-    return name, weighted(model, layout, name)
+    return name, trained_prior(model, layout, name)
 
 
-def weighted(model: Model, layout: Layout, name: str) -> GraphPrior:
+def trained_prior(model: Model, layout: Layout, name: str) -> GraphPrior:
     """A prior with the weights that the training gave it."""
     prior, weights = PRIORS[name](layout), model.reading.weights.get(name)
     return prior if weights is None else prior.with_weights(torch.tensor(weights))
 
 
-def _at_home(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
+def _with_scene_shares(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
     """Where posteriors are sampled, the prior with the shares of kinds that these scenes themselves speak for.
 
     Large graphs are sparser than those a model was trained on, and with many senders the shares decide much.

@@ -21,7 +21,7 @@ class Decoder(Protocol):
     """What a ``torch.nn.Module`` that rolls scenes out under structures has beside the members of all modules.
 
     ``input`` is what modules read of an entity, its last samples side by side; ``feature`` is its state at one time.
-    Losses of structures and predictions need the members down to :meth:`followed_by`. Those from
+    Losses of structures and predictions need the members down to :meth:`shift_history`. Those from
     :meth:`rollout_receivers` on, and both banks of modules, serve tables and sums of messages: there the next state of
     an entity depends on its own incoming edges only.
 
@@ -62,12 +62,12 @@ class Decoder(Protocol):
         structures: Structures | RelaxedStructures,
         num_steps: int,
         *,
-        heard: Float[Tensor, "node *batch"] | None = None,
+        sender_mask: Float[Tensor, "node *batch"] | None = None,
         given: Float[Tensor, "node *batch step feature"] | None = None,
     ) -> Float[Tensor, "node *batch step feature"]:
         """The states after 1 to ``num_steps`` steps of all scenes of a super-graph.
 
-        Senders that are 0 in ``heard`` send nothing; states in ``given`` that are not NaN replace predicted ones.
+        Senders that are 0 in ``sender_mask`` send nothing; states in ``given`` that are not NaN replace predicted ones.
         """
         ...
 
@@ -75,7 +75,7 @@ class Decoder(Protocol):
         """The state of now, of what modules read."""
         ...
 
-    def followed_by(
+    def shift_history(
         self, states: Float[Tensor, "*batch input"], newest: Float[Tensor, "*batch feature"]
     ) -> Float[Tensor, "*batch input"]:
         """What modules read one step later."""

@@ -63,7 +63,7 @@ class KindsReport:
         """As plain JSON."""
         return {"asked": self.asked, "found": self.found, "merges": [asdict(merge) for merge in self.merges]}
 
-    def then(self, report: KindsReport) -> KindsReport:
+    def extended(self, report: KindsReport) -> KindsReport:
         """With the merges of a report on the kinds that were left."""
         names = self.kept
         merges = (replace(merge, kind=names[merge.kind], into=names[merge.into]) for merge in report.merges)

@@ -42,8 +42,8 @@ class Perceptron(nn.Module):
     def forward(self, inputs: Float[Tensor, "item in"], learning: Generator | None) -> Float[Tensor, "item out"]:
         """Apply it; ``learning`` draws what is dropped. Without it or a gradient no statistics are gathered."""
         hidden = functional.elu(self.layers[0](inputs))
-        hidden = functional.elu(self.layers[1](dropped(hidden, self.dropout, learning)))
-        return normed(self.norm, hidden, learning)
+        hidden = functional.elu(self.layers[1](dropout(hidden, self.dropout, learning)))
+        return batch_norm(self.norm, hidden, learning)
 
 
 class MLPEncoder(nn.Module):
@@ -108,9 +108,9 @@ class CNNEncoder(nn.Module):
         return self.decide(torch.cat([graph.ends(nodes), edges], 1), learning), nodes
 
     def _summaries(self, pairs: Float[Tensor, "edge channel time"], learning: Generator | None) -> Tensor:
-        hidden = normed(self.norms[0], torch.relu(self.convolutions[0](pairs)), learning)
-        hidden = functional.max_pool1d(dropped(hidden, self.dropout, learning), 2)
-        hidden = normed(self.norms[1], torch.relu(self.convolutions[1](hidden)), learning)
+        hidden = batch_norm(self.norms[0], torch.relu(self.convolutions[0](pairs)), learning)
+        hidden = functional.max_pool1d(dropout(hidden, self.dropout, learning), 2)
+        hidden = batch_norm(self.norms[1], torch.relu(self.convolutions[1](hidden)), learning)
         return (self.predict(hidden) * self.attend(hidden).softmax(2)).mean(2)
 
 
@@ -153,7 +153,7 @@ class StructureEncoder(nn.Module):
         return self.decide(torch.cat([graph.ends(hidden), said], 1), learning), hidden
 
 
-def dropped(values: Tensor, share: float, learning: Generator | None) -> Tensor:
+def dropout(values: Tensor, share: float, learning: Generator | None) -> Tensor:
     """Put a share of the numbers to 0, scale the others up (Srivastava et al. 2014); without a generator all stay."""
     if learning is None or share == 0:
         return values
@@ -161,7 +161,7 @@ def dropped(values: Tensor, share: float, learning: Generator | None) -> Tensor:
     return values * kept / (1 - share)
 
 
-def normed(norm: Any, values: Tensor, learning: Generator | None) -> Tensor:
+def batch_norm(norm: Any, values: Tensor, learning: Generator | None) -> Tensor:
     """Batch normalisation (Ioffe and Szegedy 2015): by the batch while a gradient is taken, else by what was gathered.
 
     A single number for each channel has no variance: it is normalised by what was gathered, too.

@@ -146,7 +146,7 @@ class GraphNetwork(nn.Module):
         """The last sample of a history."""
         return states if self.config.history == 1 else states[..., -self.num_features :]
 
-    def followed_by(
+    def shift_history(
         self, states: Float[Tensor, "*batch input"], newest: Float[Tensor, "*batch feature"]
     ) -> Float[Tensor, "*batch input"]:
         """The history one step later."""
@@ -198,13 +198,13 @@ class GraphNetwork(nn.Module):
         graph: SuperGraph,
         edge_kinds: Tensor | Routing,
         node_kinds: Tensor | Routing,
-        heard: Float[Tensor, "node *batch"] | None = None,
+        sender_mask: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
-        """One time step of all nodes; what nodes that are not ``heard`` say is 0."""
+        """One time step of all nodes; what nodes that are not ``sender_mask`` say is 0."""
         newest = self.newest(states)
         for _ in range(self.config.message_steps):
             messages = self.edge_modules(self.inputs_on(graph, states), edge_kinds)
-            newest = self.update(states, graph.incoming(silenced(messages, graph, heard)), node_kinds)
+            newest = self.update(states, graph.incoming(mask_senders(messages, graph, sender_mask)), node_kinds)
             states = torch.cat([states[..., : -self.num_features], newest], -1)
         return newest
 
@@ -215,7 +215,7 @@ class GraphNetwork(nn.Module):
         structures: Structures | RelaxedStructures,
         num_steps: int,
         *,
-        heard: Float[Tensor, "node *batch"] | None = None,
+        sender_mask: Float[Tensor, "node *batch"] | None = None,
         given: Float[Tensor, "node *batch step feature"] | None = None,
     ) -> Float[Tensor, "node *batch step feature"]:
         """Roll all scenes out together; every step starts from the model's own last step.
@@ -233,10 +233,10 @@ class GraphNetwork(nn.Module):
         """
         (edge_kinds, node_kinds), steps = self._routed(graph, structures), []
         for number in range(num_steps):
-            newest = self.step(states, graph, edge_kinds, node_kinds, heard)
+            newest = self.step(states, graph, edge_kinds, node_kinds, sender_mask)
             if given is not None:
                 newest = torch.where(given[..., number, :].isnan(), newest, given[..., number, :])
-            states = self.followed_by(states, newest)
+            states = self.shift_history(states, newest)
             steps.append(newest)
         return torch.stack(steps, -2)
 
@@ -269,7 +269,7 @@ class GraphNetwork(nn.Module):
         for truth in origins.unbind(-2):
             inputs = self.edge_inputs(own.index_select(0, graph.receivers), truth.index_select(0, graph.senders))
             newest = self.update(own, graph.incoming(self.edge_modules(inputs, edge_kinds)), node_kinds)
-            own = self.followed_by(own, newest)
+            own = self.shift_history(own, newest)
             steps.append(newest)
         return torch.stack(steps, -2)
 
@@ -278,11 +278,11 @@ class GraphNetwork(nn.Module):
     ) -> tuple[Tensor | Routing, Tensor | Routing]:
         """The kinds of edges and of nodes, sorted once for all steps."""
         edges, nodes = graph.pack_edges(structures), graph.pack_node_kinds(structures)
-        return self.edge_modules.routed(edges), self.node_modules.routed(nodes)
+        return self.edge_modules.route(edges), self.node_modules.route(nodes)
 
 
-def silenced(
-    messages: Float[Tensor, "edge *batch message"], graph: SuperGraph, heard: Float[Tensor, "node *batch"] | None
+def mask_senders(
+    messages: Float[Tensor, "edge *batch message"], graph: SuperGraph, sender_mask: Float[Tensor, "node *batch"] | None
 ) -> Float[Tensor, "edge *batch message"]:
     """Messages without those of senders that are not heard."""
-    return messages if heard is None else messages * heard.index_select(0, graph.senders)[..., None]
+    return messages if sender_mask is None else messages * sender_mask.index_select(0, graph.senders)[..., None]

@@ -82,12 +82,12 @@ class Model(nn.Module):
         self,
         states: Float[Tensor, "node *batch input"],
         graph: SuperGraph,
-        heard: Float[Tensor, "node *batch"] | None = None,
+        sender_mask: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
         """Log standard deviations of one step's errors, in the network's unit; zeros without a scale."""
         if self.scale is None:
             return torch.zeros_like(self.network.newest(states))
-        return self.scale(states, graph, heard)
+        return self.scale(states, graph, sender_mask)
 
 
 def only_kinds(model: Model, kinds: Sequence[int]) -> Model:

@@ -77,19 +77,19 @@ class ModuleBank(nn.Module):
         Args:
             inputs: ``[item, ..., in]``.
             kinds: ``[item]``, from 0 to M - 1; or ``[item, kind]``, how much of each kind an item is; or what
-                :meth:`routed` made of them.
+                :meth:`route` made of them.
 
         Returns:
             ``[item, ..., out]``; for items of several kinds the sum of what these say, so weighted.
         """
-        routing = self.routed(kinds)
+        routing = self.route(kinds)
         if isinstance(routing, Tensor):
             return self._mixed(inputs, routing) if routing.is_floating_point() else self._apply_one(inputs, 0)
         groups = inputs.index_select(0, routing.order).split(routing.counts)
         outputs = torch.cat([self._apply_one(group, kind) for kind, group in enumerate(groups)])
         return outputs.index_select(0, routing.back)
 
-    def routed(
+    def route(
         self, kinds: Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing
     ) -> Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing:
         """Kinds as :meth:`forward` wants them: sorted, if there is anything to sort."""

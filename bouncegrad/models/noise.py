@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Generator, Tensor, nn
 
-from bouncegrad.models.graph_network import silenced
+from bouncegrad.models.graph_network import mask_senders
 from bouncegrad.models.module_bank import ModuleBank
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.settings import check_settings
@@ -289,10 +289,10 @@ class SharedScale(nn.Module):
         self,
         states: Float[Tensor, "node *batch input"],
         graph: SuperGraph,
-        heard: Float[Tensor, "node *batch"] | None = None,
+        sender_mask: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
         """Log standard deviations, in units of the network's outputs; all nodes alike."""
-        del graph, heard
+        del graph, sender_mask
         return (self.pace * self.tenth).expand(*states.shape[:-1], -1)
 
 
@@ -320,11 +320,12 @@ class ScaleNetwork(nn.Module):
         self,
         states: Float[Tensor, "node *batch input"],
         graph: SuperGraph,
-        heard: Float[Tensor, "node *batch"] | None = None,
+        sender_mask: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
-        """Log standard deviations, in units of the network's outputs; nodes that are not ``heard`` are not seen."""
+        """Log standard deviations, in units of the network's outputs; nodes that are not ``sender_mask`` are not
+        seen."""
         pairs = states.index_select(0, graph.senders) - states.index_select(0, graph.receivers)
-        around = graph.incoming(silenced(_only(self.pair, pairs), graph, heard))
+        around = graph.incoming(mask_senders(_only(self.pair, pairs), graph, sender_mask))
         return (_only(self.own, states) + _only(self.surroundings, around)).clamp(*self.limits)
 
 

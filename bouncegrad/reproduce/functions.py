@@ -19,12 +19,12 @@ from bouncegrad.reproduce.baselines.lstm_run import TRAINING, LSTMRun, run_lstm
 from bouncegrad.reproduce.baselines.simple import correlation_accuracy, path_features, static_errors
 from bouncegrad.reproduce.readings import error_figures
 from bouncegrad.scenes import Normalization, read_scenes
-from bouncegrad.training import PassReport
+from bouncegrad.training import EpochReport
 
 Figures: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Reading, "prediction" or "relations" -> some of :data:`bouncegrad.reproduce.readings.FIGURES`."""
 
-Watch: TypeAlias = Callable[[PassReport], None]
+Watch: TypeAlias = Callable[[EpochReport], None]
 """Called after each pass of a training."""
 
 

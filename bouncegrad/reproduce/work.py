@@ -23,7 +23,7 @@ from bouncegrad.reproduce.rows import METHODS, SCALES, Row
 from bouncegrad.scenes import read_meta, read_scenes, write_folder
 from bouncegrad.scenes.writing import check_folder, whole_files
 from bouncegrad.simulate.dataset import SimulationRequest, simulate_folder
-from bouncegrad.training import PassReport
+from bouncegrad.training import EpochReport
 from bouncegrad.training.run_folder import versions
 
 
@@ -162,7 +162,7 @@ class Meter:
     def watching(self, watch: Watch | None) -> Watch:
         """Count after each pass, then tell whoever else watches."""
 
-        def after(report: PassReport) -> None:
+        def after(report: EpochReport) -> None:
             self.count()
             if watch:
                 watch(report)

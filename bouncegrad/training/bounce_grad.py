@@ -26,14 +26,21 @@ from bouncegrad.models.model import Model, ModelConfig, only_kinds
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import to_matrix
-from bouncegrad.training.bounce import Bounced, SceneTarget, make_bounce
-from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.bounce import BounceResult, SceneTarget, make_bounce
+from bouncegrad.training.config import EpochReport, TrainingConfig
 from bouncegrad.training.elbo import add_relaxed_gradients, relaxed_loss
 from bouncegrad.training.held_out import HeldOut
-from bouncegrad.training.kind_merging import check_judgeable, judged_by, num_judgements_due
-from bouncegrad.training.proposal_learner import Lesson, ProposalLearner
+from bouncegrad.training.kind_merging import check_judgeable, num_judgements_due, unneeded_kinds
+from bouncegrad.training.proposal_learner import ProposalLearner, SearchOutcome
 from bouncegrad.training.restarts import Attempt, RestartPolicy, is_testable, warn_of
-from bouncegrad.training.setup import affordable, check_search, fit_skip, new_proposer, stretches_of, true_structures
+from bouncegrad.training.setup import (
+    affordable,
+    check_search,
+    fit_skip,
+    new_proposer,
+    training_windows,
+    true_structures,
+)
 from bouncegrad.training.trainer import Clock, Trainer, under
 from bouncegrad.types import Structures
 
@@ -52,7 +59,7 @@ class _Part:
 
     indices: Tensor
     losses: list[float]
-    found: Bounced
+    found: BounceResult
     guess: Structures | None
     errors: Tensor | None
 
@@ -86,7 +93,7 @@ class BounceGrad(Trainer[Model, _Part]):
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
         there, batch_size = device_named(device), affordable(config, model_config, scenes)
         model = Model(model_config, normalization, scenes.feature_names, generator)
-        fit_skip(model, stretches_of(config, pack(model, scenes)))  # of all scenes at once, so not on a GPU
+        fit_skip(model, training_windows(config, pack(model, scenes)))  # of all scenes at once, so not on a GPU
         self.held_out = HeldOut.of(held_out, model.to(there), batch_size, config.bounce.search)
         if config.bounce.search == "relaxed":
             model.proposer = new_proposer(config, model, scenes, generator)
@@ -118,12 +125,12 @@ class BounceGrad(Trainer[Model, _Part]):
         """Share of ``config.num_passes`` that is done; passes of attempts that led nowhere do not count."""
         return (self.num_passes_done - self.restarts.num_passes_lost) / self.config.num_passes
 
-    def finish_pass(self, parts: Sequence[_Part], clock: Clock) -> PassReport:
+    def finish_epoch(self, parts: Sequence[_Part], clock: Clock) -> EpochReport:
         """Judge the pass on the held-out scenes, which also choose priors, kinds and whether to begin anew."""
         factors = self.held_out.factors(self.ema_model)
-        self.bounce.finish_pass(self.held_out.in_nats(factors, self.model, self.layout))
+        self.bounce.finish_epoch(self.held_out.in_nats(factors, self.model, self.layout))
         report = self._report(parts, factors)
-        self.descent.finish_pass(report.loss)
+        self.descent.finish_epoch(report.loss)
         self._merge_kinds(clock(self.progress))
         self._restart_if_collapsed(clock(self.progress), factors)
         self._restart_if_overfitted(clock(0.0), factors)
@@ -132,14 +139,14 @@ class BounceGrad(Trainer[Model, _Part]):
     def learn_from(self, indices: Tensor, progress: float) -> _Part:
         """Bounce and grad of one batch, and a step of the proposal network."""
         batch = pack(self.model, self.scenes.at(indices))
-        stretches, before = self._stretches(batch, progress), self.structures[indices]
+        stretches, before = self._windows(batch, progress), self.structures[indices]
         found = self.bounce.search(SceneTarget(self.ema_model, batch, stretches), before, progress, self.generator)
         self.structures[indices] = found.structures
         losses = self._grad(batch, stretches, found.structures, progress)
         guess, errors = found.guess, None
         if self.learner:
             guess = self.learner.guess(batch, before, self.generator) if guess is None else guess
-            self.learner.learn(batch, Lesson(before, found.structures, found.accepted), self.generator)
+            self.learner.learn(batch, SearchOutcome(before, found.structures, found.accepted), self.generator)
         if self.config.horizon > 1:
             tasks, some, their = next(split_tasks(batch, stretches, tasks_at_once(self.model, batch, stretches)))
             errors = step_errors(self.ema_model, some, their, found.structures[tasks])
@@ -198,9 +205,9 @@ class BounceGrad(Trainer[Model, _Part]):
         if not self.config.merge_kinds or due <= self.num_judgements:
             return
         self.num_judgements = due
-        report = judged_by(self.ema_model, self.held_out.batches, self.bounce.state()["weights"])
+        report = unneeded_kinds(self.ema_model, self.held_out.batches, self.bounce.state()["weights"])
         if report.merges:
-            self.kinds = self.kinds.then(report)
+            self.kinds = self.kinds.extended(report)
             self._continue_as(only_kinds(self.ema_model, report.kept))
             self.structures = torch.tensor(report.places)[self.structures]
             factors = self.held_out.factors(self.ema_model)
@@ -215,9 +222,9 @@ class BounceGrad(Trainer[Model, _Part]):
         chosen, self.bounce = self.bounce.state()["chosen"], make_bounce(self.config.bounce, self.layout, self.learner)
         self.bounce.load_state({**self.bounce.state(), "chosen": chosen})
 
-    def _stretches(self, batch: Batch, progress: float) -> Windows:
+    def _windows(self, batch: Batch, progress: float) -> Windows:
         """A random part of a batch's windows, the larger the further the training is."""
-        whole = stretches_of(self.config, batch)
+        whole = training_windows(self.config, batch)
         cooled = min(1.0, progress / max(self.config.bounce.cooling, 1e-9))
         share = self.config.starts ** (1 - cooled)
         return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
@@ -236,13 +243,13 @@ class BounceGrad(Trainer[Model, _Part]):
         self.step(progress)
         return loss
 
-    def _report(self, parts: Sequence[_Part], factors: tuple[Factors, Factors] | None) -> PassReport:
+    def _report(self, parts: Sequence[_Part], factors: tuple[Factors, Factors] | None) -> EpochReport:
         losses = [loss for part in parts for loss in part.losses]
         held_out = self._held_out(factors, sum(losses) / len(losses))
         self.keep_if_best(held_out)
         errors = [part.errors for part in parts if part.errors is not None]
         each = torch.stack(errors).mean(0).tolist() if errors else []
-        return PassReport(
+        return EpochReport(
             number=self.num_passes_done,
             loss=sum(losses) / len(losses),
             temperature=parts[-1].found.temperature,
@@ -301,7 +308,7 @@ class BounceGrad(Trainer[Model, _Part]):
         best.load_state_dict(weights)
         best.to(self.model.device)
         best.kinds = self.kinds if self.config.merge_kinds else None
-        best.proposer = self.learner.kept() if self.learner else best.proposer
+        best.proposer = self.learner.final_network() if self.learner else best.proposer
         best.network.fix_gauge(self.held_out.batches[0].inputs, self.held_out.batches[0].graph)
         return best
 

@@ -89,7 +89,7 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassReport:
+class EpochReport:
     """What one pass over the training scenes did; None where a training has no such thing.
 
     Attributes:

@@ -60,7 +60,7 @@ def merge_kinds(model: Model, scenes: Scenes) -> Model:
     check_judgeable(model, model.layout(scenes.num_entities), scenes.num_times)
     early, late = _tables(model, [pack(model, scenes)])
     layout = model.layout(scenes.num_entities)
-    report = judged(early, late, layout, model.reading)
+    report = judge_kinds(early, late, layout, model.reading)
     merged = only_kinds(model, report.kept)
     early, late = (_only(tables, report.kept, layout) for tables in (early, late))
     priors = priors_for(replace(layout, num_edge_kinds=report.found))
@@ -71,7 +71,7 @@ def merge_kinds(model: Model, scenes: Scenes) -> Model:
     return merged.eval()
 
 
-def judged_by(model: Model, batches: Sequence[Batch], weights: Mapping[str, Sequence[float]]) -> KindsReport:
+def unneeded_kinds(model: Model, batches: Sequence[Batch], weights: Mapping[str, Sequence[float]]) -> KindsReport:
     """Which kinds of a model in training are not needed.
 
     Args:
@@ -81,10 +81,10 @@ def judged_by(model: Model, batches: Sequence[Batch], weights: Mapping[str, Sequ
     """
     early, late = _tables(model, batches)
     layout = model.layout(batches[0].graph.present.shape[1])
-    return judged(early, late, layout, reading_of(priors_for(layout, weights), early, late))
+    return judge_kinds(early, late, layout, reading_of(priors_for(layout, weights), early, late))
 
 
-def judged(early: FactorTables, late: FactorTables, layout: Layout, reading: Reading) -> KindsReport:
+def judge_kinds(early: FactorTables, late: FactorTables, layout: Layout, reading: Reading) -> KindsReport:
     """Which kinds are not needed, the least needed first.
 
     Args:

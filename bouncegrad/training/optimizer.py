@@ -55,7 +55,7 @@ class Descent:
         self.optimizer.zero_grad()
         self.num_steps += 1
 
-    def finish_pass(self, loss: float) -> None:
+    def finish_epoch(self, loss: float) -> None:
         """Note the mean loss of a pass."""
         self.num_passes += 1
         if self.config.schedule == "plateau":

@@ -29,7 +29,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class SearchOutcome:
     """What a search found in one batch.
 
     Attributes:
@@ -85,23 +85,25 @@ class Learner(ABC, Generic[Network]):
         """The most probable kind of every slot, as the network sees it without any noise of learning."""
 
     @abstractmethod
-    def said(self, batch: Any, lesson: Lesson, generator: Generator) -> list[Float[Tensor, "task slot kind"]]:
+    def log_probs(
+        self, batch: Any, lesson: SearchOutcome, generator: Generator
+    ) -> list[Float[Tensor, "task slot kind"]]:
         """What each encoder says while it learns."""
 
     @abstractmethod
-    def asked(self, batch: Any) -> Bool[Tensor, "task slot"]:
+    def slot_mask(self, batch: Any) -> Bool[Tensor, "task slot"]:
         """Which slots there are."""
 
-    def learn(self, batch: Any, lesson: Lesson, generator: Generator) -> float:
+    def learn(self, batch: Any, lesson: SearchOutcome, generator: Generator) -> float:
         """One gradient step of each encoder; returns the mean loss per slot in nats, NaN where nothing was to learn."""
         chosen = lesson.accepted if self.config.learn_from == "accepted" else torch.ones_like(lesson.accepted)
         if not chosen.any():
             return math.nan
         self.optimizer.zero_grad()
-        asked = self.asked(batch)
+        asked = self.slot_mask(batch)
         there = asked & chosen[:, None].to(asked.device)
         loss = torch.stack(
-            [self._loss(said, there, lesson.after, chosen) for said in self.said(batch, lesson, generator)]
+            [self._loss(said, there, lesson.after, chosen) for said in self.log_probs(batch, lesson, generator)]
         ).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.proposer.parameters(), self.config.clip_norm)
@@ -145,7 +147,7 @@ class Learner(ABC, Generic[Network]):
         load_moments(self.optimizer, parts["optimizer"])
         self.num_steps = int(tensors["num_steps"])
 
-    def kept(self) -> Network:
+    def final_network(self) -> Network:
         """A copy of the network that proposes."""
         return copy.deepcopy(self.proposing).eval()
 
@@ -171,7 +173,9 @@ class ProposalLearner(Learner[Proposer]):
         """The most probable kind of every slot."""
         return network_guess(self.proposing, batch, self.layout, structures, generator)
 
-    def said(self, batch: Batch, lesson: Lesson, generator: Generator) -> list[Float[Tensor, "task slot kind"]]:
+    def log_probs(
+        self, batch: Batch, lesson: SearchOutcome, generator: Generator
+    ) -> list[Float[Tensor, "task slot kind"]]:
         """What each encoder says while it learns."""
         said = []
         if self.config.sees in ("trajectories", "both"):
@@ -181,7 +185,7 @@ class ProposalLearner(Learner[Proposer]):
             said.append(self.proposer.from_structures(seen, batch.graph, generator))
         return said
 
-    def asked(self, batch: Batch) -> Bool[Tensor, "task slot"]:
+    def slot_mask(self, batch: Batch) -> Bool[Tensor, "task slot"]:
         """Slots whose entities are there."""
         return existing_slots(batch.graph, self.layout)
 

@@ -27,7 +27,7 @@ from bouncegrad.scenes import Scenes
 from bouncegrad.settings import check_settings
 from bouncegrad.structures.calibration import Halves
 from bouncegrad.structures.priors import priors_for
-from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.config import EpochReport, TrainingConfig
 from bouncegrad.training.optimizer import Descent, cosine
 from bouncegrad.training.run_folder import InMemory, Run
 from bouncegrad.training.trainer import Clock, Trainer
@@ -149,7 +149,7 @@ class RolloutTuning(Trainer[Model, float]):
         single = training_loss(self.model, batch, windows(batch), structures)
         return training_loss(self.model, batch, some, structures) + self.tuning.one_step * single
 
-    def finish_pass(self, parts: Sequence[float], clock: Clock) -> PassReport:
+    def finish_epoch(self, parts: Sequence[float], clock: Clock) -> EpochReport:
         """Keep the weights if rollouts drift less than ever and graphs are read no worse than before the tuning."""
         everything, candidate = pack(self.model, self.held_out), deepcopy(self.model)
         candidate.network.fix_gauge(everything.inputs, everything.graph)
@@ -157,7 +157,7 @@ class RolloutTuning(Trainer[Model, float]):
         if found.drift < self.best_score and found.reads_no_worse(self.score_before, self.tuning.tolerance):
             self.best_score, self.best_pass = found.drift, self.num_passes_done
             self.best_weights = {name: value.clone() for name, value in candidate.state_dict().items()}
-        return PassReport(number=self.num_passes_done, loss=sum(parts) / len(parts), held_out=found.drift)
+        return EpochReport(number=self.num_passes_done, loss=sum(parts) / len(parts), held_out=found.drift)
 
     def best_model(self) -> Model:
         """The model with the least drift among those that read no worse; the model before if no epoch was better."""

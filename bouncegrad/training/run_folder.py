@@ -28,7 +28,7 @@ from bouncegrad.models.checkpoint import load_tensors, save_tensors
 from bouncegrad.models.edge_kinds import KindsReport
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.scenes.writing import PREFIX, whole_files
-from bouncegrad.training import PassReport
+from bouncegrad.training import EpochReport
 from bouncegrad.training.trainer import Trainer
 from bouncegrad.version import __version__
 
@@ -51,7 +51,7 @@ class RunRecord(Protocol):
         ...
 
 
-Watch = Callable[[PassReport], None]
+Watch = Callable[[EpochReport], None]
 """Called with the report of each epoch."""
 
 
@@ -211,7 +211,7 @@ def _save(folder: Path, trainer: Trainer[Any, Any], meta: dict[str, Any]) -> Non
     save_tensors(folder / CHECKPOINT, tensors, {"trainer": own, **meta})
 
 
-def _log(folder: Path, board: SummaryWriter, report: PassReport) -> None:
+def _log(folder: Path, board: SummaryWriter, report: EpochReport) -> None:
     entry = asdict(report)
     with (folder / LOG).open("a") as file:
         file.write(json.dumps(entry) + "\n")

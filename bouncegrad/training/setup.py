@@ -16,7 +16,7 @@ CELL_BUDGET = 40_000_000
 """Hidden numbers of one layer over all edges and starts of a batch: about 1 GB with those that the gradient needs."""
 
 
-def stretches_of(config: TrainingConfig, batch: Batch) -> Windows:
+def training_windows(config: TrainingConfig, batch: Batch) -> Windows:
     """The stretches that are searched and learned on."""
     return windows(batch, config.horizon, config.stride, _rollout(config), partial=config.partial)
 

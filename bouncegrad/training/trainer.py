@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from bouncegrad.models.checkpoint import CheckpointError
 from bouncegrad.settings import is_positive
 from bouncegrad.training.bounce import Bounce
-from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.config import EpochReport, TrainingConfig
 from bouncegrad.training.optimizer import Descent
 from bouncegrad.training.proposal_learner import Learner
 from bouncegrad.types import Structures
@@ -36,7 +36,7 @@ Clock = Callable[[float], float]
 class Trainer(ABC, Generic[Network, Part]):
     """A network, the moving average of its weights, its optimizer, randomness, and the best weights so far.
 
-    Subclasses say what is learned from a batch (:meth:`learn_from`) and how an epoch is judged (:meth:`finish_pass`).
+    Subclasses say what is learned from a batch (:meth:`learn_from`) and how an epoch is judged (:meth:`finish_epoch`).
 
     Attributes:
         learns: what learns, and from what, as messages call it.
@@ -75,7 +75,7 @@ class Trainer(ABC, Generic[Network, Part]):
         """Learn from the scenes ``[task]`` of one batch."""
 
     @abstractmethod
-    def finish_pass(self, parts: Sequence[Part], clock: Clock) -> PassReport:
+    def finish_epoch(self, parts: Sequence[Part], clock: Clock) -> EpochReport:
         """Judge the pass that ends, of which ``parts`` were done."""
 
     def follow(self, model: Network) -> None:
@@ -104,7 +104,7 @@ class Trainer(ABC, Generic[Network, Part]):
         """Share of ``config.num_passes`` that is done."""
         return self.num_passes_done / self.config.num_passes
 
-    def passes(self, minutes: float | None = None, elapsed: float = 0.0) -> Iterator[PassReport]:
+    def passes(self, minutes: float | None = None, elapsed: float = 0.0) -> Iterator[EpochReport]:
         """Train to the end, pass by pass.
 
         Args:
@@ -121,11 +121,11 @@ class Trainer(ABC, Generic[Network, Part]):
 
         progress = clock(self.progress)
         while progress < 1:
-            report = self.run_pass(clock)
+            report = self.run_epoch(clock)
             progress = clock(self.progress)
             yield replace(report, progress=min(1.0, progress), seconds=time.monotonic() - started)
 
-    def run_pass(self, clock: Clock = lambda by_passes: by_passes) -> PassReport:
+    def run_epoch(self, clock: Clock = lambda by_passes: by_passes) -> EpochReport:
         """Learn once from every training scene, in random order.
 
         Args:
@@ -139,7 +139,7 @@ class Trainer(ABC, Generic[Network, Part]):
                 break
             parts.append(self.learn_from(indices, min(1.0, progress)))
         self.num_passes_done += 1
-        return self.finish_pass(parts, clock)
+        return self.finish_epoch(parts, clock)
 
     def step(self, progress: float) -> None:
         """One step down the gradient that the parameters hold."""

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.energies.windows import Batch, Windows, pack, windows
-from bouncegrad.inference import Posterior, beside_structures, chunks, messages_said
-from bouncegrad.models.graph_network import silenced
+from bouncegrad.inference import Posterior, beside_structures, chunks, messages_by_kind
+from bouncegrad.models.graph_network import mask_senders
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.tables.columns import position_names, velocity_name
@@ -91,7 +91,7 @@ class PairEffects:
 
 def _silence(model: Model, scenes: Scenes) -> Float[Tensor, "message"]:
     batch = pack(model, next(chunks(model, scenes, 1)))
-    flat = messages_said(model, batch, batch.num_starts)
+    flat = messages_by_kind(model, batch, batch.num_starts)
     if model.config.network.silent_first:
         return torch.zeros_like(flat[0, 0])
     return flat[flat.std(1).square().sum(1).argmin()].mean(0)
@@ -102,13 +102,15 @@ def _chunk_effects(model: Model, scenes: Scenes, structures: Tensor, silence: Te
     stretches, graph, network = windows(batch), batch.graph, model.network
     edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
     messages = network.edge_modules(network.inputs_on(graph, stretches.states), edge_kinds)
-    incoming = graph.incoming(silenced(messages, graph, stretches.heard))
+    incoming = graph.incoming(mask_senders(messages, graph, stretches.sender_mask))
     if model.config.network.update == "superposed":
         effects = network.unit * (messages - silence)
     else:
         receivers = graph.receivers
-        states, kinds, heard = stretches.states[receivers], node_kinds[receivers], incoming[receivers]
-        effects = network.update(states, heard, kinds) - network.update(states, heard - messages + silence, kinds)
+        states, kinds, sender_mask = stretches.states[receivers], node_kinds[receivers], incoming[receivers]
+        effects = network.update(states, sender_mask, kinds) - network.update(
+            states, sender_mask - messages + silence, kinds
+        )
     newest = stretches.states[..., -network.num_features :]
     differences = newest[graph.senders] - newest[graph.receivers]
     seen = _seen(batch, stretches, scenes)

@@ -62,13 +62,13 @@ def examine(
         if watch:
             watch(part / num_parts, what)
 
-    def compared(number: int) -> None:
+    def report_shuffle(number: int) -> None:
         tell(2 + number, f"scenes of strangers beside the real ones: {number} of {num_shuffles}")
 
     tell(0, f"relations of {scenes.num_scenes} scenes")
     posterior = infer(model, scenes)
     tell(1, "the real scenes, one half beside the other")
-    null = null_test(model, scenes, num_shuffles, seed, compared)
+    null = null_test(model, scenes, num_shuffles, seed, report_shuffle)
     tell(num_parts - 2, "whether the model fits")
     fits = misfit(model, scenes, posterior)
     tell(num_parts - 1, "what each kind does")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from bouncegrad.devices import at_home
+from bouncegrad.devices import on_cpu
 from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
@@ -106,7 +106,7 @@ def describe_kinds(model: Model, scenes: Scenes, posterior: Posterior | None = N
         One for each kind, in their order.
     """
     found = infer(model, scenes) if posterior is None else posterior
-    pairs, axes = PairEffects.of(at_home(model), scenes, found), Axes.of(scenes.feature_names)
+    pairs, axes = PairEffects.of(on_cpu(model), scenes, found), Axes.of(scenes.feature_names)
     sizes = (pairs.effects / pairs.unit).square().mean(1).sqrt()
     chosen = [pairs.kinds == kind for kind in range(len(pairs.shares))]
     relative = [float(sizes[those].sqrt().mean().square()) if those.any() else 0.0 for those in chosen]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bouncegrad.devices import at_home
+from bouncegrad.devices import on_cpu
 from bouncegrad.inference import Posterior, infer
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
@@ -112,13 +112,13 @@ def misfit(model: Model, scenes: Scenes, posterior: Posterior | None = None) -> 
     found = infer(model, scenes) if posterior is None else posterior
     if len(found.structures) != scenes.num_scenes:
         raise DataError(f"expected the posterior of {scenes.num_scenes} scenes, got one of {len(found.structures)}")
-    residuals = Residuals.of(at_home(model), scenes, found)
+    residuals = Residuals.of(on_cpu(model), scenes, found)
     if not residuals.valid.any():
         raise DataError("no sample can be predicted from the one before: bring scenes with fewer gaps")
-    return judged(residuals, scenes)
+    return misfit_of(residuals, scenes)
 
 
-def judged(residuals: Residuals, scenes: Scenes) -> Misfit:
+def misfit_of(residuals: Residuals, scenes: Scenes) -> Misfit:
     """All figures of some residuals of scenes."""
     features = tuple(_feature(residuals, number, name) for number, name in enumerate(scenes.feature_names))
     return Misfit(features, _worst(residuals, scenes), residuals.noise.in_nats, scenes.num_scenes)

@@ -12,7 +12,7 @@ from torch import Generator
 from bouncegrad.energies.factors_of import halves
 from bouncegrad.energies.windows import pack, windows
 from bouncegrad.inference import chunks
-from bouncegrad.inference.search import nats_per_loss, weighted
+from bouncegrad.inference.search import nats_per_loss, trained_prior
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.calibration import Halves
@@ -247,7 +247,7 @@ class _Sums:
 def _belief(model: Model, layout: Layout) -> GraphPrior:
     """No belief; where the model reads leaders, that there is one at most: exact, whatever the number of entities."""
     if model.reading.prior not in ("leader", "file"):
-        return weighted(model, layout, "none")
+        return trained_prior(model, layout, "none")
     return Leader(layout, torch.tensor(model.reading.weights[model.reading.prior]))
 
 

@@ -71,7 +71,7 @@ def _residuals(model: Model, scenes: Scenes, structures: Tensor) -> tuple[Tensor
     batch = pack(model, scenes)
     stretches, graph, network = windows(batch), batch.graph, model.network
     targets = stretches.targets[:, :, 0]
-    predicted = network.rollout(stretches.states, graph, structures, 1, heard=stretches.heard)
+    predicted = network.rollout(stretches.states, graph, structures, 1, sender_mask=stretches.sender_mask)
     left = (targets - predicted[:, :, 0]) / network.unit
     moved = (targets - network.linear(stretches.states)) / network.unit
     values = left * torch.exp(-log_scales_of(model, graph, stretches)[:, :, 0])

@@ -24,7 +24,7 @@ from bouncegrad.functions.target import PointTarget, tables_of
 from bouncegrad.models.checkpoint import CheckpointError, load_tensors, save_tensors
 from bouncegrad.models.proposer import ProposerConfig
 from bouncegrad.structures import layout as layouts
-from bouncegrad.training.proposal_learner import Lesson
+from bouncegrad.training.proposal_learner import SearchOutcome
 from points import COMPOSITIONS, Product, library, ragged, task_of, with_other_padding
 from worlds import generator
 
@@ -42,8 +42,8 @@ def with_proposer(composition: Composition, points: PointSets) -> FunctionModel:
     model = library(composition, points)
     learner = PointLearner(PointProposer(SEES, model, generator()), model)
     structures = model.space.random(points.num_tasks, generator())
-    learner.learn(points, Lesson(structures, structures, torch.ones(len(structures)).bool()), generator())
-    model.proposer = learner.kept()
+    learner.learn(points, SearchOutcome(structures, structures, torch.ones(len(structures)).bool()), generator())
+    model.proposer = learner.final_network()
     return model
 
 

@@ -10,7 +10,7 @@ from bouncegrad.functions import PointLearner, PointProposer, PointSets
 from bouncegrad.functions.compositions import Chain, Sum
 from bouncegrad.functions.proposer import beliefs_of, side_by_side
 from bouncegrad.models.proposer import Proposer, ProposerConfig
-from bouncegrad.training.proposal_learner import Lesson
+from bouncegrad.training.proposal_learner import SearchOutcome
 from bouncegrad.types import Structures
 from points import COMPOSITIONS, Product, library, ragged, with_other_padding
 from worlds import generator
@@ -29,8 +29,8 @@ def proposer_of(name: str, points: PointSets, config: ProposerConfig = SMALL) ->
     return learner
 
 
-def lesson_of(structures: Structures) -> Lesson:
-    return Lesson(structures, structures, torch.ones(len(structures), dtype=torch.bool))
+def lesson_of(structures: Structures) -> SearchOutcome:
+    return SearchOutcome(structures, structures, torch.ones(len(structures), dtype=torch.bool))
 
 
 def beliefs(learner: PointLearner, points: PointSets) -> Tensor:

@@ -11,7 +11,7 @@ from bouncegrad.functions.compositions import Sum
 from bouncegrad.functions.recipes import function_recipe_named
 from bouncegrad.functions.tasks import sums_of_functions
 from bouncegrad.scenes import DataError
-from bouncegrad.training.config import PassReport
+from bouncegrad.training.config import EpochReport
 
 SPLITS = sums_of_functions(0, PointsConfig(20))
 
@@ -28,7 +28,7 @@ def recipe_of(name: str = "bouncegrad") -> FunctionRecipe:
 
 
 def fitted(recipe: FunctionRecipe, folder: Path | None = None, last: int = 99, slots: int = 2) -> FunctionModel:
-    def watch(report: PassReport) -> None:
+    def watch(report: EpochReport) -> None:
         numbers.append(report.number)
         if report.number == last:
             raise KilledError

@@ -110,7 +110,7 @@ def test_every_recipe_trains_and_says_what_it_did(recipe: FunctionRecipe):
 def test_the_seed_decides_the_training(name: str):
     once, again, other = (training_of(RECIPES[name], seed=seed) for seed in (3, 3, 4))
     for training in (once, again, other):
-        training.run_pass()
+        training.run_epoch()
     assert same_state(once, again)
     assert not same(once.model, other.model)
 
@@ -118,12 +118,12 @@ def test_the_seed_decides_the_training(name: str):
 def test_a_training_goes_on_to_the_bit(recipe: FunctionRecipe, tmp_path: Path):
     """From a file, in a training that was made with another seed, in the middle of everything."""
     whole, resumed = training_of(recipe), training_of(recipe, seed=9)
-    whole.run_pass()
-    whole.run_pass()
+    whole.run_epoch()
+    whole.run_epoch()
     save_tensors(tmp_path / "state.safetensors", *whole.state())
     resumed.load_state(*load_tensors(tmp_path / "state.safetensors"))
     assert same_state(whole, resumed)
-    assert [whole.run_pass(), whole.run_pass()] == [resumed.run_pass(), resumed.run_pass()]
+    assert [whole.run_epoch(), whole.run_epoch()] == [resumed.run_epoch(), resumed.run_epoch()]
     assert same_state(whole, resumed)
     assert same(whole.best_model(), resumed.best_model())
 
@@ -141,7 +141,7 @@ def test_other_compositions_train_as_well(name: str, composition: Composition):
 def test_modules_learn_from_asked_points():
     """Under the structures that the search has just found."""
     training, fresh = (training_of(tiny("bouncegrad", batch_size=5)) for _ in range(2))
-    report = training.run_pass()
+    report = training.run_epoch()
     asked, given = (
         adapted_losses(fresh.model, training.structures, fresh.tasks, counted).mean().item()
         for counted in (fresh.tasks.asked, fresh.tasks.given)
@@ -154,7 +154,7 @@ def test_a_search_without_heat_finds_the_best_structures_of_given_points():
     cold = BounceConfig("exact", heat="scheduled", hottest=1e-9, coolest=1e-9)
     training = training_of(tiny("bouncegrad-exact", bounce=cold, batch_size=5))
     best = infer_functions(training_of(tiny("bouncegrad-exact")).ema_model, training.tasks)
-    training.run_pass()
+    training.run_epoch()
     fresh = training_of(tiny("bouncegrad-exact"))
     given = fresh.tasks.given
     found, least = (adapted_losses(fresh.model, each, fresh.tasks, given) for each in (training.structures, best))

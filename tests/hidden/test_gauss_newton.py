@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bouncegrad.hidden.augmented import completed
-from bouncegrad.hidden.block_tridiagonal import TimeChain
-from bouncegrad.hidden.gauss_newton import Estimate, energies_of, moved, parabola, taken
+from bouncegrad.hidden.augmented import complete
+from bouncegrad.hidden.block_tridiagonal import BlockTridiagonal
+from bouncegrad.hidden.gauss_newton import Estimate, energies_of, gauss_newton_step, parabola, step_with_slopes
 from bouncegrad.structures.layout import to_slots
 from exact import exact_springs, moving, seen_of, truth_of
 from worlds import generator
@@ -14,14 +14,14 @@ MIXED = torch.tensor([[[0, 1, 1], [1, 0, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 1], 
 """Two scenes of three entities; the last of each is to be hidden."""
 
 
-def random_chain(num_tasks: int = 3, num_times: int = 5, size: int = 2) -> TimeChain:
+def random_chain(num_tasks: int = 3, num_times: int = 5, size: int = 2) -> BlockTridiagonal:
     draw = generator(3)
     lower = torch.randn(num_tasks, num_times - 1, size, size, generator=draw, dtype=torch.float64)
     roots = torch.randn(num_tasks, num_times, size, size, generator=draw, dtype=torch.float64)
-    return TimeChain(roots @ roots.mT + 6 * torch.eye(size), lower)
+    return BlockTridiagonal(roots @ roots.mT + 6 * torch.eye(size), lower)
 
 
-def dense(chain: TimeChain) -> torch.Tensor:
+def dense(chain: BlockTridiagonal) -> torch.Tensor:
     num_tasks, num_times, size, _ = chain.diagonal.shape
     whole = torch.zeros(num_tasks, num_times, size, num_times, size, dtype=torch.float64)
     for time in range(num_times):
@@ -42,7 +42,7 @@ def test_chains_are_matrices():
     inverse = torch.linalg.inv(whole).view(3, 5, 2, 5, 2)
     expected = torch.stack([inverse[:, time, :, time] for time in range(5)], 1)
     torch.testing.assert_close(factor.covariances(), expected)
-    boosted = dense(chain.boosted(torch.tensor([0.5, 0, 1.0])))
+    boosted = dense(chain.damped(torch.tensor([0.5, 0, 1.0])))
     torch.testing.assert_close(boosted[1], whole[1])
     torch.testing.assert_close(boosted[2].diagonal(), 2 * whole[2].diagonal())
 
@@ -51,9 +51,9 @@ def test_chains_are_matrices():
 def test_the_gradient_is_that_of_the_energy(degrees):
     model = exact_springs(degrees=degrees)
     scenes = moving(model, to_slots(MIXED), 3)
-    stage = completed(model, seen_of(scenes), 1)
+    stage = complete(model, seen_of(scenes), 1)
     tracks = truth_of(scenes) + 1e-3 * torch.randn(2, 1, 30, 4, generator=generator(5))
-    form = parabola(model, stage, tracks, taken(model, stage, tracks, to_slots(MIXED)), model.noise)
+    form = parabola(model, stage, tracks, step_with_slopes(model, stage, tracks, to_slots(MIXED)), model.noise)
     with torch.enable_grad():
         leaf = tracks.clone().requires_grad_()
         (expected,) = torch.autograd.grad(energies_of(model, stage, leaf, to_slots(MIXED)).sum(), leaf)
@@ -63,18 +63,18 @@ def test_the_gradient_is_that_of_the_energy(degrees):
 def test_one_step_finds_the_track_of_a_linear_world():
     model = exact_springs()
     scenes = moving(model, to_slots(MIXED), 3)
-    stage = completed(model, seen_of(scenes), 1)
+    stage = complete(model, seen_of(scenes), 1)
     nowhere = Estimate.at(torch.zeros(2, 1, 30, 4))
-    found = moved(model, stage, nowhere, to_slots(MIXED), model.noise)
+    found = gauss_newton_step(model, stage, nowhere, to_slots(MIXED), model.noise)
     assert (found.fallen > 0).all()
     assert (found.tracks - truth_of(scenes)).abs().max() < 0.02
-    again = moved(model, stage, found, to_slots(MIXED), model.noise)
+    again = gauss_newton_step(model, stage, found, to_slots(MIXED), model.noise)
     assert (again.fallen < 1).all()
 
 
 def test_tracks_and_numbers_are_two_ways_to_write_the_same():
     model = exact_springs()
     scenes = moving(model, to_slots(MIXED), 3)
-    stage = completed(model, seen_of(scenes), 2)
+    stage = complete(model, seen_of(scenes), 2)
     tracks = torch.randn(2, 2, 30, 4, generator=generator(6))
     assert torch.equal(stage.as_tracks(stage.of_hidden(stage.with_tracks(tracks).states)), tracks)

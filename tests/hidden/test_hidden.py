@@ -18,7 +18,7 @@ from bouncegrad.hidden import (
     without_relation,
 )
 from bouncegrad.hidden.initial_tracks import drawn, patterns_of
-from bouncegrad.hidden.score import covered_last, reordered
+from bouncegrad.hidden.score import move_covered_last, reorder
 from bouncegrad.inference import predict
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model
@@ -108,7 +108,7 @@ def test_labels_are_not_looked_at(model, scenes, found):
 
 
 def test_the_order_of_the_seen_does_not_matter(model, scenes, found):
-    other = find_hidden(model, reordered(seen_of(scenes), [2, 0, 1]), prior="symmetric")
+    other = find_hidden(model, reorder(seen_of(scenes), [2, 0, 1]), prior="symmetric")
     assert torch.equal(other.relations[:, [1, 2, 0, 3]][:, :, [1, 2, 0, 3]], found.relations)
     torch.testing.assert_close(other.best_tracks[[0, 2]], found.best_tracks[[0, 2]], atol=1e-3, rtol=0)
 
@@ -218,7 +218,7 @@ def test_who_is_taken_away_acts_no_more(model, scenes):
     structures = to_slots(scenes.relations.long())
     gone = without_entity(model, scenes, structures, "3", start=0, num_steps=5)
     three = predict(
-        model, reordered(scenes, [0, 1, 2]), to_slots(scenes.relations.long()[:, :3, :3]), start=0, num_steps=5
+        model, reorder(scenes, [0, 1, 2]), to_slots(scenes.relations.long()[:, :3, :3]), start=0, num_steps=5
     )
     assert gone[:, :, 3].isnan().all()
     torch.testing.assert_close(gone[:, :, :3], three, atol=1e-5, rtol=0)
@@ -257,7 +257,7 @@ def test_bands_are_widened_by_what_other_scenes_say(model, scenes):
 @pytest.mark.parametrize("hide", [(), (4,), (0, 0), (0, 1, 2)])
 def test_entities_that_cannot_be_covered(scenes, hide):
     with pytest.raises(DataError, match="different numbers of entities to cover, from 0 to 3"):
-        covered_last(scenes, hide)
+        move_covered_last(scenes, hide)
 
 
 # what is refused

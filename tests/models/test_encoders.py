@@ -16,7 +16,7 @@ from bouncegrad.models.encoders import (
     Perceptron,
     StructureEncoder,
     convolution,
-    dropped,
+    dropout,
     linear,
 )
 from bouncegrad.models.super_graph import SuperGraph, super_graph
@@ -68,10 +68,10 @@ def perceptron(layer: Perceptron, inputs: Tensor) -> Tensor:
     """One item, statistics as gathered."""
     first, second = layer.layers
     hidden = functional.elu(second(functional.elu(first(inputs))))
-    return normed(layer.norm, hidden)
+    return batch_norm(layer.norm, hidden)
 
 
-def normed(norm: Any, values: Tensor) -> Tensor:
+def batch_norm(norm: Any, values: Tensor) -> Tensor:
     return (values - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
 
 
@@ -102,7 +102,7 @@ def cnn_by_hand(encoder: CNNEncoder, states: Tensor) -> Any:
         for layer, norm in zip(encoder.convolutions, encoder.norms, strict=True):
             patches = hidden.unfold(0, 5, 1).transpose(1, 2)  # [time, width, channel]
             hidden = torch.einsum("twc,ocw->to", patches, layer.weight) + layer.bias
-            hidden = normed(norm, torch.relu(hidden))
+            hidden = batch_norm(norm, torch.relu(hidden))
             if layer is encoder.convolutions[0]:
                 hidden = torch.stack([hidden[2 * i : 2 * i + 2].amax(0) for i in range(len(hidden) // 2)])
         predicted = hidden @ encoder.predict.weight[:, :, 0].T + encoder.predict.bias
@@ -254,12 +254,12 @@ def test_every_sample_of_a_long_trajectory_counts_for_convolutions_and_the_first
 def test_dropout_keeps_the_mean():
     values = torch.full((200, 500), 2.0)
     for share in (0.2, 0.5):
-        found = dropped(values, share, generator())
+        found = dropout(values, share, generator())
         assert set(found.unique().tolist()) == {0.0, values[0, 0].div(1 - share).item()}
         assert (found == 0).float().mean().item() == pytest.approx(share, abs=0.01)
         assert found.mean().item() == pytest.approx(2, abs=0.03)
-    assert dropped(values, 0.5, None) is values
-    assert dropped(values, 0.0, generator()) is values
+    assert dropout(values, 0.5, None) is values
+    assert dropout(values, 0.0, generator()) is values
 
 
 def test_weights_start_as_they_should():

@@ -93,11 +93,11 @@ def test_one_seed_one_bank():
 def test_kinds_are_sorted_once_for_many_steps():
     modules, generator = bank(), torch.Generator().manual_seed(1)
     inputs, kinds = torch.randn(7, 5, 2, generator=generator), torch.tensor([2, 0, 2, 1, 1, 0, 2])
-    routing = modules.routed(kinds)
+    routing = modules.route(kinds)
     assert isinstance(routing, Routing)
     assert routing.counts == [2, 2, 3]
     assert torch.equal(modules(inputs, routing), modules(inputs, kinds))
-    assert modules.routed(routing) is routing
+    assert modules.route(routing) is routing
     for nothing_to_sort in (torch.rand(7, 3, generator=generator), torch.ones(7, 3)):
-        assert modules.routed(nothing_to_sort) is nothing_to_sort
-    assert bank(1).routed(kinds) is kinds
+        assert modules.route(nothing_to_sort) is nothing_to_sort
+    assert bank(1).route(kinds) is kinds

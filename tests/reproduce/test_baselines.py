@@ -294,10 +294,10 @@ def test_motion_is_learned_better_than_static(joint):
 def test_training_goes_on_to_the_bit(joint):
     scenes = springs(12)
     whole, resumed = trainer_of(scenes, joint), trainer_of(without_labels(scenes), joint, seed=5)
-    whole.run_pass()
+    whole.run_epoch()
     tensors, meta = whole.state()
     resumed.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta)))
-    assert whole.run_pass() == resumed.run_pass()
+    assert whole.run_epoch() == resumed.run_epoch()
     ours, theirs = whole.state()[0], resumed.state()[0]
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
@@ -310,7 +310,7 @@ def test_the_best_pass_is_kept():
 
 
 def test_a_pass_says_what_there_is_to_say():
-    report = trainer_of(springs(12), joint=False).run_pass()
+    report = trainer_of(springs(12), joint=False).run_epoch()
     assert report.temperature is None
     assert describe(report) == f"pass 1  loss {report.loss:.4g}  held out {report.held_out:.5g}"
     assert is_positive(report.loss)

@@ -29,7 +29,7 @@ from bouncegrad.scenes import DataError, read_scenes
 from bouncegrad.simulate.dataset import SimulationRequest
 from bouncegrad.simulate.dataset import simulate_folder as simulate
 from bouncegrad.structures.priors import PRIORS
-from bouncegrad.training import PassReport
+from bouncegrad.training import EpochReport
 from pretended import NAME, pretended_device
 from small import tiny
 
@@ -146,7 +146,7 @@ def test_a_row_is_done_once(places, monkeypatch):
 def test_an_interrupted_row_goes_on(places):
     numbers = []
 
-    def watch(report: PassReport) -> None:
+    def watch(report: EpochReport) -> None:
         numbers.append(report.number)
         if len(numbers) == 1:
             raise KeyboardInterrupt

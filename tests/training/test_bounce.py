@@ -48,7 +48,7 @@ def search(
     for _ in range(num_passes):
         found = made.search(NO_TARGET, structures, progress, generator(2))
         structures = found.structures
-        made.finish_pass(held_out)
+        made.finish_epoch(held_out)
     return made, found
 
 

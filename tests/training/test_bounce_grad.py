@@ -23,7 +23,7 @@ from bouncegrad.scenes import Normalization, Scenes, relation_kinds, stack_scene
 from bouncegrad.structures import layout as layouts
 from bouncegrad.structures.layout import to_slots
 from bouncegrad.structures.priors import COMPARED
-from bouncegrad.training import BounceGrad, PassReport, TrainingConfig
+from bouncegrad.training import BounceGrad, EpochReport, TrainingConfig
 from bouncegrad.training.bounce import BounceConfig
 from bouncegrad.training.restarts import NUM_ATTEMPTS
 from small import QUICK, same, springs, tiny, without_labels
@@ -162,7 +162,7 @@ def test_only_scenes_that_were_reached_count_as_guessed():
     trainer = trainer_of(scenes, proposing("trajectories"))
     assert scenes.relations is not None
     trainer.structures = to_slots(relation_kinds(scenes.relations)[0])
-    report = trainer.run_pass(lambda by_passes: 1e9 * by_passes)  # ends after the first batch
+    report = trainer.run_epoch(lambda by_passes: 1e9 * by_passes)  # ends after the first batch
     assert report.relation_accuracy is not None
     assert report.relation_accuracy > 0.9
     assert report.proposal_accuracy is not None
@@ -177,13 +177,13 @@ def test_every_search_by_proposals_goes_on_to_the_bit(short_scenes, proposals, b
     """A second pass after an interruption is the second pass; and nobody needs labels."""
     recipe = proposing(sees, proposals=proposals, block=block, flip=flip)
     whole = trainer_of(short_scenes, recipe)
-    first = whole.run_pass()
+    first = whole.run_epoch()
     tensors, meta = whole.state()
     tensors, meta = {name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta))
-    second = whole.run_pass()
+    second = whole.run_epoch()
     resumed = trainer_of(without_labels(short_scenes), recipe, seed=9)
     resumed.load_state(tensors, meta)
-    again = resumed.run_pass()
+    again = resumed.run_epoch()
     assert again == replace(second, relation_accuracy=None, proposal_accuracy=None)
     assert_same_state(whole, resumed)
     for report in (first, second):
@@ -201,7 +201,7 @@ def test_labels_do_not_move_a_search_by_proposals(short_scenes):
     scenes = short_scenes
     wrong = replace(scenes, relations=torch.arange(54, dtype=torch.float64).view(6, 3, 3) % 2)
     trainers = [trainer_of(version, proposing("both")) for version in (scenes, wrong, without_labels(scenes))]
-    reports = [[trainer.run_pass(), trainer.run_pass()] for trainer in trainers]
+    reports = [[trainer.run_epoch(), trainer.run_epoch()] for trainer in trainers]
     for trainer, found in zip(trainers[1:], reports[1:], strict=True):
         assert_same_state(trainer, trainers[0])
         assert [report.loss for report in found] == [report.loss for report in reports[0]]
@@ -218,10 +218,10 @@ def test_every_heat_goes_on_to_the_bit(short_scenes, heat, learn_from):
     proposer = replace(recipe.training.proposer, learn_from=learn_from, averaging=0.0)
     recipe = replace(recipe, training=replace(recipe.training, proposer=proposer, batch_size=2))
     whole, resumed = trainer_of(short_scenes, recipe), trainer_of(short_scenes, recipe, seed=9)
-    whole.run_pass()
+    whole.run_epoch()
     tensors, meta = whole.state()
     resumed.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta)))
-    assert whole.run_pass() == resumed.run_pass()
+    assert whole.run_epoch() == resumed.run_epoch()
     assert_same_state(whole, resumed)
 
 
@@ -396,7 +396,7 @@ def test_the_benchmark_measures():
 
 
 def test_reports_are_passed_on():
-    seen: list[PassReport] = []
+    seen: list[EpochReport] = []
     fit(springs(12), tiny(), watch=seen.append)
     assert [report.number for report in seen] == [1, 2, 3, 4]
     assert seen[-1].progress == 1
@@ -457,7 +457,7 @@ def test_where_time_is_short_a_training_that_goes_astray_goes_on_and_warns(monke
     held_outs(monkeypatch, [1.0, *range(2, 9)])
     trainer = trainer_of(springs(16), tiny(num_passes=8))
     for _ in range(8):
-        trainer.run_pass(lambda by_passes: 0.6)
+        trainer.run_epoch(lambda by_passes: 0.6)
     assert trainer.restarts.num_attempts == 1
     with pytest.warns(UserWarning, match="overfits: the last 88%.*ever worse.*30.0%"):
         trainer.best_model()
@@ -514,7 +514,7 @@ def test_the_best_pass_survives_an_interruption(monkeypatch):
     held_outs(monkeypatch, losses)
     whole, other = (trainer_of(springs(16), tiny(num_passes=8)) for _ in range(2))
     for _ in range(2):
-        whole.run_pass()
+        whole.run_epoch()
     tensors, meta = whole.state()
     other.load_state({name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(meta)))
     for trainer in (whole, other):

@@ -18,7 +18,7 @@ from bouncegrad.scenes import Normalization
 from bouncegrad.structures.layout import Layout
 from bouncegrad.training.bounce import BounceConfig, ProposalBounce, SceneTarget, make_bounce
 from bouncegrad.training.bounce import target as target_module
-from bouncegrad.training.bounce.config import Bounced
+from bouncegrad.training.bounce.config import BounceResult
 from bouncegrad.training.proposal_learner import ProposalLearner
 from bouncegrad.types import LossFn, Structures
 from small import springs
@@ -67,7 +67,7 @@ def counted(monkeypatch, evaluations: list[int]) -> None:
     monkeypatch.setattr(target_module, "loss_fn", counting)
 
 
-def searched(config: BounceConfig, target: SceneTarget, structures: Structures, seed: int = 4) -> Bounced:
+def searched(config: BounceConfig, target: SceneTarget, structures: Structures, seed: int = 4) -> BounceResult:
     learner = learner_of(LAYOUT, target[1].states.shape[1], 4) if config.proposals == "learned" else None
     return make_bounce(config, LAYOUT, learner).search(target, structures, 0.5, generator(seed))
 

@@ -20,7 +20,7 @@ from bouncegrad.structures.calibration import Reading
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout
 from bouncegrad.training import BounceGrad, kind_merging
-from bouncegrad.training.kind_merging import judged, merge_kinds
+from bouncegrad.training.kind_merging import judge_kinds, merge_kinds
 from bouncegrad.training.rollout_tuning import PolishConfig
 from small import QUICK, springs, tiny
 
@@ -103,7 +103,7 @@ def test_three_strengths_are_three_kinds(noise: float):
     layout = Layout(4, 3)
     structures = layout.random(100, generator(1))
     early, late = (noisy_tables(torch.tensor([0.0, 0.5, 1.0]), structures, noise, seed) for seed in (2, 3))
-    assert judged(early, late, layout, Reading()).found == 3
+    assert judge_kinds(early, late, layout, Reading()).found == 3
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.1, 1.0])
@@ -116,7 +116,7 @@ def test_what_fits_better_in_one_half_only_is_no_kind(gap: float):
         coin = 1 + (torch.rand(structures.shape, generator=generator(seed)) < 0.5).long()
         levels = torch.tensor([0.0, 1.0, 1.0 + 0.1 * gap])
         halves.append(noisy_tables(levels, torch.where(structures == 0, 0, coin), 0.1, seed + 10))
-    report = judged(*halves, layout, Reading())
+    report = judge_kinds(*halves, layout, Reading())
     assert report.found == 2
     assert 0 in report.kept
 
@@ -124,7 +124,7 @@ def test_what_fits_better_in_one_half_only_is_no_kind(gap: float):
 def test_numbers_of_the_kinds():
     report = KindsReport(4, (Merge(1, 3, 0.2, 0.0), Merge(3, 0, 0.2, 0.0)))
     assert (report.found, report.kept, report.places) == (2, (0, 2), (0, 0, 1, 0))
-    again = report.then(KindsReport(2, (Merge(1, 0, 0.0, 0.01),)))
+    again = report.extended(KindsReport(2, (Merge(1, 0, 0.0, 0.01),)))
     assert (again.kept, again.merges[-1].kind, again.merges[-1].into) == ((0,), 2, 0)
     assert KindsReport.from_dict(again.to_dict()) == again
 

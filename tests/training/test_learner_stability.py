@@ -158,7 +158,7 @@ def test_a_slot_pulls_by_no_more_than_its_share(taught: Weights, surer: float):
         said = learner.proposer.from_trajectories(batch.states, batch.graph)
     free = said.clone().requires_grad_()
     chosen = torch.ones(50, dtype=torch.bool)
-    learner._loss(free.log_softmax(2), learner.asked(batch), 1 - structures, chosen).backward()
+    learner._loss(free.log_softmax(2), learner.slot_mask(batch), 1 - structures, chosen).backward()
     assert free.grad is not None
     assert free.grad.abs().max() * structures.numel() <= 1 + 1e-5
 

@@ -42,7 +42,7 @@ def rates(descent: Descent, losses: list[float]) -> list[float]:
     """After each pass."""
     found = []
     for loss in losses:
-        descent.finish_pass(loss)
+        descent.finish_epoch(loss)
         descent.num_steps = WARM_UP
         found.append(stepped(descent))
     return found

@@ -194,8 +194,8 @@ def test_the_network_that_proposes_is_a_moving_average():
     assert learner.proposing is not learner.proposer
     plain = learner_of(replace(TINY, averaging=0.0))
     assert plain.proposing is plain.proposer
-    assert plain.kept() is not plain.proposer
-    assert not plain.kept().training
+    assert plain.final_network() is not plain.proposer
+    assert not plain.final_network().training
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.02, 0.5, 1.0])
@@ -237,13 +237,13 @@ def test_both_encoders_are_heard_half_of_the_time():
         seen = blanked(structures, LAYOUT, learner.config, generator())
         stood = with_floor(proposer.from_structures(seen, batch.graph), TINY.floor)
     beliefs_fn, random = learner.beliefs_fn(batch, generator(1)), generator(2)
-    heard = []
+    sender_mask = []
     for _ in range(2):
         said = beliefs_fn(random)(structures)
         by_moves, by_structures = ((said - one).abs().amax((1, 2)) < 1e-6 for one in (moved, stood))
         assert (by_moves ^ by_structures).all()
-        heard.append(by_moves)
-    for share in (heard[0], heard[1], heard[0] ^ heard[1]):
+        sender_mask.append(by_moves)
+    for share in (sender_mask[0], sender_mask[1], sender_mask[0] ^ sender_mask[1]):
         assert abs(share.float().mean() - 0.5) < 4 * 0.5 / math.sqrt(num_tasks)
 
 

@@ -16,7 +16,7 @@ from bouncegrad.fit import RunConfig, fit_folder, training_scenes, unseen_scenes
 from bouncegrad.models.checkpoint import CheckpointError, load_model, load_tensors
 from bouncegrad.recipes import RECIPES, Recipe
 from bouncegrad.scenes import DataError, Normalization, Scenes, read_scenes, write_folder
-from bouncegrad.training import PassReport
+from bouncegrad.training import EpochReport
 from small import springs, tiny, without_labels
 
 ALIKE = ("model/model.safetensors", "model/config.json", "config.yaml", "versions.json")
@@ -52,7 +52,7 @@ def assert_same_run(folder: Path, other: Path) -> None:
 
 
 def interrupt_after(number: int):
-    def watch(report: PassReport) -> None:
+    def watch(report: EpochReport) -> None:
         if report.number == number:
             raise KeyboardInterrupt
 

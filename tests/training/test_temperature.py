@@ -17,7 +17,7 @@ from bouncegrad.structures.annealing import AcceptedWorse
 from bouncegrad.structures.kernels import SearchInfo
 from bouncegrad.training.bounce import BounceConfig
 from bouncegrad.training.bounce.target import SceneTarget, automatic_temperature
-from bouncegrad.training.bounce.temperature import Heat
+from bouncegrad.training.bounce.temperature import SearchTemperature
 from bouncegrad.types import Structures
 from worlds import generator
 
@@ -36,12 +36,12 @@ def info(num_worse: int, num_accepted: int) -> SearchInfo:
     return SearchInfo(numbers < num_accepted, numbers < num_accepted, numbers < num_worse, 1)
 
 
-def temperature(heat: Heat, progress: float = 0.0) -> float:
+def temperature(heat: SearchTemperature, progress: float = 0.0) -> float:
     return heat.temperature(NO_TARGET, NO_STRUCTURES, progress)
 
 
 def test_a_schedule_asks_nobody():
-    heat = Heat(config_of("scheduled", hottest=8.0, coolest=0.5, cooling=0.5))
+    heat = SearchTemperature(config_of("scheduled", hottest=8.0, coolest=0.5, cooling=0.5))
     assert [temperature(heat, progress) for progress in (0, 0.125, 0.25, 0.5, 1)] == pytest.approx([8, 4, 2, 0.5, 0.5])
     heat.learn(info(100, 0), 0.0)
     assert temperature(heat) == 8
@@ -49,14 +49,14 @@ def test_a_schedule_asks_nobody():
 
 def test_steps_are_taken_once_a_pass():
     """A tenth up where fewer than half are accepted, else down; whatever the batches of a pass say meanwhile."""
-    heat = Heat(config_of("stepped"))
+    heat = SearchTemperature(config_of("stepped"))
     heat.worse = AcceptedWorse(0.5, 1.0)
     expected = 8 / 1.1
     for num_accepted, factor in ((0, 1.1), (0, 1.1), (50, 1 / 1.1), (50, 1 / 1.1), (0, 1.1)):
         for _ in range(3):
             assert temperature(heat) == pytest.approx(expected)
             heat.learn(info(50, num_accepted), 0.0)
-        heat.finish_pass()
+        heat.finish_epoch()
         expected *= factor
     assert temperature(heat) == pytest.approx(expected)
 
@@ -64,7 +64,7 @@ def test_steps_are_taken_once_a_pass():
 def test_steps_follow_a_falling_share():
     """``acceptance exp(-5 progress / cooling)``: what was too little at first is too much later."""
     for progress, cooler in ((0.0, False), (0.2, True), (0.4, True)):
-        heat = Heat(config_of("stepped", cooling=0.5))
+        heat = SearchTemperature(config_of("stepped", cooling=0.5))
         heat.worse = AcceptedWorse(0.5 * math.exp(-5 * 0.2 / 0.5) * 1.01, 1.0)
         heat.begins_pass = True
         assert temperature(heat, progress) == pytest.approx(8 / 1.1 if cooler else 8 * 1.1)
@@ -72,16 +72,16 @@ def test_steps_follow_a_falling_share():
 
 @pytest.mark.parametrize("rule", ["steered", "stepped"])
 def test_only_a_schedule_has_a_coolest(rule: str):
-    heat = Heat(config_of(rule, coolest=3.0))
+    heat = SearchTemperature(config_of(rule, coolest=3.0))
     for _ in range(30):
         temperature(heat)
         heat.learn(info(100, 100), 0.0)
-        heat.finish_pass()
+        heat.finish_epoch()
     assert temperature(heat) < 3
 
 
 def test_steering_turns_at_every_batch():
-    heat = Heat(config_of("steered"))
+    heat = SearchTemperature(config_of("steered"))
     seen = []
     for _ in range(3):
         seen.append(temperature(heat))
@@ -94,12 +94,12 @@ def test_steering_turns_at_every_batch():
 def test_memory_survives(rule: str):
     """In the middle of a pass and at its end."""
     for ends in (False, True):
-        heat, other = Heat(config_of(rule)), Heat(config_of(rule, hottest=5.0))
+        heat, other = SearchTemperature(config_of(rule)), SearchTemperature(config_of(rule, hottest=5.0))
         for num_accepted in (3, 0, 9):
             temperature(heat, 0.1)
             heat.learn(info(10, num_accepted), 0.1)
         if ends:
-            heat.finish_pass()
+            heat.finish_epoch()
         other.load_state(json.loads(json.dumps(heat.state())))
         assert other.state() == heat.state()
         found = []
@@ -107,7 +107,7 @@ def test_memory_survives(rule: str):
             one.config = config_of(rule)
             found.append([temperature(one, 0.2)])
             one.learn(info(10, 1), 0.2)
-            one.finish_pass()
+            one.finish_epoch()
             found[-1].append(temperature(one, 0.3))
         assert found[0] == found[1]
 
@@ -142,11 +142,11 @@ def test_the_automatic_temperature_by_hand(horizon: int):
     plain = automatic_temperature(*target_with(residuals, horizon, NoiseConfig("none", None)))
     count = 3 * (2 if horizon > 1 else 1) * 4 * 2
     assert plain == pytest.approx(2 * 2.5 / (count * (1 - 0.25)), rel=1e-4)
-    heat = Heat(config_of("automatic"))
+    heat = SearchTemperature(config_of("automatic"))
     model, batch, stretches, structures = target_with(residuals, horizon, NoiseConfig("none", None))
     assert heat.temperature(SceneTarget(model, batch, stretches), structures, 0.0) == pytest.approx(plain)
     assert heat.temperature(NO_TARGET, structures, 0.0) == pytest.approx(plain), "once a pass"
-    other = Heat(config_of("automatic"))
+    other = SearchTemperature(config_of("automatic"))
     other.load_state(json.loads(json.dumps(heat.state())))
     assert other.temperature(NO_TARGET, structures, 0.0) == pytest.approx(plain)
     nats = automatic_temperature(*target_with(residuals, horizon, NoiseConfig("shared", None)))

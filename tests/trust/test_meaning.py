@@ -115,11 +115,11 @@ def test_effects_are_what_silence_would_change(update):
     batch = pack(model, scenes)
     matrix = posterior.relations.clone()
     matrix[:, 0, 1] = 0
-    heard, unheard = (
+    sender_mask, unheard = (
         batch.graph.unpack_nodes(model.network.rollout(batch.states[:, :-1], batch.graph, each, 1)[:, :, 0])[:, 0]
         for each in (posterior.structures, to_slots(matrix))
     )
-    wanted = model.normalization.undo(heard) - model.normalization.undo(unheard)
+    wanted = model.normalization.undo(sender_mask) - model.normalization.undo(unheard)
     pairs = PairEffects.of(model, scenes, posterior)
     effects = pairs.effects.view(4, 6, 48, 4)[:, 0]  # the first slot: 1 acts on 0
     torch.testing.assert_close(effects, wanted.detach(), atol=1e-5, rtol=1e-4)

@@ -16,7 +16,7 @@ from bouncegrad.models.noise import NoiseConfig, Normal
 from bouncegrad.scenes import DataError, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
 from bouncegrad.trust import Shuffle, misfit, null_test
-from bouncegrad.trust.misfit import judged
+from bouncegrad.trust.misfit import misfit_of
 from bouncegrad.trust.residuals import Residuals
 from small import springs, tiny, untrained
 from worlds import generator
@@ -197,16 +197,16 @@ def test_what_is_left_over():
     scenes = numbered(20, 31, 4)
     white = torch.randn(20, 31, 4, 3, generator=generator())
     going_on, alternating = (white[:, 1:] + white[:, :-1]) / 2**0.5, (white[:, 1:] - white[:, :-1]) / 2**0.5
-    assert judged(residuals(white[:, 1:]), scenes).warnings == ()
-    assert "something that acts is missing" in judged(residuals(going_on), scenes).warnings[0]
-    assert "alternates in sign" in judged(residuals(alternating), scenes).warnings[0]
-    assert judged(residuals(going_on, left=0.05), scenes).warnings == ()
+    assert misfit_of(residuals(white[:, 1:]), scenes).warnings == ()
+    assert "something that acts is missing" in misfit_of(residuals(going_on), scenes).warnings[0]
+    assert "alternates in sign" in misfit_of(residuals(alternating), scenes).warnings[0]
+    assert misfit_of(residuals(going_on, left=0.05), scenes).warnings == ()
 
 
 def test_few_samples_raise_no_alarm():
     scenes = numbered(1, 6)
     for seed in range(20):
-        assert judged(residuals(torch.randn(1, 5, 4, 3, generator=generator(seed))), scenes).warnings == ()
+        assert misfit_of(residuals(torch.randn(1, 5, 4, 3, generator=generator(seed))), scenes).warnings == ()
 
 
 def test_mean_squares_have_tails_too():

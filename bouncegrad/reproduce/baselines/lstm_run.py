@@ -25,7 +25,7 @@ from bouncegrad.reproduce.baselines.lstm import (
 )
 from bouncegrad.reproduce.baselines.simple import correlation_accuracy
 from bouncegrad.scenes import Normalization, Scenes
-from bouncegrad.training.config import PassReport, TrainingConfig
+from bouncegrad.training.config import EpochReport, TrainingConfig
 from bouncegrad.training.run_folder import RunFolder, fingerprint
 from bouncegrad.training.trainer import Clock, Trainer
 
@@ -132,12 +132,12 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
         return loss.item()
 
     @torch.no_grad()
-    def finish_pass(self, parts: Sequence[float], clock: Clock) -> PassReport:
+    def finish_epoch(self, parts: Sequence[float], clock: Clock) -> EpochReport:
         """Judge the pass by one-step predictions, as the released code does."""
         loss, held_out = sum(parts) / len(parts), float(squared_error(self.ema_model, self.held_out, 1))
-        self.descent.finish_pass(loss)
+        self.descent.finish_epoch(loss)
         self.keep_if_best(held_out)
-        return PassReport(number=self.num_passes_done, loss=loss, held_out=held_out)
+        return EpochReport(number=self.num_passes_done, loss=loss, held_out=held_out)
 
     def best_network(self) -> RecurrentNetwork:
         """The network of the pass that predicted the held-out scenes best.
@@ -156,7 +156,7 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
 def run_lstm(
     config: LSTMRun,
     out: str | os.PathLike[str],
-    watch: Callable[[PassReport], None] | None = None,
+    watch: Callable[[EpochReport], None] | None = None,
     device: Device = "cpu",
 ) -> LSTMFigures:
     """Train a recurrent baseline on the scenes at ``config.data`` in the run folder ``out``, and say how good it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bouncegrad.structures.layout import Layout, StructureSpace
-from bouncegrad.training.bounce.config import Bounce, BounceConfig, Bounced
+from bouncegrad.training.bounce.config import Bounce, BounceConfig, BounceResult
 from bouncegrad.training.bounce.exact import TableBounce
 from bouncegrad.training.bounce.kernels import EncoderBounce, KernelBounce, ProposalBounce, StillBounce
 from bouncegrad.training.bounce.target import SceneTarget, Target, automatic_temperature
@@ -12,7 +12,7 @@ from bouncegrad.training.proposal_learner import Learner
 __all__ = [
     "Bounce",
     "BounceConfig",
-    "Bounced",
+    "BounceResult",
     "EncoderBounce",
     "KernelBounce",
     "ProposalBounce",

@@ -76,7 +76,7 @@ class BounceConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounced:
+class BounceResult:
     """What a bounce found.
 
     Attributes:
@@ -101,11 +101,11 @@ class Bounced:
 class Bounce(Protocol):
     """A way to search, with memory from batch to batch."""
 
-    def search(self, target: Any, structures: Structures, progress: float, generator: Generator) -> Bounced:
+    def search(self, target: Any, structures: Structures, progress: float, generator: Generator) -> BounceResult:
         """Search the structures of one batch."""
         ...
 
-    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+    def finish_epoch(self, held_out: tuple[Factors, Factors] | None) -> None:
         """Learn from the pass that ends; ``held_out``: factors of held-out scenes, of their early and late samples."""
         ...
 

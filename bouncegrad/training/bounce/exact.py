@@ -19,7 +19,7 @@ from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import PRIORS, GraphPrior, fast_priors, fit_weights
-from bouncegrad.training.bounce.config import BounceConfig, Bounced, scheduled_temperature
+from bouncegrad.training.bounce.config import BounceConfig, BounceResult, scheduled_temperature
 from bouncegrad.training.bounce.target import SceneTarget
 from bouncegrad.types import Structures
 
@@ -48,7 +48,9 @@ class TableBounce:
         self.temperature: float | None = None
         self._forget()
 
-    def search(self, target: SceneTarget, structures: Structures, progress: float, generator: Generator) -> Bounced:
+    def search(
+        self, target: SceneTarget, structures: Structures, progress: float, generator: Generator
+    ) -> BounceResult:
         """Draw a graph for each scene from the posterior under the chosen prior."""
         factors = factors_of(*target)
         self.temperature = temperature = self._next_temperature(factors, progress)
@@ -56,9 +58,9 @@ class TableBounce:
         drawn = posteriors[self.chosen].draw(generator)
         self.usage = {name: self.usage[name] + posterior.usage() for name, posterior in posteriors.items()}
         changed = (drawn != structures).any(1)
-        return Bounced(drawn, changed, torch.ones_like(changed), changed, temperature, self.chosen)
+        return BounceResult(drawn, changed, torch.ones_like(changed), changed, temperature, self.chosen)
 
-    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+    def finish_epoch(self, held_out: tuple[Factors, Factors] | None) -> None:
         """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
         self.priors = {name: fit_weights(prior, self.usage[name]) for name, prior in self.priors.items()}
         if held_out is not None and len(self.priors) > 1:

@@ -20,24 +20,24 @@ from bouncegrad.structures.proposals import (
     uniform_beliefs,
     without_correction,
 )
-from bouncegrad.training.bounce.config import BounceConfig, Bounced
+from bouncegrad.training.bounce.config import BounceConfig, BounceResult
 from bouncegrad.training.bounce.target import SceneTarget, Target
-from bouncegrad.training.bounce.temperature import Heat
+from bouncegrad.training.bounce.temperature import SearchTemperature
 from bouncegrad.training.elbo import encoder_of
 from bouncegrad.training.proposal_learner import Learner
 from bouncegrad.types import Structures
 
 
-class _Heated:
+class _WithTemperature:
     """What searches share that remember nothing but how hot they are."""
 
     def __init__(self, config: BounceConfig) -> None:
         self.config = config
-        self.heat = Heat(config)
+        self.heat = SearchTemperature(config)
 
-    def finish_pass(self, held_out: tuple[Factors, Factors] | None) -> None:
+    def finish_epoch(self, held_out: tuple[Factors, Factors] | None) -> None:
         """Nothing to learn from held-out scenes."""
-        self.heat.finish_pass()
+        self.heat.finish_epoch()
 
     def state(self) -> dict[str, Any]:
         """The heat."""
@@ -48,7 +48,7 @@ class _Heated:
         self.heat.load_state(state)
 
 
-class KernelBounce(_Heated):
+class KernelBounce(_WithTemperature):
     """One step of a kernel that needs no proposals.
 
     Args:
@@ -64,7 +64,7 @@ class KernelBounce(_Heated):
         }
         self.kernel = kernels[config.search]()
 
-    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> Bounced:
+    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> BounceResult:
         """One step of the kernel from the structures as they are."""
         losses = target.loss_fn()
         temperature = self.heat.temperature(target, structures, progress)
@@ -72,23 +72,23 @@ class KernelBounce(_Heated):
         state, info = self.kernel.step(state, losses, generator)
         self.heat.learn(info, progress)
         every = torch.ones_like(info.changed)
-        return Bounced(state.structures, info.changed, every, info.changed, temperature, "none")
+        return BounceResult(state.structures, info.changed, every, info.changed, temperature, "none")
 
 
-class StillBounce(_Heated):
+class StillBounce(_WithTemperature):
     """No search: structures stay as they are, and nothing is computed of them.
 
     Args:
         config: nothing of it is looked at.
     """
 
-    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> Bounced:
+    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> BounceResult:
         """The structures."""
         still = torch.zeros(len(structures), dtype=torch.bool, device=structures.device)
-        return Bounced(structures, still, ~still, still, 1.0, "none")
+        return BounceResult(structures, still, ~still, still, 1.0, "none")
 
 
-class EncoderBounce(_Heated):
+class EncoderBounce(_WithTemperature):
     """No search: the structures that the model's own proposal network thinks most probable.
 
     Args:
@@ -100,15 +100,17 @@ class EncoderBounce(_Heated):
         super().__init__(config)
         self.layout = layout
 
-    def search(self, target: SceneTarget, structures: Structures, progress: float, generator: Generator) -> Bounced:
+    def search(
+        self, target: SceneTarget, structures: Structures, progress: float, generator: Generator
+    ) -> BounceResult:
         """Ask the network."""
         model, batch, _ = target
         guess = network_guess(encoder_of(model), batch, self.layout, structures, generator)
         changed = (guess != structures).any(1)
-        return Bounced(guess, changed, torch.ones_like(changed), changed, 1.0, "none", guess)
+        return BounceResult(guess, changed, torch.ones_like(changed), changed, 1.0, "none", guess)
 
 
-class ProposalBounce(_Heated):
+class ProposalBounce(_WithTemperature):
     """One proposal for each task, accepted or not by what it costs: the search of Alet et al. 2019.
 
     Where the proposal is the structure that is there already, nothing needs to be computed to accept it.
@@ -123,7 +125,7 @@ class ProposalBounce(_Heated):
         super().__init__(config)
         self.space, self.learner = space, learner
 
-    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> Bounced:
+    def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> BounceResult:
         """Propose for every task, and judge where something new is proposed."""
         temperature = self.heat.temperature(target, structures, progress)
         beliefs_fn = self._beliefs_fn(target.batch, generator)
@@ -139,7 +141,7 @@ class ProposalBounce(_Heated):
             found[tasks], accepted[tasks] = state.structures, info.accepted
         learned = self.config.proposals == "learned"
         guess = beliefs_fn(generator)(structures).argmax(2) if learned else None
-        return Bounced(found, different & accepted, accepted, different, temperature, "none", guess)
+        return BounceResult(found, different & accepted, accepted, different, temperature, "none", guess)
 
     def _proposal(self, beliefs_fn: BeliefsFn) -> Proposal:
         if self.config.proposals == "none":

@@ -19,7 +19,7 @@ from bouncegrad.training.bounce.target import Target
 from bouncegrad.types import Structures
 
 
-class Heat:
+class SearchTemperature:
     """The temperature of a search, with memory from batch to batch.
 
     Args:
@@ -50,7 +50,7 @@ class Heat:
         if self.config.heat == "stepped":
             self.worse = self.worse.after(info)
 
-    def finish_pass(self) -> None:
+    def finish_epoch(self) -> None:
         """The next batch begins a pass."""
         self.begins_pass = True
 
