@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from bouncegrad.energies import loss_fn, receiver_energies, receiver_tables
-from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
@@ -48,28 +48,28 @@ class Tasks:
         return pack(self.model, self.scenes)
 
     @property
-    def stretches(self) -> Windows:
-        return windows(self.batch, self.training.horizon, self.training.stride)
+    def windows(self) -> Windows:
+        return cut_windows(self.batch, self.training.horizon, self.training.stride)
 
-    def target_of(self, batch: Batch, stretches: Windows) -> LossFn:
-        tables = stretches.targets.shape[2] == 1
-        return (receiver_tables if tables else loss_fn)(self.model, batch, stretches)
+    def target_of(self, batch: Batch, windows: Windows) -> LossFn:
+        tables = windows.targets.shape[2] == 1
+        return (receiver_tables if tables else loss_fn)(self.model, batch, windows)
 
     @property
     def target(self) -> LossFn:
-        return self.target_of(self.batch, self.stretches)
+        return self.target_of(self.batch, self.windows)
 
     def loss(self) -> Tensor:
         """Of all tasks together, with a gradient."""
-        return receiver_energies(self.model, self.batch, self.stretches, self.structures).sum()
+        return receiver_energies(self.model, self.batch, self.windows, self.structures).sum()
 
     def run(self, generator: Generator) -> None:
         """Search once, then add the gradient under what was found."""
         batch = self.batch
-        stretches = windows(batch, self.training.horizon, self.training.stride)
-        target = self.target_of(batch, stretches)
+        windows = cut_windows(batch, self.training.horizon, self.training.stride)
+        target = self.target_of(batch, windows)
         state, _ = self.kernel.step(self.kernel.init(self.structures, target, 1.0), target, generator)
-        receiver_energies(self.model, batch, stretches, state.structures).sum().backward()
+        receiver_energies(self.model, batch, windows, state.structures).sum().backward()
 
 
 @dataclass(frozen=True, slots=True)

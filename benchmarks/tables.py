@@ -23,7 +23,7 @@ import torch
 from torch import Generator
 
 from bouncegrad.energies import loss_fn, receiver_energies, receiver_tables
-from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
@@ -50,9 +50,9 @@ class Case:
         config = ModelConfig(NetworkConfig(update=self.update), NoiseConfig("learned", self.degrees_of_freedom))
         model = Model(config, Normalization.fit(scenes), scenes.feature_names, Generator().manual_seed(0))
         batch = pack(model, scenes)
-        one_step = windows(batch)
+        one_step = cut_windows(batch)
         model.network.fit_skip(one_step.states.flatten(0, 1), one_step.targets[:, :, 0].flatten(0, 1))
-        return model, batch, windows(batch, self.horizon, rollout="receiver")
+        return model, batch, cut_windows(batch, self.horizon, rollout="receiver")
 
 
 def cases() -> list[Case]:
@@ -94,10 +94,10 @@ def largest_difference(target: tuple[Model, Batch, Windows]) -> float:
 
 
 def measured(case: Case, num_tasks: int, repeats: int) -> dict[str, float | int | str | None]:
-    model, batch, stretches = case.target(num_tasks)
-    losses = loss_fn(model, batch, stretches)
+    model, batch, windows = case.target(num_tasks)
+    losses = loss_fn(model, batch, windows)
     structures = model.layout(NUM_ENTITIES).random(num_tasks, Generator().manual_seed(1))
-    tabulated = seconds_of(lambda: receiver_tables(model, batch, stretches), repeats)
+    tabulated = seconds_of(lambda: receiver_tables(model, batch, windows), repeats)
     one_by_one = seconds_of(lambda: [losses(changed) for changed in changes_of(structures)], repeats)
     num_evaluations = 1 + structures.shape[1]
     return {
@@ -111,7 +111,7 @@ def measured(case: Case, num_tasks: int, repeats: int) -> dict[str, float | int 
         "num_evaluations": num_evaluations,
         "ratio": round(one_by_one / tabulated, 2),
         "tables_in_evaluations": round(tabulated / one_by_one * num_evaluations, 2),
-        "max_relative_difference": largest_difference((model, batch, stretches)),
+        "max_relative_difference": largest_difference((model, batch, windows)),
     }
 
 

@@ -160,7 +160,7 @@ def _left(inputs: Tensor, targets: Tensor) -> Tensor:
 # how long one has to watch
 
 
-def stretches(scenes: Scenes, length: int, most: int) -> Iterator[Scenes]:
+def windows(scenes: Scenes, length: int, most: int) -> Iterator[Scenes]:
     """Up to ``most`` stretches of each recording, evenly spread, in which every car is seen all the time."""
     for scene in range(scenes.num_scenes):
         one = scenes.at(scene)
@@ -185,7 +185,7 @@ def against_seconds(model: RelationalModel, scenes: Scenes, most: int = 5) -> di
         if length <= history:
             found[str(seconds)] = {"right": None, "why": f"the modules see {history} s before they foretell anything"}
             continue
-        counts = [share_right(acting(model, part), part) for part in stretches(scenes, length, most)]
+        counts = [share_right(acting(model, part), part) for part in windows(scenes, length, most)]
         right, total = (sum(count) for count in zip(*counts, strict=True)) if counts else (0, 0)
         found[str(seconds)] = {"right": right / max(1, total), "followers": total}
     return found

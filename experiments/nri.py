@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from bouncegrad.energies import step_errors
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.evaluation.score import score
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
@@ -77,7 +77,7 @@ def one_step_error(model: Model, data: Path) -> float:
     assert model.proposer is not None
     batch = pack(model, read_scenes(data, "valid"))
     guess = model.proposer.from_trajectories(batch.states, batch.graph).argmax(2)
-    return float(step_errors(model, batch, windows(batch), guess)[0])
+    return float(step_errors(model, batch, cut_windows(batch), guess)[0])
 
 
 def compared(released: dict[str, Any], ours: dict[str, Any]) -> dict[str, float]:

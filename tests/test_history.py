@@ -10,7 +10,7 @@ from bouncegrad import RelationalModel, infer, predict
 from bouncegrad.cli.predict import Span, predict_file
 from bouncegrad.energies import loss_fn, receiver_tables, training_loss
 from bouncegrad.energies.message_sums import message_sums
-from bouncegrad.energies.windows import Windows, early_half, late_half, pack, side_by_side, windows
+from bouncegrad.energies.windows import Windows, cut_windows, early_half, late_half, pack, side_by_side
 from bouncegrad.evaluation.score import num_observed, prediction_errors, score
 from bouncegrad.hidden import find_hidden
 from bouncegrad.inference import placed, weakest_kind
@@ -58,31 +58,29 @@ def test_inputs_are_the_samples_up_to_now_the_newest_last():
     assert batch.inputs.shape == (12, 7, 6)
     for time in range(7):
         torch.testing.assert_close(batch.inputs[:, time], batch.states[:, time : time + 3].flatten(1))
-    stretches = windows(batch)
-    assert stretches.states.shape == (12, 6, 6)
-    assert torch.equal(stretches.targets[:, :, 0], batch.states[:, 3:])
+    windows = cut_windows(batch)
+    assert windows.states.shape == (12, 6, 6)
+    assert torch.equal(windows.targets[:, :, 0], batch.states[:, 3:])
     assert torch.equal(side_by_side(batch.states, 1), batch.states)
 
 
 def test_a_history_of_one_sample_is_the_state():
     scenes = recordings()
     batch = pack(with_history(scenes, 1), scenes)
-    stretches = windows(batch, 2)
-    assert torch.equal(stretches.states, batch.states[:, :7])
-    assert torch.equal(stretches.origins[:, :, 1], batch.states[:, 1:8])
+    windows = cut_windows(batch, 2)
+    assert torch.equal(windows.states, batch.states[:, :7])
+    assert torch.equal(windows.origins[:, :, 1], batch.states[:, 1:8])
 
 
 def test_every_step_sees_its_own_history():
     scenes = recordings()
     model = with_history(scenes)
     batch = pack(model, scenes)
-    stretches, structures = windows(batch, 3), model.layout(4).random(3, generator(3))
+    windows, structures = cut_windows(batch, 3), model.layout(4).random(3, generator(3))
     for step in range(3):
-        torch.testing.assert_close(
-            stretches.origins[:, :, step], batch.inputs[:, step : step + stretches.states.shape[1]]
-        )
-    predicted = model.network.rollout(stretches.states, batch.graph, structures, 3)
-    shown = stretches.states
+        torch.testing.assert_close(windows.origins[:, :, step], batch.inputs[:, step : step + windows.states.shape[1]])
+    predicted = model.network.rollout(windows.states, batch.graph, structures, 3)
+    shown = windows.states
     for step in range(3):
         newest = model.network.rollout(shown, batch.graph, structures, 1)[:, :, 0]
         torch.testing.assert_close(predicted[:, :, step], newest)
@@ -106,7 +104,7 @@ def test_what_lies_before_the_history_does_not_matter():
 def test_a_gap_costs_every_prediction_that_would_have_to_see_it():
     scenes = without(recordings(), 1, slice(4, 5))
     batch = pack(with_history(scenes), scenes)
-    weights = batch.graph.unpack_nodes(windows(batch).weights[:, :, 0])
+    weights = batch.graph.unpack_nodes(cut_windows(batch).weights[:, :, 0])
     assert weights[0, 0].tolist() == [1, 1, 0, 0, 0, 1]  # starts 2 to 7: somebody's samples 4 to 6 hang on the gap
     assert weights[0, 1].tolist() == [1, 0, 0, 0, 0, 1]  # its own target as well
 
@@ -116,9 +114,9 @@ def test_senders_that_were_not_seen_are_silent():
     scenes = without(whole, 1, slice(0, 6))
     model = with_history(scenes, unseen="silent")
     batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
-    stretches = windows(batch)
-    assert stretches.sender_mask is not None
-    assert batch.graph.unpack_nodes(stretches.weights[:, :, 0])[0].sum(1).tolist() == [6, 0, 6, 6]
+    windows = cut_windows(batch)
+    assert windows.sender_mask is not None
+    assert batch.graph.unpack_nodes(windows.weights[:, :, 0])[0].sum(1).tolist() == [6, 0, 6, 6]
     alone = Scenes(
         whole.states[:, :, [0, 2, 3]],
         whole.mask[:, :, [0, 2, 3]],
@@ -128,8 +126,8 @@ def test_senders_that_were_not_seen_are_silent():
     )
     fewer = pack(model, alone)
     kept = structures.view(3, 4, 3)[:, [0, 2, 3]][:, torch.arange(3)[:, None], torch.tensor([[1, 2], [0, 2], [0, 2]])]
-    with_it = model.network.rollout(stretches.states, batch.graph, structures, 1, sender_mask=stretches.sender_mask)
-    without_it = model.network.rollout(windows(fewer).states, fewer.graph, kept.flatten(1), 1)
+    with_it = model.network.rollout(windows.states, batch.graph, structures, 1, sender_mask=windows.sender_mask)
+    without_it = model.network.rollout(cut_windows(fewer).states, fewer.graph, kept.flatten(1), 1)
     rows = batch.graph.unpack_nodes(with_it)[:, [0, 2, 3]].flatten(0, 1)
     torch.testing.assert_close(rows[:, :-1], without_it[:, :-1])  # at the last start it has been seen long enough
 
@@ -141,17 +139,17 @@ def test_tables_sums_and_plain_losses_agree(update, unseen, noise):
     scenes = led_by_the_first(without(without(recordings(), 2, slice(0, 4)), 3, slice(8, 9)))
     model = untrained(scenes, NetworkConfig(hidden=6, history=2, update=update, unseen=unseen), noise)
     batch = pack(model, scenes)
-    stretches = windows(batch)
-    plain, structures = loss_fn(model, batch, stretches), model.layout(4).random(3, generator(5))
-    torch.testing.assert_close(receiver_tables(model, batch, stretches)(structures), plain(structures))
-    torch.testing.assert_close(message_sums(model, batch, stretches)(structures), plain(structures))
+    windows = cut_windows(batch)
+    plain, structures = loss_fn(model, batch, windows), model.layout(4).random(3, generator(5))
+    torch.testing.assert_close(receiver_tables(model, batch, windows)(structures), plain(structures))
+    torch.testing.assert_close(message_sums(model, batch, windows)(structures), plain(structures))
 
 
 def test_silence_over_several_steps_is_refused():
     scenes = recordings()
     batch = pack(with_history(scenes, unseen="silent"), scenes)
     with pytest.raises(ValueError, match="over one step only, got a horizon of 2"):
-        windows(batch, 2)
+        cut_windows(batch, 2)
     model = ModelConfig(NetworkConfig(unseen="silent"))
     for wrong in ({"polish": PolishConfig(num_passes=1)}, {"training": TrainingConfig(horizon=2)}):
         with pytest.raises(ValueError, match="over one step only"):  # at once, not after the training
@@ -162,7 +160,7 @@ def test_nobody_asks_who_acts_on_exogenous_entities():
     scenes = led_by_the_first(recordings())
     model = with_history(scenes)
     batch = pack(model, scenes)
-    tables = receiver_tables(model, batch, windows(batch))
+    tables = receiver_tables(model, batch, cut_windows(batch))
     assert not tables.energies[:, 0].any()
     assert tables.energies[:, 1:].std(2).min() > 0
     posterior = infer(model, scenes)
@@ -174,15 +172,15 @@ def test_exogenous_entities_go_where_they_really_went(rollout):
     scenes = led_by_the_first(recordings())
     model = with_history(scenes)
     batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
-    stretches = windows(batch, 3, rollout=rollout)
-    assert not batch.graph.unpack_nodes(stretches.weights)[:, 0].any()
+    windows = cut_windows(batch, 3, rollout=rollout)
+    assert not batch.graph.unpack_nodes(windows.weights)[:, 0].any()
     if rollout == "scene":
-        found = model.network.rollout(stretches.states, batch.graph, structures, 3, given=stretches.given)
+        found = model.network.rollout(windows.states, batch.graph, structures, 3, given=windows.given)
         leaders = batch.exogenous
         assert leaders is not None
-        assert torch.equal(found[leaders], stretches.targets[leaders])
-        assert not torch.equal(found[~leaders], stretches.targets[~leaders])
-    assert training_loss(model, batch, stretches, structures).isfinite()
+        assert torch.equal(found[leaders], windows.targets[leaders])
+        assert not torch.equal(found[~leaders], windows.targets[~leaders])
+    assert training_loss(model, batch, windows, structures).isfinite()
 
 
 def test_a_prediction_follows_the_recording_of_the_exogenous_as_far_as_it_goes():
@@ -200,7 +198,7 @@ def test_a_prediction_follows_the_recording_of_the_exogenous_as_far_as_it_goes()
 def test_a_lost_guide_ends_what_can_be_judged():
     scenes = led_by_the_first(without(recordings(), 0, slice(5, 6)))
     batch = pack(with_history(scenes, 1), scenes)
-    weights = batch.graph.unpack_nodes(windows(batch, 3).weights)[0, 1]
+    weights = batch.graph.unpack_nodes(cut_windows(batch, 3).weights)[0, 1]
     assert weights[3].tolist() == [1, 1, 0]  # from sample 3: the guide is lost at 5, and sample 6 hangs on it
     assert weights[5].tolist() == [0, 0, 0]
 
@@ -220,7 +218,7 @@ def test_too_short_for_a_history():
     scenes = recordings(4)
     batch = pack(with_history(scenes, 4), scenes)
     with pytest.raises(ValueError, match="at least 5 samples, these have 4.*or the history of 4"):
-        windows(batch)
+        cut_windows(batch)
     with pytest.raises(DataError, match=r"at least 26 samples \(5 to infer from"):
         score(with_history(recordings(25), 4), recordings(25))
 
@@ -236,7 +234,7 @@ def test_hidden_entities_are_not_sought_with_histories():
 def test_parts_keep_who_is_given_and_who_is_heard():
     scenes = led_by_the_first(without(recordings(), 2, slice(0, 4)))
     batch = pack(with_history(scenes, unseen="silent"), scenes)
-    part: Windows = windows(batch).at(torch.arange(4)).of_starts(slice(1, 3))
+    part: Windows = cut_windows(batch).at(torch.arange(4)).of_starts(slice(1, 3))
     assert part.sender_mask is not None
     assert part.given is not None
     assert part.sender_mask.shape == (4, 2)
@@ -271,21 +269,21 @@ def test_halves_of_scenes_of_different_lengths():
     early, late = (batch.graph.unpack_nodes(half(batch).weights[:, :, 0])[:, 0] for half in (early_half, late_half))
     assert early.sum(1).tolist() == [4, 2, 4]
     assert late.sum(1).tolist() == [5, 2, 5]
-    assert torch.equal(early + late, batch.graph.unpack_nodes(windows(batch).weights[:, :, 0])[:, 0])
+    assert torch.equal(early + late, batch.graph.unpack_nodes(cut_windows(batch).weights[:, :, 0])[:, 0])
     same = pack(with_history(whole, 1), whole)
-    assert torch.equal(early_half(same).states, windows(same).states[:, :4])
-    assert torch.equal(late_half(same).states, windows(same).states[:, 4:])
+    assert torch.equal(early_half(same).states, cut_windows(same).states[:, :4])
+    assert torch.equal(late_half(same).states, cut_windows(same).states[:, 4:])
 
 
 def test_exogenous_receivers_are_not_asked_about():
     scenes = led_by_the_first(recordings())
     batch = pack(with_history(scenes), scenes)
-    stretches, model = windows(batch), with_history(scenes)
-    for factors in (receiver_tables(model, batch, stretches), message_sums(model, batch, stretches)):
+    windows, model = cut_windows(batch), with_history(scenes)
+    for factors in (receiver_tables(model, batch, windows), message_sums(model, batch, windows)):
         assert factors.exist is not None
         assert factors.exist.any(2).tolist() == [[False, True, True, True]] * 3
     assert pack(model, recordings()).edge_mask is None
-    posterior = PRIORS["leader"](model.layout(4)).posterior(receiver_tables(model, batch, stretches), 1.0)
+    posterior = PRIORS["leader"](model.layout(4)).posterior(receiver_tables(model, batch, windows), 1.0)
     assert float(posterior.usage().sum()) == pytest.approx(3 * 3)
     assert not posterior.best().view(3, 4, 3)[:, 0].any()
 
@@ -348,8 +346,8 @@ def test_the_gauge_is_left_alone_where_senders_may_be_silent():
     scenes = without(recordings(), 1, slice(0, 6))
     model = with_history(scenes, 1, unseen="silent")
     batch, structures = pack(model, scenes), model.layout(4).random(3, generator(3))
-    stretches = windows(batch)
-    before = model.network.rollout(stretches.states, batch.graph, structures, 1, sender_mask=stretches.sender_mask)
+    windows = cut_windows(batch)
+    before = model.network.rollout(windows.states, batch.graph, structures, 1, sender_mask=windows.sender_mask)
     model.network.fix_gauge(batch.inputs, batch.graph)
-    after = model.network.rollout(stretches.states, batch.graph, structures, 1, sender_mask=stretches.sender_mask)
+    after = model.network.rollout(windows.states, batch.graph, structures, 1, sender_mask=windows.sender_mask)
     torch.testing.assert_close(before, after)

@@ -112,7 +112,7 @@ def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
     @torch.no_grad()
     def losses(structures: Structures) -> Float[Tensor, "task"]:
         return torch.cat(
-            [receiver_energies(model, part, stretches, structures[tasks]).sum(1) for tasks, part, stretches in parts]
+            [receiver_energies(model, part, windows, structures[tasks]).sum(1) for tasks, part, windows in parts]
         ).cpu()
 
     return losses
@@ -164,9 +164,9 @@ def add_gradients(
     """
     size = len(structures) if model.noise.in_nats else tasks_at_once(model, batch, windows)
     total, value = windows.weights.sum().clamp_min(1), 0.0
-    for tasks, part, stretches in split_tasks(batch, windows, size):
-        share = 1.0 if size >= len(structures) else stretches.weights.sum() / total
-        loss = factor * share * training_loss(model, part, stretches, structures[tasks])
+    for tasks, part, part_windows in split_tasks(batch, windows, size):
+        share = 1.0 if size >= len(structures) else part_windows.weights.sum() / total
+        loss = factor * share * training_loss(model, part, part_windows, structures[tasks])
         loss.backward()
         value += loss.item()
     return value

@@ -6,23 +6,23 @@ from collections.abc import Callable, Sequence
 
 from bouncegrad.energies import receiver_tables, tables_of
 from bouncegrad.energies.message_sums import message_sums
-from bouncegrad.energies.windows import Batch, Windows, early_half, late_half, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, early_half, late_half
 from bouncegrad.models.model import Model
 from bouncegrad.structures.factors import Factors
 
 
-def factors_of(model: Model, batch: Batch, stretches: Windows) -> Factors:
+def factors_of(model: Model, batch: Batch, windows: Windows) -> Factors:
     """Tables where the layout fits them, else sums of messages.
 
     Raises:
         ValueError: several rounds of messages or steps (:func:`bouncegrad.energies.receiver_tables`).
     """
-    one_step = model.config.network.message_steps == 1 == stretches.targets.shape[2]
+    one_step = model.config.network.message_steps == 1 == windows.targets.shape[2]
     large = not model.layout(batch.graph.present.shape[1]).fits_tables
-    return (message_sums if one_step and large else receiver_tables)(model, batch, stretches)
+    return (message_sums if one_step and large else receiver_tables)(model, batch, windows)
 
 
-def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = windows) -> Factors:
+def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = cut_windows) -> Factors:
     """One step of several batches over the stretches that ``cut`` makes of them: tables of all, or sums of the first.
 
     Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.

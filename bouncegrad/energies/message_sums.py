@@ -209,7 +209,7 @@ def _chosen(said: Float[Tensor, "task receiver code sum"], codes: Tensor) -> Flo
 
 
 @torch.no_grad()
-def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
+def message_sums(model: Model, batch: Batch, windows: Windows) -> MessageSums:
     """Compute every message of a batch once.
 
     Args:
@@ -220,55 +220,55 @@ def message_sums(model: Model, batch: Batch, stretches: Windows) -> MessageSums:
     Returns:
         Factors whose energies equal :func:`bouncegrad.energies.receiver_energies` for every structure; on the CPU.
     """
-    graph, log_scales = batch.graph, model.log_scales(stretches.states, batch.graph, stretches.sender_mask)
+    graph, log_scales = batch.graph, model.log_scales(windows.states, batch.graph, windows.sender_mask)
     precision = model.noise.inverse_scales(log_scales)
-    precision = precision * stretches.weights  # which are 0 or 1: what was not observed is off by nothing
+    precision = precision * windows.weights  # which are 0 or 1: what was not observed is off by nothing
     if model.config.network.update == "superposed":
-        messages = _messages(model, graph, stretches, precision)
-        update = Superposition(_goals(model, graph, stretches, precision))
+        messages = _messages(model, graph, windows, precision)
+        update = Superposition(_goals(model, graph, windows, precision))
     else:
-        messages = _messages(model, graph, stretches, None)
-        nodes = (stretches.states, stretches.targets[:, :, 0], precision)
+        messages = _messages(model, graph, windows, None)
+        nodes = (windows.states, windows.targets[:, :, 0], precision)
         update = NodeUpdate(on_cpu(model.network), *(graph.unpack_nodes(values).cpu() for values in nodes))
     layout, asked = model.layout(graph.present.shape[1]), batch.edge_mask
-    surprise = _surprise(model, graph, stretches, log_scales)
+    surprise = _surprise(model, graph, windows, log_scales)
     return MessageSums(layout, messages, update, surprise, None if asked is None else asked.cpu())
 
 
 def _goals(
-    model: Model, graph: SuperGraph, stretches: Windows, precision: Float[Tensor, "node start feature"]
+    model: Model, graph: SuperGraph, windows: Windows, precision: Float[Tensor, "node start feature"]
 ) -> Float[Tensor, "task receiver node_kind sum"]:
     goals = []
     for kind in range(model.config.network.num_node_kinds):
-        kinds = torch.full((graph.num_nodes,), kind, device=stretches.states.device)
-        silent = model.network.update(stretches.states, torch.zeros_like(stretches.targets[:, :, 0]), kinds)
-        goals.append((stretches.targets[:, :, 0] - silent) / model.network.unit * precision)
+        kinds = torch.full((graph.num_nodes,), kind, device=windows.states.device)
+        silent = model.network.update(windows.states, torch.zeros_like(windows.targets[:, :, 0]), kinds)
+        goals.append((windows.targets[:, :, 0] - silent) / model.network.unit * precision)
     return graph.unpack_nodes(torch.stack(goals, 1).flatten(2)).cpu()
 
 
-def _surprise(model: Model, graph: SuperGraph, stretches: Windows, log_scales: Tensor) -> Surprise:
-    weights = stretches.weights[:, :, 0]
+def _surprise(model: Model, graph: SuperGraph, windows: Windows, log_scales: Tensor) -> Surprise:
+    weights = windows.weights[:, :, 0]
     counts = graph.unpack_nodes(weights.sum(1)).cpu().sum(1, keepdim=True).clamp_min(1)
     constants = graph.unpack_nodes((log_scales.sum(2) * weights).sum(1)).cpu()
     return Surprise(model.noise, model.noise.factors(counts).expand_as(constants), constants)
 
 
 def _messages(
-    model: Model, graph: SuperGraph, stretches: Windows, precision: Float[Tensor, "node start message"] | None
+    model: Model, graph: SuperGraph, windows: Windows, precision: Float[Tensor, "node start message"] | None
 ) -> Float[Tensor, "task receiver neighbour kind sum"]:
     """All messages under all kinds, some edges at a time, so that hidden layers stay small."""
     num_scenes, num_entities = graph.present.shape
     num_kinds, hidden = model.config.network.num_edge_kinds, model.config.network.hidden
-    num_starts = stretches.states.shape[1]
+    num_starts = windows.states.shape[1]
     size = num_starts * (model.network.num_features if precision is not None else hidden)
-    messages = stretches.states.new_zeros(num_scenes, num_entities * (num_entities - 1), num_kinds, size)
+    messages = windows.states.new_zeros(num_scenes, num_entities * (num_entities - 1), num_kinds, size)
     limit = cells_at_once(messages.device) // (num_starts * num_kinds * hidden)
     for edges in torch.arange(len(graph.senders)).split(max(1, limit)):
         receivers, senders = graph.receivers[edges], graph.senders[edges]
-        inputs = model.network.edge_inputs(stretches.states[receivers], stretches.states[senders])
+        inputs = model.network.edge_inputs(windows.states[receivers], windows.states[senders])
         said = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
-        if stretches.sender_mask is not None:
-            said = said * stretches.sender_mask[senders][:, None, :, None]
+        if windows.sender_mask is not None:
+            said = said * windows.sender_mask[senders][:, None, :, None]
         if precision is not None:
             said = said * precision[receivers][:, None]
         messages[graph.edge_scenes[edges], graph.edge_slots[edges]] = said.flatten(2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bouncegrad.energies import energies as of
-from bouncegrad.energies.windows import Batch, Windows, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows
 from bouncegrad.models.graph_network import mask_senders
 from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
@@ -61,7 +61,7 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
     return FactorTables(batch.graph.unpack_nodes(energies).cpu(), layout.receiver_slots, layout.receiver_kinds, exist)
 
 
-def tables_of(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = windows) -> FactorTables:
+def tables_of(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = cut_windows) -> FactorTables:
     """The one-step tables of several batches as one, over the stretches that ``cut`` makes of each."""
     parts = [receiver_tables(model, batch, cut(batch)) for batch in batches]
     exist = None
@@ -212,15 +212,15 @@ def _rolled_energies(
     """The energies of some receivers under some combinations."""
     predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
     edge_kinds = combinations.view(len(combinations), alone.exist.shape[1], -1).argmax(2)
-    stretches, energies = alone.windows, torch.zeros(())
-    own = predict(stretches.states, alone.messages, combinations, kind).transpose(0, 1)
-    history = stretches.states.expand(len(own), -1, -1, -1)
-    for step in range(stretches.horizon):
+    windows, energies = alone.windows, torch.zeros(())
+    own = predict(windows.states, alone.messages, combinations, kind).transpose(0, 1)
+    history = windows.states.expand(len(own), -1, -1, -1)
+    for step in range(windows.horizon):
         if step:
             history = model.network.shift_history(history, own)
             own = _moved_on(model, history, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
-        residuals = (stretches.targets[:, :, step] - own) / model.network.unit
-        surprise = model.noise.energy(residuals, alone.log_scales[:, :, step]) * stretches.weights[:, :, step]
+        residuals = (windows.targets[:, :, step] - own) / model.network.unit
+        surprise = model.noise.energy(residuals, alone.log_scales[:, :, step]) * windows.weights[:, :, step]
         energies = energies + surprise.sum(2)
     return energies
 

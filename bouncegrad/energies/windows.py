@@ -187,7 +187,7 @@ def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tenso
         yield tasks, *of_tasks(batch, whole, tasks)
 
 
-def windows(
+def cut_windows(
     batch: Batch, horizon: int = 1, stride: int = 1, rollout: Rollout = "scene", *, partial: bool = False
 ) -> Windows:
     """Cut a batch into stretches of ``horizon`` steps that start every ``stride`` samples.
@@ -265,7 +265,7 @@ def late_half(batch: Batch) -> Windows:
 
 
 def _half(batch: Batch, *, late: bool) -> Windows:
-    whole, middle = windows(batch), batch.num_starts // 2
+    whole, middle = cut_windows(batch), batch.num_starts // 2
     if batch.graph.unpack_nodes(batch.valid[:, -1].float()).amax(1).min() > 0:
         return whole.of_starts(slice(middle, None) if late else slice(middle))
     judged = batch.graph.unpack_nodes(whole.weights[:, :, 0]).amax(1) > 0

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.energies.windows import Windows, pack, windows
+from bouncegrad.energies.windows import Windows, cut_windows, pack
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.types import Structures
@@ -26,18 +26,18 @@ def drift(model: Model, scenes: Scenes, structures: Structures, horizon: int) ->
         horizon: steps of the rollouts, or as many as the scenes have.
     """
     batch = pack(model, scenes)
-    stretches = windows(batch, *_spans(batch.num_starts, horizon))
-    steps = stretches.targets.shape[2]
-    predicted = model.network.rollout(stretches.states, batch.graph, structures, steps, given=stretches.given)
-    return _log_mean(predicted, stretches)
+    windows = cut_windows(batch, *_spans(batch.num_starts, horizon))
+    steps = windows.targets.shape[2]
+    predicted = model.network.rollout(windows.states, batch.graph, structures, steps, given=windows.given)
+    return _log_mean(predicted, windows)
 
 
 @torch.no_grad()
 def drift_of_rest(model: Model, scenes: Scenes, horizon: int) -> float:
     """The same where every entity stays in the state that it starts from."""
     batch = pack(model, scenes)
-    stretches = windows(batch, *_spans(batch.num_starts, horizon))
-    return _log_mean(model.network.newest(stretches.states)[:, :, None], stretches)
+    windows = cut_windows(batch, *_spans(batch.num_starts, horizon))
+    return _log_mean(model.network.newest(windows.states)[:, :, None], windows)
 
 
 def _spans(num_starts: int, horizon: int) -> tuple[int, int]:
@@ -46,7 +46,7 @@ def _spans(num_starts: int, horizon: int) -> tuple[int, int]:
     return horizon, max(1, horizon // 2)
 
 
-def _log_mean(predicted: Float[Tensor, "node start step feature"], stretches: Windows) -> float:
-    squares = (predicted - stretches.targets).double().square().mean(-1) * stretches.weights
-    errors = squares.sum((0, 1)) / stretches.weights.sum((0, 1))
+def _log_mean(predicted: Float[Tensor, "node start step feature"], windows: Windows) -> float:
+    squares = (predicted - windows.targets).double().square().mean(-1) * windows.weights
+    errors = squares.sum((0, 1)) / windows.weights.sum((0, 1))
     return float(errors.log().nanmean())

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bouncegrad.energies import receiver_tables
-from bouncegrad.energies.windows import Batch, pack, windows
+from bouncegrad.energies.windows import Batch, cut_windows, pack
 from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.scenes import DataError, Scenes
@@ -135,4 +135,4 @@ def check_complete(scenes: Scenes) -> None:
 def tables_with(model: Model, stage: AugmentedScenes, tracks: Tracks) -> FactorTables:
     """The one-step tables of the scenes in which the hidden entities are where the tracks say."""
     batch = stage.with_tracks(tracks)
-    return receiver_tables(model, batch, windows(batch))
+    return receiver_tables(model, batch, cut_windows(batch))

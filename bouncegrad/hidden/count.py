@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.devices import on_cpu
 from bouncegrad.energies import receiver_tables
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.hidden.alternating_search import Effort, refine, search
 from bouncegrad.hidden.augmented import complete, tables_with
 from bouncegrad.hidden.find import belief_of, check_search, scene_groups
@@ -145,7 +145,7 @@ def _log_evidence(model: Model, scenes: Scenes, belief: Belief) -> Float[Tensor,
     """Of scenes without hidden entities."""
     batch = pack(model, scenes)
     plain = belief_of(model, model.layout(scenes.num_entities), belief.name)
-    tables = receiver_tables(model, batch, windows(batch))
+    tables = receiver_tables(model, batch, cut_windows(batch))
     return plain.prior.posterior(tables, belief.temperature).log_evidence.double()
 
 

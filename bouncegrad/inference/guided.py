@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from bouncegrad.energies import loss_fn, receiver_tables
 from bouncegrad.energies.message_sums import message_sums
-from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.inference.amortised import cells_read, proposer_of
 from bouncegrad.inference.beliefs import existing_slots, network_beliefs, network_guess
 from bouncegrad.inference.posterior import Posterior, chunks, concatenate
@@ -46,21 +46,21 @@ def guided_posterior(model: Model, scenes: Scenes, horizon: int, seed: int) -> P
     for chunk in chunks(model, scenes, rows, cells_read(proposer, scenes)):
         batch = pack(model, chunk)
         alone = model.config.network.message_steps == 1
-        stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
-        parts.append(_guided_search(model, batch, stretches, layout, Generator().manual_seed(seed)))
+        windows = cut_windows(batch, horizon, rollout="receiver" if alone else "scene")
+        parts.append(_guided_search(model, batch, windows, layout, Generator().manual_seed(seed)))
     return concatenate(parts)
 
 
-def _guided_search(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
+def _guided_search(model: Model, batch: Batch, windows: Windows, layout: Layout, generator: Generator) -> Posterior:
     """Two walks, the second from where the first stands: one finds the temperature, the other samples at it."""
-    losses, log_prior = _losses(model, batch, stretches, layout), trained_prior(model, layout, "none").log_probability
+    losses, log_prior = _losses(model, batch, windows, layout), trained_prior(model, layout, "none").log_probability
     kernel = best_so_far(_kernel(model, batch, layout))
     random = layout.random(len(batch.graph.present), generator)
     guess = network_guess(proposer_of(model), batch, layout, random, generator)
     standing = best = guess * existing_slots(batch.graph, layout).cpu()
     counts, num_steps = torch.zeros(()), PROPOSALS * layout.num_entities // 2
     for _ in range(2):
-        temperature = _temperature(model, stretches, losses(best))
+        temperature = _temperature(model, windows, losses(best))
         target = _with_prior(losses, log_prior, temperature)
         state, counts = kernel.init(standing, target, temperature), torch.zeros(())
         for _ in range(num_steps):
@@ -97,13 +97,13 @@ def _of_who_is_there(beliefs_fn: BeliefsFn, batch: Batch, layout: Layout) -> Bel
     return circumstances
 
 
-def _losses(model: Model, batch: Batch, stretches: Windows, layout: Layout) -> LossFn:
+def _losses(model: Model, batch: Batch, windows: Windows, layout: Layout) -> LossFn:
     """By look-ups where tables are cheaper than what they save, at one step by sums of messages, else by rollouts."""
-    if stretches.rollout == "receiver" and _are_few(layout):
-        return receiver_tables(model, batch, stretches)
-    if stretches.rollout == "receiver" and stretches.horizon == 1:
-        return message_sums(model, batch, stretches)
-    return loss_fn(model, batch, stretches)
+    if windows.rollout == "receiver" and _are_few(layout):
+        return receiver_tables(model, batch, windows)
+    if windows.rollout == "receiver" and windows.horizon == 1:
+        return message_sums(model, batch, windows)
+    return loss_fn(model, batch, windows)
 
 
 def _are_few(layout: Layout) -> bool:
@@ -111,11 +111,11 @@ def _are_few(layout: Layout) -> bool:
     return layout.num_assignments <= PROPOSALS * layout.num_entities
 
 
-def _temperature(model: Model, stretches: Windows, losses: Losses) -> float:
+def _temperature(model: Model, windows: Windows, losses: Losses) -> float:
     """Of reading, as mode "search" has it; rollouts that diverged say nothing of the size of the errors."""
     typical = losses.where(losses.isfinite(), math.nan).nanmean().nan_to_num(1.0)
-    nats = nats_per_loss(model, stretches, typical.expand(len(losses)))
-    return stretches.horizon * model.reading.temperature_under("none") / nats
+    nats = nats_per_loss(model, windows, typical.expand(len(losses)))
+    return windows.horizon * model.reading.temperature_under("none") / nats
 
 
 def _with_prior(losses: LossFn, log_prior: LogPrior, temperature: float) -> LossFn:

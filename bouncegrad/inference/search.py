@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.factors_of import factors_of
-from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.inference.posterior import Posterior, chunks, concatenate
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
@@ -40,16 +40,16 @@ def search_posterior(model: Model, scenes: Scenes, prior: str, horizon: int, see
     parts = []
     for chunk in chunks(model, scenes, layout.num_assignments if tabulated else 1):
         batch = pack(model, chunk)
-        stretches = windows(batch, horizon, rollout="receiver" if alone else "scene")
+        windows = cut_windows(batch, horizon, rollout="receiver" if alone else "scene")
         if factored:
-            factors = factors_of(model, batch, stretches)
-            nats = 1.0 if model.noise.in_nats else nats_per_loss(model, stretches, least_losses(factors, layout))
+            factors = factors_of(model, batch, windows)
+            nats = 1.0 if model.noise.in_nats else nats_per_loss(model, windows, least_losses(factors, layout))
             temperature = horizon * model.reading.temperature_under(name) / nats
             found = _with_scene_shares(believed, factors, temperature).posterior(factors, temperature)
             best = found.best()
             parts.append(Posterior(best, factors(best), found.marginals(), layout, name, found.log_evidence))
         else:
-            parts.append(_sampled(model, batch, stretches, layout, Generator().manual_seed(seed)))
+            parts.append(_sampled(model, batch, windows, layout, Generator().manual_seed(seed)))
     return concatenate(parts)
 
 
@@ -92,7 +92,7 @@ def _with_scene_shares(prior: GraphPrior, factors: Factors, temperature: float) 
     return prior
 
 
-def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"]) -> float:
+def nats_per_loss(model: Model, windows: Windows, losses: Float[Tensor, "task"]) -> float:
     """What turns losses into nats: 1 with a learned scale; else ``count / (2 sigma^2)``.
 
     Without a scale of its own, the mean squared error of the best structures stands in for ``sigma^2``; ``count`` is
@@ -100,21 +100,21 @@ def nats_per_loss(model: Model, stretches: Windows, losses: Float[Tensor, "task"
     """
     if model.noise.in_nats:
         return 1.0
-    count = float(stretches.weights.sum()) * model.network.num_features / max(1, len(losses))
+    count = float(windows.weights.sum()) * model.network.num_features / max(1, len(losses))
     return 0.5 * count / max(float(losses.mean()), 1e-12) if count else 1.0
 
 
-def _sampled(model: Model, batch: Batch, stretches: Windows, layout: Layout, generator: Generator) -> Posterior:
+def _sampled(model: Model, batch: Batch, windows: Windows, layout: Layout, generator: Generator) -> Posterior:
     """Gibbs sampling, cooled from where random structures differ, for rollouts that depend on the whole graph.
 
     Two slots of one receiver are redrawn together: to exchange one sender for another by single slots would lead
     through structures that have both or neither, which a good model finds all but impossible.
     """
-    target = loss_fn(model, batch, stretches)
+    target = loss_fn(model, batch, windows)
     kernel = best_so_far(gibbs(_pairs_of_slots(layout), layout.num_kinds))
     structures = layout.random(len(batch.graph.present), generator)
     losses = target(structures)
-    coolest = stretches.horizon * model.reading.temperature_under("none") / nats_per_loss(model, stretches, losses)
+    coolest = windows.horizon * model.reading.temperature_under("none") / nats_per_loss(model, windows, losses)
     cooling = exponential(max(coolest, float(losses.std(correction=0))), coolest, SWEEPS[0] * layout.num_slots)
     state = kernel.init(structures, target, cooling(0))
     counts = torch.zeros(*structures.shape, max(layout.num_kinds))

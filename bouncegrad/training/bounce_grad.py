@@ -139,16 +139,16 @@ class BounceGrad(Trainer[Model, _Part]):
     def learn_from(self, indices: Tensor, progress: float) -> _Part:
         """Bounce and grad of one batch, and a step of the proposal network."""
         batch = pack(self.model, self.scenes.at(indices))
-        stretches, before = self._windows(batch, progress), self.structures[indices]
-        found = self.bounce.search(SceneTarget(self.ema_model, batch, stretches), before, progress, self.generator)
+        windows, before = self._windows(batch, progress), self.structures[indices]
+        found = self.bounce.search(SceneTarget(self.ema_model, batch, windows), before, progress, self.generator)
         self.structures[indices] = found.structures
-        losses = self._grad(batch, stretches, found.structures, progress)
+        losses = self._grad(batch, windows, found.structures, progress)
         guess, errors = found.guess, None
         if self.learner:
             guess = self.learner.guess(batch, before, self.generator) if guess is None else guess
             self.learner.learn(batch, SearchOutcome(before, found.structures, found.accepted), self.generator)
         if self.config.horizon > 1:
-            tasks, some, their = next(split_tasks(batch, stretches, tasks_at_once(self.model, batch, stretches)))
+            tasks, some, their = next(split_tasks(batch, windows, tasks_at_once(self.model, batch, windows)))
             errors = step_errors(self.ema_model, some, their, found.structures[tasks])
         return _Part(indices, losses, found, guess, errors)
 
@@ -229,17 +229,17 @@ class BounceGrad(Trainer[Model, _Part]):
         share = self.config.starts ** (1 - cooled)
         return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
 
-    def _grad(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> list[float]:
+    def _grad(self, batch: Batch, windows: Windows, structures: Structures, progress: float) -> list[float]:
         """Gradient steps on all starts, a few at a time; returns the loss of each."""
-        order = torch.randperm(stretches.states.shape[1], generator=self.generator)
+        order = torch.randperm(windows.states.shape[1], generator=self.generator)
         parts = order.chunk(max(1, round(len(order) / self.config.starts_per_step)))
-        return [self._step(batch, stretches.of_starts(part), structures, progress) for part in parts]
+        return [self._step(batch, windows.of_starts(part), structures, progress) for part in parts]
 
-    def _step(self, batch: Batch, stretches: Windows, structures: Structures, progress: float) -> float:
+    def _step(self, batch: Batch, windows: Windows, structures: Structures, progress: float) -> float:
         if self.model.proposer:
-            loss = add_relaxed_gradients(self.model, batch, stretches, self.config.relaxation, self.generator)
+            loss = add_relaxed_gradients(self.model, batch, windows, self.config.relaxation, self.generator)
         else:
-            loss = add_gradients(self.model, batch, stretches, structures)
+            loss = add_gradients(self.model, batch, windows, structures)
         self.step(progress)
         return loss
 

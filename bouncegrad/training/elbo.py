@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from bouncegrad.energies import add_gradients, training_loss
-from bouncegrad.energies.windows import Batch, Windows, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows
 from bouncegrad.inference.beliefs import existing_slots
 from bouncegrad.models.model import Model
 from bouncegrad.models.proposer import Proposer
@@ -118,9 +118,9 @@ def relaxed_loss(model: Model, batches: Sequence[Batch], config: RelaxationConfi
     """The negative evidence bound of scenes, per entity: one step from every sample, the most probable structures."""
     total = count = 0.0
     for batch in batches:
-        layout, stretches = model.layout(batch.graph.present.shape[1]), windows(batch)
+        layout, windows = model.layout(batch.graph.present.shape[1]), cut_windows(batch)
         said = encoder_of(model).from_trajectories(batch.states, batch.graph)
-        surprise = training_loss(model, batch, stretches, said.argmax(2)) * _nats(stretches, config)
+        surprise = training_loss(model, batch, windows, said.argmax(2)) * _nats(windows, config)
         total += float(surprise) * batch.graph.num_nodes + float(divergence(said, batch, layout, config))
         count += batch.graph.num_nodes
     return total / count

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from bouncegrad.energies import training_loss
 from bouncegrad.energies.factors_of import halves
-from bouncegrad.energies.windows import pack, some_starts, windows
+from bouncegrad.energies.windows import cut_windows, pack, some_starts
 from bouncegrad.evaluation.drift import FORESIGHT, drift
 from bouncegrad.inference import chunks, infer
 from bouncegrad.models.model import Model
@@ -144,9 +144,9 @@ class RolloutTuning(Trainer[Model, float]):
         """Rollouts from about as many starts as tile the scenes once, and single steps."""
         batch = pack(self.model, scenes)
         horizon = min(horizon_at(self.tuning, progress), batch.num_starts)
-        whole = windows(batch, horizon)
+        whole = cut_windows(batch, horizon)
         some = some_starts(whole, math.ceil(whole.states.shape[1] / horizon), self.generator)
-        single = training_loss(self.model, batch, windows(batch), structures)
+        single = training_loss(self.model, batch, cut_windows(batch), structures)
         return training_loss(self.model, batch, some, structures) + self.tuning.one_step * single
 
     def finish_epoch(self, parts: Sequence[float], clock: Clock) -> EpochReport:

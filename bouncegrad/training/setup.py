@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Generator
 
-from bouncegrad.energies.windows import Batch, Rollout, Windows, windows
+from bouncegrad.energies.windows import Batch, Rollout, Windows, cut_windows
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.scenes import Scenes, relation_kinds
@@ -18,7 +18,7 @@ CELL_BUDGET = 40_000_000
 
 def training_windows(config: TrainingConfig, batch: Batch) -> Windows:
     """The stretches that are searched and learned on."""
-    return windows(batch, config.horizon, config.stride, _rollout(config), partial=config.partial)
+    return cut_windows(batch, config.horizon, config.stride, _rollout(config), partial=config.partial)
 
 
 def _rollout(config: TrainingConfig) -> Rollout:
@@ -33,20 +33,20 @@ def affordable(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes
     return max(1, min(config.batch_size, CELL_BUDGET // max(1, cells)))
 
 
-def fit_skip(model: Model, stretches: Windows) -> None:
+def fit_skip(model: Model, windows: Windows) -> None:
     """Fit what the network predicts without its modules to the first steps of the stretches.
 
     Raises:
         ValueError: there are none.
     """
-    if int((stretches.weights > 0).sum()) < 2:
+    if int((windows.weights > 0).sum()) < 2:
         raise ValueError(
             "there is nothing to learn from: no scene has all its entities measured at one sample and one of them "
             "at the next; bring scenes with fewer gaps"
         )
     if model.config.network.skip:
-        seen = stretches.weights[:, :, 0] > 0
-        model.network.fit_skip(stretches.states[seen], stretches.targets[:, :, 0][seen])
+        seen = windows.weights[:, :, 0] > 0
+        model.network.fit_skip(windows.states[seen], windows.targets[:, :, 0][seen])
 
 
 def new_proposer(config: TrainingConfig, model: Model, scenes: Scenes, generator: Generator) -> Proposer:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.inference import Posterior, beside_structures, chunks, messages_by_kind
 from bouncegrad.models.graph_network import mask_senders
 from bouncegrad.models.model import Model
@@ -99,27 +99,25 @@ def _silence(model: Model, scenes: Scenes) -> Float[Tensor, "message"]:
 
 def _chunk_effects(model: Model, scenes: Scenes, structures: Tensor, silence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     batch = pack(model, scenes)
-    stretches, graph, network = windows(batch), batch.graph, model.network
+    windows, graph, network = cut_windows(batch), batch.graph, model.network
     edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
-    messages = network.edge_modules(network.inputs_on(graph, stretches.states), edge_kinds)
-    incoming = graph.incoming(mask_senders(messages, graph, stretches.sender_mask))
+    messages = network.edge_modules(network.inputs_on(graph, windows.states), edge_kinds)
+    incoming = graph.incoming(mask_senders(messages, graph, windows.sender_mask))
     if model.config.network.update == "superposed":
         effects = network.unit * (messages - silence)
     else:
         receivers = graph.receivers
-        states, kinds, sender_mask = stretches.states[receivers], node_kinds[receivers], incoming[receivers]
-        effects = network.update(states, sender_mask, kinds) - network.update(
-            states, sender_mask - messages + silence, kinds
-        )
-    newest = stretches.states[..., -network.num_features :]
+        states, kinds, summed = windows.states[receivers], node_kinds[receivers], incoming[receivers]
+        effects = network.update(states, summed, kinds) - network.update(states, summed - messages + silence, kinds)
+    newest = windows.states[..., -network.num_features :]
     differences = newest[graph.senders] - newest[graph.receivers]
-    seen = _seen(batch, stretches, scenes)
+    seen = _seen(batch, windows, scenes)
     kinds = edge_kinds[:, None].expand_as(seen)[seen]
     return kinds, effects[seen].double(), differences[seen].double()
 
 
-def _seen(batch: Batch, stretches: Windows, scenes: Scenes) -> Tensor:
+def _seen(batch: Batch, windows: Windows, scenes: Scenes) -> Tensor:
     """``[edge, start]``, where a receiver is predicted and both ends were measured, with all of their history."""
     graph, there = batch.graph, batch.complete[:, : batch.num_starts]
-    asked = (stretches.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None] & there
+    asked = (windows.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None] & there
     return asked[graph.receivers] & there[graph.senders]

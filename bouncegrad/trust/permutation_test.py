@@ -10,7 +10,7 @@ import torch
 from torch import Generator
 
 from bouncegrad.energies.factors_of import halves
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.inference import chunks
 from bouncegrad.inference.search import nats_per_loss, trained_prior
 from bouncegrad.models.model import Model
@@ -208,7 +208,7 @@ def _nats(model: Model, scenes: Scenes) -> float:
     some = next(chunks(model, scenes, _rows(model, scenes)))
     batch = pack(model, some)
     early, late = halves(model, [batch])
-    return nats_per_loss(model, windows(batch), least_losses(early.plus(late), model.layout(scenes.num_entities)))
+    return nats_per_loss(model, cut_windows(batch), least_losses(early.plus(late), model.layout(scenes.num_entities)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,4 +254,4 @@ def _belief(model: Model, layout: Layout) -> GraphPrior:
 def _halves(model: Model, scenes: Scenes, prior: GraphPrior, temperatures: Sequence[float]) -> Any:
     batch = pack(model, scenes)
     found = Halves.of(prior, *halves(model, [batch]), temperatures)
-    return (float(found.predictive[0].sum()), found.foretold.sum(1)), float(windows(batch).weights.sum())
+    return (float(found.predictive[0].sum()), found.foretold.sum(1)), float(cut_windows(batch).weights.sum())

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bouncegrad.energies import log_scales_of
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.inference import Posterior, beside_structures
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseModel
@@ -69,13 +69,13 @@ class Residuals:
 @torch.no_grad()
 def _residuals(model: Model, scenes: Scenes, structures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     batch = pack(model, scenes)
-    stretches, graph, network = windows(batch), batch.graph, model.network
-    targets = stretches.targets[:, :, 0]
-    predicted = network.rollout(stretches.states, graph, structures, 1, sender_mask=stretches.sender_mask)
+    windows, graph, network = cut_windows(batch), batch.graph, model.network
+    targets = windows.targets[:, :, 0]
+    predicted = network.rollout(windows.states, graph, structures, 1, sender_mask=windows.sender_mask)
     left = (targets - predicted[:, :, 0]) / network.unit
-    moved = (targets - network.linear(stretches.states)) / network.unit
-    values = left * torch.exp(-log_scales_of(model, graph, stretches)[:, :, 0])
-    valid = (stretches.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None]
+    moved = (targets - network.linear(windows.states)) / network.unit
+    values = left * torch.exp(-log_scales_of(model, graph, windows)[:, :, 0])
+    valid = (windows.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None]
     seen = valid[..., None].to(left.dtype)
     values, moved, left = (graph.unpack_nodes(each * seen).transpose(1, 2) for each in (values, moved, left))
     return values, moved, left, graph.unpack_nodes(valid.float()).transpose(1, 2) > 0

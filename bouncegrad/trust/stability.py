@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.devices import Device
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.fit import HELD_OUT, fit
 from bouncegrad.inference import Posterior, infer
@@ -222,5 +222,5 @@ def _loss(model: Model, scenes: Scenes, found: Posterior) -> float:
         return loss
     low, high = torch.tensor([model.normalization.minimum, model.normalization.maximum], dtype=torch.float64)
     units = 0.5 * (high - low) * model.network.unit.cpu()
-    count = float(windows(pack(model, scenes)).weights.sum()) / scenes.num_scenes
+    count = float(cut_windows(pack(model, scenes)).weights.sum()) / scenes.num_scenes
     return loss + count * float(units[units > 0].log().sum())

@@ -16,7 +16,7 @@ from bouncegrad.energies import (
     tasks_at_once,
     training_loss,
 )
-from bouncegrad.energies.windows import Rollout, pack, windows
+from bouncegrad.energies.windows import Rollout, cut_windows, pack
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig, NoiseModel, Normal, SharedScale, StudentT
@@ -74,8 +74,8 @@ def test_tables_equal_the_plain_loss_of_every_structure(network: NetworkConfig, 
     data = scenes()
     model = model_for(data, network, noise)
     batch = pack(model, data)
-    stretches = windows(batch)
-    tables, plain = receiver_tables(model, batch, stretches), loss_fn(model, batch, stretches)
+    windows = cut_windows(batch)
+    tables, plain = receiver_tables(model, batch, windows), loss_fn(model, batch, windows)
     layout = model.layout(3)
     every = list(product(*(range(count) for count in layout.num_kinds)))
     assert len(every) == 2**layout.num_slots
@@ -92,8 +92,8 @@ def test_tables_of_rollouts_equal_the_plain_loss(network: NetworkConfig, noise: 
     data = scenes()
     model = model_for(data, network, noise)
     batch = pack(model, data)
-    stretches = windows(batch, 3, rollout="receiver")
-    tables, plain = receiver_tables(model, batch, stretches), loss_fn(model, batch, stretches)
+    windows = cut_windows(batch, 3, rollout="receiver")
+    tables, plain = receiver_tables(model, batch, windows), loss_fn(model, batch, windows)
     num_combinations = math.prod(model.layout(3).receiver_kinds)
     assert tables.energies.shape == (4, 3, num_combinations)
     for first in range(num_combinations):
@@ -107,12 +107,12 @@ def test_tables_refuse_what_does_not_factorise():
     model = model_for(data, NetworkConfig(hidden=6), NOISES[0])
     batch = pack(model, data)
     with pytest.raises(ValueError, match="horizon 2 of a scene: take windows with rollout"):
-        receiver_tables(model, batch, windows(batch, 2))
+        receiver_tables(model, batch, cut_windows(batch, 2))
     rounds = model_for(data, NetworkConfig(hidden=6, message_steps=2), NOISES[0])
     with pytest.raises(ValueError, match="this has 2 rounds"):
-        receiver_tables(rounds, batch, windows(batch, 2, rollout="receiver"))
+        receiver_tables(rounds, batch, cut_windows(batch, 2, rollout="receiver"))
     with pytest.raises(ValueError, match="this network has 2: roll whole scenes out"):
-        loss_fn(rounds, batch, windows(batch, 2, rollout="receiver"))(rounds.layout(3).random(4, generator()))
+        loss_fn(rounds, batch, cut_windows(batch, 2, rollout="receiver"))(rounds.layout(3).random(4, generator()))
 
 
 def test_a_receiver_that_rolls_out_alone_hears_what_really_was():
@@ -121,8 +121,8 @@ def test_a_receiver_that_rolls_out_alone_hears_what_really_was():
     model = model_for(data, NETWORKS[0], NOISES[0])
     batch = pack(model, data)
     structures = model.layout(3).random(4, generator(3))
-    stretches = windows(batch, 3, rollout="receiver")
-    found = model.network.rollout_receivers(stretches.origins, batch.graph, structures)
+    windows = cut_windows(batch, 3, rollout="receiver")
+    found = model.network.rollout_receivers(windows.origins, batch.graph, structures)
     node = 1
     among = batch.states[:, 2].clone()  # the third start
     for step in range(3):
@@ -136,7 +136,7 @@ def test_one_step_of_a_receiver_is_one_step_of_its_scene():
     model = model_for(data, NETWORKS[1], NOISES[3])
     batch = pack(model, data)
     structures = model.layout(3).random(4, generator(3))
-    alone, together = (receiver_energies(model, batch, windows(batch, 1, 1, r), structures) for r in ROLLOUTS)
+    alone, together = (receiver_energies(model, batch, cut_windows(batch, 1, 1, r), structures) for r in ROLLOUTS)
     assert torch.equal(alone, together)
 
 
@@ -144,7 +144,7 @@ def test_receivers_count_while_their_senders_are_seen():
     """Sample 3 of entity 1 is missing in scene 2: others get no further, its own skip it."""
     data = scenes()
     batch = pack(model_for(data, NETWORKS[0], NOISES[0]), data)
-    weights = batch.graph.unpack_nodes(windows(batch, 3, rollout="receiver").weights)[2]
+    weights = batch.graph.unpack_nodes(cut_windows(batch, 3, rollout="receiver").weights)[2]
     assert weights[0].tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
     assert weights[1].tolist() == [[1, 1, 0], [1, 0, 1], [0, 1, 1], [0, 0, 0]]
 
@@ -159,7 +159,7 @@ def test_errors_accumulate_through_the_linear_skip():
         model.network.unit.copy_(torch.tensor([0.5, 1, 1, 1]))
         model.scale.tenth.copy_(torch.tensor([1.0, 2, 3, 4]).log() / model.scale.pace)
     batch = pack(model, data)
-    variances = torch.exp(2 * log_scales_of(model, batch.graph, windows(batch, 3, rollout="receiver")))[0, 0]
+    variances = torch.exp(2 * log_scales_of(model, batch.graph, cut_windows(batch, 3, rollout="receiver")))[0, 0]
     gain = 2 / 0.5  # of velocity on position, in units of each; an error of the first step has twice the time for it
     expected = [1, 1 + (1 + gain**2 * 9), 1 + (1 + gain**2 * 9) + (1 + (2 * gain) ** 2 * 9)]
     torch.testing.assert_close(variances[:, 0], torch.tensor(expected))
@@ -170,12 +170,12 @@ def test_mean_squared_error_is_what_it_says():
     data = scenes()
     model = model_for(data, NETWORKS[0], NOISES[0])
     batch = pack(model, data)
-    stretches = windows(batch, horizon=3, stride=3)
+    windows = cut_windows(batch, horizon=3, stride=3)
     structures = model.layout(3).random(4, generator(3))
-    rolled = model.network.rollout(stretches.states, batch.graph, structures, 3)
+    rolled = model.network.rollout(windows.states, batch.graph, structures, 3)
     own = batch.graph.pack_nodes(torch.tensor([0, 1, 2, 3])[:, None].expand(-1, 3)) == 0
-    expected = (rolled - stretches.targets).square().mean(-1)[own].mean()
-    torch.testing.assert_close(loss_fn(model, batch, stretches)(structures)[0], expected)
+    expected = (rolled - windows.targets).square().mean(-1)[own].mean()
+    torch.testing.assert_close(loss_fn(model, batch, windows)(structures)[0], expected)
 
 
 def test_missing_samples_weigh_nothing():
@@ -183,25 +183,25 @@ def test_missing_samples_weigh_nothing():
     data = scenes()
     model = model_for(data, NETWORKS[0], NOISES[1])
     batch = pack(model, data)
-    stretches = windows(batch)
-    lost = batch.graph.unpack_nodes(stretches.weights)[2, :, :, 0]
+    windows = cut_windows(batch)
+    lost = batch.graph.unpack_nodes(windows.weights)[2, :, :, 0]
     assert lost[:, 3].sum() == 0, "nobody can be predicted from a time at which somebody was not seen"
     assert lost[1, 2] == 0
     assert lost[0, 2] == 1
     structures = model.layout(3).random(4, generator(3))
-    before = receiver_energies(model, batch, stretches, structures)
+    before = receiver_energies(model, batch, windows, structures)
     node = int(batch.graph.unpack_nodes(torch.arange(batch.graph.num_nodes))[2, 1])
     batch.states[node, 3] = 100.0
-    after = receiver_energies(model, batch, windows(batch), structures)
+    after = receiver_energies(model, batch, cut_windows(batch), structures)
     torch.testing.assert_close(before, after)
 
 
 def test_windows_need_enough_samples():
     data = scenes()
     batch = pack(model_for(data, NETWORKS[0], NOISES[0]), data)
-    assert windows(batch, 6).states.shape[1] == 1
+    assert cut_windows(batch, 6).states.shape[1] == 1
     with pytest.raises(ValueError, match="at least 8 samples, these have 7"):
-        windows(batch, 7)
+        cut_windows(batch, 7)
 
 
 def test_other_features_are_refused():
@@ -233,7 +233,7 @@ def test_without_a_scale_there_are_no_tails():
     for tails in (None, 4.0):
         model = model_for(data, NETWORKS[0], NoiseConfig("none", tails))
         batch = pack(model, data)
-        losses.append(loss_fn(model, batch, windows(batch))(structures))
+        losses.append(loss_fn(model, batch, cut_windows(batch))(structures))
     assert torch.equal(*losses)
 
 
@@ -244,7 +244,7 @@ def test_longer_rollouts_teach_all_parts(noise: NoiseConfig, rollout: Rollout):
     model = model_for(data, NETWORKS[0], noise)
     batch = pack(model, data)
     structures = model.layout(3).random(4, generator())
-    training_loss(model, batch, windows(batch, 3, rollout=rollout), structures).backward()
+    training_loss(model, batch, cut_windows(batch, 3, rollout=rollout), structures).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
 
 
@@ -253,7 +253,7 @@ def test_the_scale_learns_from_residuals_and_the_mean_from_weighted_squares(nois
     data = scenes()
     model = model_for(data, NETWORKS[0], noise)
     batch = pack(model, data)
-    training_loss(model, batch, windows(batch), model.layout(3).random(4, generator())).backward()
+    training_loss(model, batch, cut_windows(batch), model.layout(3).random(4, generator())).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
 
@@ -263,10 +263,10 @@ def test_losses_do_not_depend_on_how_many_are_taken_at_once(monkeypatch, size: i
     data = scenes()
     model = model_for(data, NETWORKS[0], NOISES[0])
     batch, structures = pack(model, data), model.layout(3).random(4, generator())
-    stretches = windows(batch, 3, 2)
-    whole = loss_fn(model, batch, stretches)(structures)
+    windows = cut_windows(batch, 3, 2)
+    whole = loss_fn(model, batch, windows)(structures)
     monkeypatch.setattr(energies, "tasks_at_once", lambda *target: size)
-    torch.testing.assert_close(loss_fn(model, batch, stretches)(structures), whole)
+    torch.testing.assert_close(loss_fn(model, batch, windows)(structures), whole)
 
 
 @pytest.mark.parametrize("noise", NOISES[:2], ids=lambda n: n.scale)
@@ -277,12 +277,12 @@ def test_gradients_of_parts_add_up_to_that_of_the_whole(monkeypatch, size: int, 
     data.mask[0, 3:] = data.mask[3] = False
     model = model_for(data, NETWORKS[0], noise)
     batch, structures = pack(model, data), model.layout(3).random(4, generator())
-    stretches = windows(batch, 3, 1)
-    loss = training_loss(model, batch, stretches, structures)
+    windows = cut_windows(batch, 3, 1)
+    loss = training_loss(model, batch, windows, structures)
     loss.backward()
     expected = [2 * parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     monkeypatch.setattr(energies, "tasks_at_once", lambda *target: size)
-    assert add_gradients(model, batch, stretches, structures) == pytest.approx(loss.item(), rel=1e-5)
+    assert add_gradients(model, batch, windows, structures) == pytest.approx(loss.item(), rel=1e-5)
     found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
@@ -293,11 +293,11 @@ def test_as_many_tasks_at_once_as_stay_in_cache(monkeypatch):
     data = scenes(num_scenes=10)
     model = model_for(data, NetworkConfig(hidden=8), NOISES[0])
     batch = pack(model, data)
-    stretches = windows(batch, 2)
-    per_task = len(batch.graph.senders) / 10 * stretches.states.shape[1] * 8
+    windows = cut_windows(batch, 2)
+    per_task = len(batch.graph.senders) / 10 * windows.states.shape[1] * 8
     for cells, expected in ((1, 1), (2.4 * per_task, 2), (7 * per_task, 7)):
         monkeypatch.setattr(energies, "CHUNK_CELLS", cells)
-        assert tasks_at_once(model, batch, stretches) == expected
+        assert tasks_at_once(model, batch, windows) == expected
 
 
 def test_moments_of_residuals_are_those_of_all_that_was_seen():
@@ -305,14 +305,14 @@ def test_moments_of_residuals_are_those_of_all_that_was_seen():
     data = scenes()
     model = model_for(data, NETWORKS[0], NOISES[0])
     batch, structures = pack(model, data), model.layout(3).random(4, generator())
-    stretches = windows(batch, 3, 1, partial=True)
+    windows = cut_windows(batch, 3, 1, partial=True)
     with torch.no_grad():
-        errors = stretches.targets - model.network.rollout(stretches.states, batch.graph, structures, 3)
-    seen = stretches.weights.bool()
+        errors = windows.targets - model.network.rollout(windows.states, batch.graph, structures, 3)
+    seen = windows.weights.bool()
     squares = errors[seen].square()
     centred = errors - errors[seen].mean()
     before, after = (part[seen[:, :, :-1] & seen[:, :, 1:]] for part in (centred[:, :, :-1], centred[:, :, 1:]))
-    mean_square, correlation = residual_moments(model, batch, stretches, structures)
+    mean_square, correlation = residual_moments(model, batch, windows, structures)
     assert mean_square == pytest.approx(squares.mean().item(), rel=1e-4)
     expected = (before * after).sum() / (before.square().sum() * after.square().sum()).sqrt()
     assert correlation == pytest.approx(expected.item(), rel=1e-4)

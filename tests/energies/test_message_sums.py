@@ -7,7 +7,7 @@ from test_energies import model_for, scenes
 from bouncegrad.energies import CHUNK_CELLS, receiver_energies
 from bouncegrad.energies.factors_of import factors_of
 from bouncegrad.energies.message_sums import MessageSums, message_sums
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.structures.factors import FactorTables, block_kinds
@@ -38,7 +38,7 @@ class TestEnergies:
         data = scenes(4)
         model = model_for(data, network, noise)
         batch = pack(model, data)
-        target = (model, batch, windows(batch))
+        target = (model, batch, cut_windows(batch))
         return message_sums(*target), target, model.layout(4)
 
     def chains(self, layout: Layout, slots: torch.Tensor) -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_tables_and_sums_say_the_same():
     data = scenes(4)
     model = model_for(data, NETWORKS[2], NOISES[2])
     batch = pack(model, data)
-    tables, sums = factors_of(model, batch, windows(batch)), message_sums(model, batch, windows(batch))
+    tables, sums = factors_of(model, batch, cut_windows(batch)), message_sums(model, batch, cut_windows(batch))
     assert isinstance(tables, FactorTables)
     kinds = model.layout(4).random(20, generator(3))[:, sums.slots].unflatten(0, (4, 5))
     first, second = tables.chain_state(kinds), sums.chain_state(kinds)
@@ -99,7 +99,7 @@ def test_large_scenes_have_no_tables():
     data = scenes(14, 3)
     model = model_for(data, NETWORKS[2], NOISES[2])
     batch = pack(model, data)
-    found = factors_of(model, batch, windows(batch))
+    found = factors_of(model, batch, cut_windows(batch))
     assert TABLE_LIMIT < 2**13
     assert isinstance(found, MessageSums)
     assert found.messages.numel() == 3 * 14 * 13 * 2 * 6 * 4
@@ -109,9 +109,9 @@ def test_chunks_change_nothing(monkeypatch):
     data = scenes(4)
     model = model_for(data, NETWORKS[0], NOISES[2])
     batch = pack(model, data)
-    whole = message_sums(model, batch, windows(batch))
+    whole = message_sums(model, batch, cut_windows(batch))
     monkeypatch.setattr("bouncegrad.energies.message_sums.CHUNK_CELLS", 1)
-    parts = message_sums(model, batch, windows(batch))
+    parts = message_sums(model, batch, cut_windows(batch))
     structures = model.layout(4).random(4, generator(3))
     torch.testing.assert_close(parts.messages, whole.messages)
     torch.testing.assert_close(parts(structures), whole(structures))

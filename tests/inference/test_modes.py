@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bouncegrad.energies import loss_fn
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model, save_model
@@ -195,7 +195,7 @@ def test_the_search_agrees_with_all_structures_of_several_rounds(noise):
     model.reading = Reading(temperature=0.5)
     every = torch.tensor(list(product(range(2), repeat=6)))
     batch = pack(model, scenes.at([0]))
-    target = loss_fn(model, batch, windows(batch, 2))
+    target = loss_fn(model, batch, cut_windows(batch, 2))
     losses = torch.cat([target(row[None]) for row in every]).double()
     count = 12 * 2 * 3 * 4
     nats = 1.0 if noise.scale == "learned" else count / (2 * losses.min())

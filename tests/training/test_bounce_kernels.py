@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bouncegrad.energies import loss_fn
-from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
@@ -49,14 +49,14 @@ def target_of(num_scenes: int = 30) -> SceneTarget:
     config = ModelConfig(NetworkConfig(hidden=6, skip=False), NoiseConfig("none", None))
     model = Model(config, Normalization.fit(scenes), scenes.feature_names, generator())
     batch = pack(model, scenes)
-    return SceneTarget(model, batch, windows(batch, 5, 5))
+    return SceneTarget(model, batch, cut_windows(batch, 5, 5))
 
 
 def counted(monkeypatch, evaluations: list[int]) -> None:
     """Count for how many tasks a loss is asked."""
 
-    def counting(model: Model, batch: Batch, stretches: Windows) -> LossFn:
-        plain = loss_fn(model, batch, stretches)
+    def counting(model: Model, batch: Batch, windows: Windows) -> LossFn:
+        plain = loss_fn(model, batch, windows)
 
         def losses(structures: Structures) -> Tensor:
             evaluations.append(len(structures))
@@ -141,12 +141,12 @@ def world_target(num_tasks: int) -> SceneTarget:
     states = torch.randn(1, 4, 3, generator=generator(5)).expand(num_tasks, -1, -1).reshape(-1, 2, 3)[: 2 * num_tasks]
     graph = super_graph(torch.ones(num_tasks, 2, dtype=torch.bool))
     batch = Batch(states, torch.ones(2 * num_tasks, 2, dtype=torch.bool), graph)
-    return SceneTarget(cast(Model, None), batch, windows(batch))
+    return SceneTarget(cast(Model, None), batch, cut_windows(batch))
 
 
 def long_run(monkeypatch, config: BounceConfig, network: ProposerConfig, num_steps: int, num_tasks: int) -> Structures:
     world, layout = canonical(), Layout(2, 2, 2)
-    monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, stretches: world.loss_fn)
+    monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, windows: world.loss_fn)
     target, random = world_target(num_tasks), generator(7)
     bounce = ProposalBounce(config, layout, learner_of(layout, 2, 3, network))
     structures = layout.random(num_tasks, generator(6))
@@ -184,7 +184,7 @@ def test_without_correction_what_the_network_likes_is_found_too_often(monkeypatc
 def test_uniform_proposals_need_no_network(monkeypatch):
     world = canonical()
     counting = Counting(world.loss_fn)
-    monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, stretches: counting)
+    monkeypatch.setattr(target_module, "loss_fn", lambda model, batch, windows: counting)
     bounce = ProposalBounce(config_of(0.7), Layout(2, 2, 2))
     target, structures, random = world_target(2000), Layout(2, 2, 2).random(2000, generator(6)), generator(7)
     for _ in range(40):

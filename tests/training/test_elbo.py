@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from bouncegrad.energies import energies, training_loss
-from bouncegrad.energies.windows import Batch, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.fit import fit
 from bouncegrad.inference import infer
@@ -53,7 +53,7 @@ def setting(network: NetworkConfig = DECODERS[0], num_scenes: int = 5) -> tuple[
     kinds = network.num_edge_kinds, network.num_node_kinds
     model.proposer = Proposer(ProposerConfig("trajectories", hidden=8, dropout=0.0), kinds, 49, 4, generator(3))
     batch = pack(model, scenes)
-    return model, batch, windows(batch, 10, 10, partial=True)
+    return model, batch, cut_windows(batch, 10, 10, partial=True)
 
 
 def gradients(model: Model) -> list[Tensor]:
@@ -65,15 +65,15 @@ def gradients(model: Model) -> list[Tensor]:
 
 @pytest.mark.parametrize("network", DECODERS)
 def test_one_hot_structures_are_structures(network: NetworkConfig):
-    model, batch, stretches = setting(network)
+    model, batch, windows = setting(network)
     layout = model.layout(3)
     structures = layout.random(5, generator())
     relaxed = one_hot(structures, max(layout.num_kinds)).float()
     for graph_of in (structures, relaxed):
         assert batch.graph.pack_edges(graph_of).shape[0] == len(batch.graph.senders)
     with torch.no_grad():
-        expected = model.network.rollout(stretches.states, batch.graph, structures, 3)
-        torch.testing.assert_close(model.network.rollout(stretches.states, batch.graph, relaxed, 3), expected)
+        expected = model.network.rollout(windows.states, batch.graph, structures, 3)
+        torch.testing.assert_close(model.network.rollout(windows.states, batch.graph, relaxed, 3), expected)
 
 
 def test_half_a_relation_sends_half_a_message():
@@ -157,15 +157,15 @@ def test_divergence_by_hand():
 def test_parts_and_the_whole_have_one_gradient(network: NetworkConfig, monkeypatch):
     """Decoder and encoder learn as if the bound were differentiated in one piece."""
     monkeypatch.setattr(energies, "CHUNK_CELLS", 200)
-    model, batch, stretches = setting(network)
+    model, batch, windows = setting(network)
     other, config, layout = copy.deepcopy(model), RelaxationConfig(variance=0.01), model.layout(3)
-    loss = add_relaxed_gradients(model, batch, stretches, config, generator(7))
+    loss = add_relaxed_gradients(model, batch, windows, config, generator(7))
 
     noise = generator(7)
     assert other.proposer is not None
     said = other.proposer.from_trajectories(batch.states, batch.graph, noise)
-    squares = training_loss(other, batch, stretches, relaxed_sample(said, config, noise))
-    numbers = stretches.weights.sum() * 4 / batch.graph.num_nodes
+    squares = training_loss(other, batch, windows, relaxed_sample(said, config, noise))
+    numbers = windows.weights.sum() * 4 / batch.graph.num_nodes
     bound = squares * numbers / 0.02 + divergence(said, batch, layout, config) / batch.graph.num_nodes
     bound.backward()
     assert loss == pytest.approx(bound.item(), rel=1e-5)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bouncegrad.energies import loss_fn
-from bouncegrad.energies.windows import pack, windows
+from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.fit import fit
 from bouncegrad.inference import infer, weakest_kind
@@ -71,8 +71,8 @@ def test_other_structures_cost_what_they_did(springs_model):
     assert merged.kinds is not None
     batch = pack(model, scenes)
     structures = merged.layout(3).random(20, generator())
-    before = loss_fn(model, batch, windows(batch))(torch.tensor(merged.kinds.kept)[structures])
-    torch.testing.assert_close(loss_fn(merged, batch, windows(batch))(structures), before)
+    before = loss_fn(model, batch, cut_windows(batch))(torch.tensor(merged.kinds.kept)[structures])
+    torch.testing.assert_close(loss_fn(merged, batch, cut_windows(batch))(structures), before)
 
 
 def test_unused_kinds_are_left_out(springs_model):

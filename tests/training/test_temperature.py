@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from bouncegrad.energies.windows import Batch, Rollout, Windows, pack, windows
+from bouncegrad.energies.windows import Batch, Rollout, Windows, cut_windows, pack
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
@@ -129,10 +129,10 @@ def target_with(
     network = NetworkConfig(hidden=4)
     model = Model(ModelConfig(network, noise), Normalization.fit(scenes), scenes.feature_names, generator())
     batch, structures = pack(model, scenes), model.layout(3).random(3, generator())
-    stretches = windows(batch, horizon, horizon, rollout)
+    windows = cut_windows(batch, horizon, horizon, rollout)
     with torch.no_grad():
-        predicted = model.network.rollout(stretches.states, batch.graph, structures, horizon)
-    return model, batch, replace(stretches, targets=predicted + residuals), structures
+        predicted = model.network.rollout(windows.states, batch.graph, structures, horizon)
+    return model, batch, replace(windows, targets=predicted + residuals), structures
 
 
 @pytest.mark.parametrize("horizon", [1, 4])
@@ -143,8 +143,8 @@ def test_the_automatic_temperature_by_hand(horizon: int):
     count = 3 * (2 if horizon > 1 else 1) * 4 * 2
     assert plain == pytest.approx(2 * 2.5 / (count * (1 - 0.25)), rel=1e-4)
     heat = SearchTemperature(config_of("automatic"))
-    model, batch, stretches, structures = target_with(residuals, horizon, NoiseConfig("none", None))
-    assert heat.temperature(SceneTarget(model, batch, stretches), structures, 0.0) == pytest.approx(plain)
+    model, batch, windows, structures = target_with(residuals, horizon, NoiseConfig("none", None))
+    assert heat.temperature(SceneTarget(model, batch, windows), structures, 0.0) == pytest.approx(plain)
     assert heat.temperature(NO_TARGET, structures, 0.0) == pytest.approx(plain), "once a pass"
     other = SearchTemperature(config_of("automatic"))
     other.load_state(json.loads(json.dumps(heat.state())))
@@ -156,13 +156,13 @@ def test_the_automatic_temperature_by_hand(horizon: int):
 def test_what_weighs_nothing_does_not_count():
     """Where a target was not observed: neither its square, nor its pairs."""
     residuals = torch.cat([PATTERN, torch.tensor([1e3])])[:, None].expand(9, 2, 5, 2).clone()
-    model, batch, stretches, structures = target_with(torch.zeros(()), 4, NoiseConfig("none", None))
+    model, batch, windows, structures = target_with(torch.zeros(()), 4, NoiseConfig("none", None))
     whole = automatic_temperature(*target_with(PATTERN[:, None], 4, NoiseConfig("none", None)))
-    longer = torch.cat([stretches.targets, stretches.targets[:, :, -1:]], 2)
+    longer = torch.cat([windows.targets, windows.targets[:, :, -1:]], 2)
     with torch.no_grad():
-        longer = model.network.rollout(stretches.states, batch.graph, structures, 5) + residuals
-    weights = torch.cat([stretches.weights, torch.zeros(9, 2, 1)], 2)
-    found = automatic_temperature(model, batch, Windows(stretches.states, longer, weights), structures)
+        longer = model.network.rollout(windows.states, batch.graph, structures, 5) + residuals
+    weights = torch.cat([windows.weights, torch.zeros(9, 2, 1)], 2)
+    found = automatic_temperature(model, batch, Windows(windows.states, longer, weights), structures)
     assert found == pytest.approx(whole, rel=1e-4)
 
 
@@ -173,8 +173,8 @@ def test_residuals_that_follow_each_other():
     for step in range(1, 200):
         following.append(0.8 * following[-1] + 0.6 * errors[:, :, step])
     for residuals, left in ((torch.stack(following, 2), 0.36), (errors, 1.0)):
-        model, batch, stretches, structures = target_with(torch.zeros(()), 4, NoiseConfig("shared", None))
-        starts = stretches.states[:, :1]
+        model, batch, windows, structures = target_with(torch.zeros(()), 4, NoiseConfig("shared", None))
+        starts = windows.states[:, :1]
         with torch.no_grad():
             predicted = model.network.rollout(starts, batch.graph, structures, 200)
         long = Windows(starts, predicted + residuals, torch.ones(9, 1, 200))
