@@ -3,7 +3,7 @@
     python experiments/shooting.py --model runs/fast_springs5_seed0 --data data/springs5_1000 --scenes 20
 
 Shooting (Alet et al. 2019, section 5.2): only the first state of the hidden entity is unknown; from many random ones it
-is rolled out among the seen entities, and Adam lowers the energy of what these did; every 50 steps the worse half
+is roll_out_hidden out among the seen entities, and Adam lowers the energy of what these did; every 50 steps the worse half
 begins again near the better one. Writes ``experiments/results/hidden_shooting.json``.
 """
 
@@ -20,10 +20,10 @@ from torch import Generator, Tensor
 from bouncegrad.evaluation.metrics import RelationMatch, match_relations
 from bouncegrad.fit import error_unit
 from bouncegrad.hidden import score_hidden
-from bouncegrad.hidden.augmented import completed
+from bouncegrad.hidden.augmented import complete
 from bouncegrad.hidden.gauss_newton import energies_of
-from bouncegrad.hidden.initial_tracks import random_states, rolled
-from bouncegrad.hidden.score import OBSERVED, move_covered_last, reordered
+from bouncegrad.hidden.initial_tracks import random_states, roll_out_hidden
+from bouncegrad.hidden.score import OBSERVED, move_covered_last, reorder
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model
 from bouncegrad.models.model import Model
@@ -78,19 +78,19 @@ def shot(model: Model, one: Scenes, match: RelationMatch) -> tuple[Tensor, Tenso
     whole = move_covered_last(one.between(0, OBSERVED), HIDE)
     assert whole.relations is not None
     structures = to_slots(match.true_kinds(whole.relations)).expand(NUM_STARTS, -1)
-    seen = reordered(whole, range(whole.num_entities - 1))
-    stage, generator = completed(model, seen.at([0] * NUM_STARTS), 1), Generator().manual_seed(0)
+    seen = reorder(whole, range(whole.num_entities - 1))
+    stage, generator = complete(model, seen.at([0] * NUM_STARTS), 1), Generator().manual_seed(0)
     states = random_states(NUM_STARTS, 1, whole.num_features, generator).requires_grad_()
     optimizer = torch.optim.Adam([states], RATE)
     for step in range(NUM_STEPS):
-        energies = energies_of(model, stage, rolled(model, stage, states, structures), structures)
+        energies = energies_of(model, stage, roll_out_hidden(model, stage, states, structures), structures)
         optimizer.zero_grad()
         energies.nan_to_num(0.0, 0.0, 0.0).sum().backward()
         optimizer.step()
         if step % RESAMPLED_EVERY == RESAMPLED_EVERY - 1 and step < NUM_STEPS - RESAMPLED_EVERY:
             resample(states, energies.detach(), generator)
     with torch.no_grad():
-        tracks = rolled(model, stage, states, structures)
+        tracks = roll_out_hidden(model, stage, states, structures)
         best = int(energies_of(model, stage, tracks, structures).nan_to_num(torch.inf).argmin())
     return model.normalization.undo(tracks[best, 0][None])[0], whole.states[0, :, -1]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bouncegrad.hidden.score import reordered
+from bouncegrad.hidden.score import reorder
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig, SharedScale
@@ -68,7 +68,7 @@ def moving(model: Model, structures: Tensor, num_entities: int, *, num_times: in
 
 def seen_of(scenes: Scenes, num_hidden: int = 1) -> Scenes:
     """Scenes without their last entities."""
-    return replace(reordered(scenes, range(scenes.num_entities - num_hidden)), relations=None)
+    return replace(reorder(scenes, range(scenes.num_entities - num_hidden)), relations=None)
 
 
 def truth_of(scenes: Scenes, num_hidden: int = 1) -> Tensor:

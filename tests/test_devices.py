@@ -26,7 +26,7 @@ from bouncegrad.reproduce.baselines.lstm import LSTMConfig
 from bouncegrad.reproduce.baselines.lstm_run import TRAINING, RecurrentTrainer, lstm_figures
 from bouncegrad.scenes import Scenes, write_folder
 from bouncegrad.structures import layout as layouts
-from bouncegrad.training import BounceGrad, held_out
+from bouncegrad.training import BounceGrad
 from bouncegrad.training.forecaster import ForecasterConfig
 from bouncegrad.training.kind_merging import merge_kinds
 from bouncegrad.training.restarts import NUM_ATTEMPTS
@@ -130,8 +130,8 @@ def test_kinds_are_merged_on_a_device():
 
 
 def test_a_training_starts_over_on_a_device(monkeypatch):
-    monkeypatch.setattr(held_out, "BEGUN_STEPS", 1)
-    monkeypatch.setattr(held_out, "MEANINGLESS", 2.0)
+    monkeypatch.setattr(restarts, "BEGUN_STEPS", 1)
+    monkeypatch.setattr(restarts, "MEANINGLESS", 2.0)
     scenes = springs(20)
 
     def trained(device: str) -> BounceGrad:

@@ -13,7 +13,7 @@ from bouncegrad.energies.message_sums import message_sums
 from bouncegrad.energies.windows import Windows, cut_windows, early_half, late_half, pack, side_by_side
 from bouncegrad.evaluation.score import num_observed, prediction_errors, score
 from bouncegrad.hidden import find_hidden
-from bouncegrad.inference import placed, weakest_kind
+from bouncegrad.inference import place_start, weakest_kind
 from bouncegrad.model_card import Origin
 from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
@@ -326,7 +326,7 @@ def test_no_scene_shows_what_comes_after_its_own_start():
     before = model.predict(stack_scenes([whole, short]), start=-3, num_steps=2)
     after = model.predict(stack_scenes([whole, replace(short, states=changed)]), start=-3, num_steps=2)
     assert torch.equal(before, after)
-    moved, start = placed(model.model, stack_scenes([whole, short]), -3)
+    moved, start = place_start(model.model, stack_scenes([whole, short]), -3)
     found = infer(model.model, moved.between(0, start + 1)).structures[3:]
     torch.testing.assert_close(before[3:], predict(model.model, short.between(0, 8), found, start=-3, num_steps=2))
     assert torch.equal(found, infer(model.model, short.between(0, 6)).structures)

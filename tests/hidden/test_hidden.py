@@ -17,7 +17,7 @@ from bouncegrad.hidden import (
     without_entity,
     without_relation,
 )
-from bouncegrad.hidden.initial_tracks import drawn, patterns_of
+from bouncegrad.hidden.initial_tracks import draw_given_patterns, patterns_of
 from bouncegrad.hidden.score import move_covered_last, reorder
 from bouncegrad.inference import predict
 from bouncegrad.models.graph_network import NetworkConfig
@@ -183,7 +183,7 @@ def test_structures_are_drawn_that_hold_the_pattern(name):
     layout = Layout(4, 2)
     prior = PRIORS[name](layout)
     patterns = patterns_of(prior, layout, 1, 64, generator())
-    structures = drawn(prior, layout, patterns, generator())
+    structures = draw_given_patterns(prior, layout, patterns, generator())
     matrix = to_matrix(structures, 4)
     assert torch.equal(matrix[:, 3, :3], patterns[:, 0])
     assert prior.log_probability(structures).isfinite().all()
