@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from numbers import Real
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -144,8 +145,7 @@ class Scenes:
         if chosen.numel() and not 0 <= int(chosen.min()) <= int(chosen.max()) < self.num_scenes:
             outside = [i for i in chosen.tolist() if not 0 <= i < self.num_scenes]
             raise DataError(f"there is no scene {outside[0]}: the {self.num_scenes} scenes count from 0")
-        return replace(
-            self,
+        return self._part(
             states=self.states[chosen],
             mask=self.mask[chosen],
             relations=None if self.relations is None else self.relations[chosen],
@@ -162,7 +162,15 @@ class Scenes:
         """
         if not 0 <= start < stop <= self.num_times:
             raise DataError(f"expected 0 <= start < stop <= {self.num_times} (times), got start={start}, stop={stop}")
-        return replace(self, states=self.states[:, start:stop], mask=self.mask[:, start:stop])
+        return self._part(states=self.states[:, start:stop], mask=self.mask[:, start:stop])
+
+    def _part(self, **changes: Any) -> Scenes:
+        """Some of these scenes or times: what is part of checked scenes needs no check but that of its size."""
+        _check_sizes(changes["states"])
+        part = object.__new__(Scenes)
+        for field in fields(self):
+            object.__setattr__(part, field.name, changes.get(field.name, getattr(self, field.name)))
+        return part
 
     def ending_together(self) -> Scenes:
         """Scenes of different lengths, moved in time so that the last sample of each is the last of all.
