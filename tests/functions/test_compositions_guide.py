@@ -10,8 +10,7 @@ import torch
 
 from bouncegrad.functions import FUNCTION_RECIPES
 
-ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "compositions.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs" / "compositions.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 LONGEST = 30
 """Lines that a composition of one's own may take."""
@@ -28,8 +27,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return names
 
 
-def test_the_first_example_is_that_of_the_readme_and_runs(monkeypatch):
-    assert f"```python\n{BLOCKS[0]}```" in (ROOT / "README.md").read_text()
+def test_the_first_example_runs(monkeypatch):
     short = FUNCTION_RECIPES["bouncegrad-exact"]
     monkeypatch.setitem(
         FUNCTION_RECIPES, "bouncegrad-exact", replace(short, training=replace(short.training, num_passes=3))
