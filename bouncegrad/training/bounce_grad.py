@@ -1,7 +1,5 @@
 """BounceGrad: bounce (search every scene's structure, modules fixed), then grad (train the modules, structures fixed).
 
-The trainer and the checkpoint are the two places where anything changes in place.
-
 Source: Alet, Weng, Lozano-Perez and Kaelbling, 2019, "Neural relational inference with fast modular meta-learning",
 algorithm 1; Alet, Lozano-Perez and Kaelbling, 2018, "Modular meta-learning", for the alternation itself.
 """
