@@ -3,7 +3,7 @@
     python experiments/shooting.py --model runs/fast_springs5_seed0 --data data/springs5_1000 --scenes 20
 
 Shooting (Alet et al. 2019, section 5.2): only the first state of the hidden entity is unknown; from many random ones it
-is roll_out_hidden out among the seen entities, and Adam lowers the energy of what these did; every 50 steps the worse half
+is rolled out among the seen entities, and Adam lowers the energy of what these did; every 50 steps the worse half
 begins again near the better one. Writes ``experiments/results/hidden_shooting.json``.
 """
 
