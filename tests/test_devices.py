@@ -26,7 +26,7 @@ from bouncegrad.reproduce.baselines.lstm import LSTMConfig
 from bouncegrad.reproduce.baselines.lstm_run import TRAINING, RecurrentTrainer, lstm_figures
 from bouncegrad.scenes import Scenes, write_folder
 from bouncegrad.structures import layout as layouts
-from bouncegrad.training import BounceGrad
+from bouncegrad.training import BounceGrad, restarts
 from bouncegrad.training.forecaster import ForecasterConfig
 from bouncegrad.training.kind_merging import merge_kinds
 from bouncegrad.training.restarts import NUM_ATTEMPTS
