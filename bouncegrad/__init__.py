@@ -3,6 +3,9 @@
 The public interface is this screen; everything else is reached through its module.
 """
 
+import sys
+
+from bouncegrad import inference
 from bouncegrad.estimator import RelationalModel
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.evaluation.score import Score, score
@@ -27,6 +30,8 @@ from bouncegrad.scenes import (
 )
 from bouncegrad.simulate import Charged, Kuramoto, Springs, simulate, simulate_canonical
 from bouncegrad.version import __version__
+
+sys.modules["bouncegrad.infer"] = inference  # code of version 0.1 imports from there
 
 __all__ = [
     "RECIPES",

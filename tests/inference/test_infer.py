@@ -243,3 +243,9 @@ def test_spans_that_cannot_be(springs_model, start, num_steps):
 def test_structures_of_other_scenes_are_refused(springs_model):
     with pytest.raises(DataError, match=r"\(2, 6\), got \(2, 12\): infer them from these scenes"):
         predict(springs_model, springs(2), torch.zeros(2, 12, dtype=torch.long), start=3, num_steps=1)
+
+
+def test_what_was_imported_from_its_old_place_still_is():
+    found = importlib.import_module("bouncegrad.infer")
+    assert found.weakest_kind is weakest_kind
+    assert found.infer is infer
