@@ -177,7 +177,7 @@ def test_an_origin_that_is_none_is_refused(folder, monkeypatch, about):
     description = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**description, "about": about, "sha256": "fits"}))
     monkeypatch.setattr("bouncegrad.models.checkpoint._checksum", lambda *_: "fits")
-    with pytest.raises(CheckpointError, match="does not say what its model is about"):
+    with pytest.raises(CheckpointError, match="no JSON object"):
         read_about(folder)
 
 

@@ -1,4 +1,4 @@
-"""Files of tensors: models to share and checkpoints to resume from. Nothing is ever unpickled."""
+"""Save and load models and checkpoints as safetensors and JSON files; no pickle is involved."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from bouncegrad.version import __version__
 FORMAT = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
-"""Models that ship with the package, each in a folder of its name."""
+"""Folder of the pretrained models that ship with the package, each in a folder of its name."""
 
 
 class CheckpointError(ValueError):
-    """A file that should hold a model or a checkpoint does not; the message says which and what to do."""
+    """A model or checkpoint file is missing, damaged or of an unknown format; the message names file and remedy."""
 
 
 def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able ``meta`` as one safetensors file that is there whole or not at all."""
+    """Write tensors and JSON-compatible ``meta`` as one safetensors file, atomically."""
     target = Path(path)
     with whole_files(target.parent) as folder:
         metadata = {"meta": json.dumps(meta), "sha256": _checksum(_serialized(tensors), meta)}
@@ -45,10 +45,10 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], me
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_tensors` wrote.
+    """Read tensors and ``meta`` from a file of :func:`save_tensors`.
 
     Raises:
-        CheckpointError: the file is missing, cut short, changed, or something else.
+        CheckpointError: if the file is missing, truncated, changed, or of another format.
     """
     try:
         tensors = load_file(path)
@@ -65,7 +65,7 @@ def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
 
 
 def pretrained_names() -> tuple[str, ...]:
-    """The names of the models that ship with the package; :func:`load_model` takes them.
+    """Names of the pretrained models that ship with the package, for :func:`load_model`.
 
     Example:
         >>> pretrained_names()
@@ -75,9 +75,9 @@ def pretrained_names() -> tuple[str, ...]:
 
 
 def model_folder(place: str | os.PathLike[str]) -> Path:
-    """Where a model lies: in this folder, or else in ``model/`` inside it, or, by its name, in the package.
+    """The folder of a model: ``place`` itself, or ``model/`` inside it, or the pretrained model of that name.
 
-    A folder that holds a model goes before a name; where there is neither, the folder as it was given.
+    An existing folder with a model takes precedence over a name; if there is neither, ``place`` is returned.
     """
     folder = Path(place)
     for candidate in (folder, folder / "model"):
@@ -90,16 +90,16 @@ def save_model(folder: str | os.PathLike[str], model: Model, about: Mapping[str,
     """Write ``model.safetensors`` and ``config.json`` (with the checksum of both) into ``folder``.
 
     Args:
-        folder: made where it does not exist.
-        model: any.
-        about: what else to say of it, as plain JSON; :func:`read_about` reads it back.
+        folder: created if it does not exist.
+        model: any model, with its proposal network and forecaster if there are any.
+        about: further information as plain JSON; :func:`read_about` reads it back.
     """
     with whole_files(folder) as temporary:
         write_model(temporary, model, about)
 
 
 def write_model(temporary: Path, model: Model, about: Mapping[str, Any] | None = None) -> None:
-    """The files of :func:`save_model`, in a temporary folder that somebody else opened for more than these."""
+    """Write the files of :func:`save_model` into a temporary folder that the caller opened for further files."""
     weights = _serialized(model.state_dict())
     (temporary / WEIGHTS).write_bytes(weights)
     description = {
@@ -118,17 +118,17 @@ def write_model(temporary: Path, model: Model, about: Mapping[str, Any] | None =
 
 
 def read_about(place: str | os.PathLike[str]) -> dict[str, Any]:
-    """What :func:`save_model` was told of a model beside itself; empty where it was told nothing.
+    """The ``about`` of :func:`save_model`; empty if none was saved.
 
     Raises:
-        CheckpointError: as :func:`load_model`.
+        CheckpointError: under the conditions of :func:`load_model`.
     """
     folder = model_folder(place)
     description = _read_description(folder)
     _check_weights(folder / WEIGHTS, description)
     about = description.get("about", {})
     if not isinstance(about, dict):
-        raise CheckpointError(f"{folder / CONFIG} does not say what its model is about: restore it or fit again")
+        raise CheckpointError(f"{folder / CONFIG} has an 'about' that is no JSON object: restore it or fit again")
     return about
 
 
@@ -136,14 +136,14 @@ def load_model(folder: str | os.PathLike[str], device: Device = "cpu") -> Model:
     """Read a model from its own folder, from the run folder around it, or by one of :func:`pretrained_names`.
 
     Args:
-        folder: or the name of a ready model.
-        device: where it is to compute (:mod:`bouncegrad.devices`), wherever it was trained.
+        folder: folder of a model, or name of a pretrained model.
+        device: device to compute on (:mod:`bouncegrad.devices`), independent of where the model was trained.
 
     Raises:
-        CheckpointError: there is no model, it was written by a newer version, or its files were changed.
-        ValueError: a device that is not there.
+        CheckpointError: if there is no model, a newer version wrote it, or its files were changed.
+        ValueError: if the device is not available.
     """
-    place, there = model_folder(folder), device_named(device)
+    place, target = model_folder(folder), device_named(device)
     description = _read_description(place)
     _check_weights(place / WEIGHTS, description)
     try:
@@ -165,7 +165,7 @@ def load_model(folder: str | os.PathLike[str], device: Device = "cpu") -> Model:
         raise CheckpointError(
             f"{place / CONFIG} does not describe its weights ({error}): restore both files"
         ) from error
-    return model.eval().to(there)
+    return model.eval().to(target)
 
 
 def _config_of(parts: Mapping[str, Any]) -> ModelConfig:
@@ -196,7 +196,7 @@ def _read_description(place: Path) -> dict[str, Any]:
     if not (place / CONFIG).exists() or not (place / WEIGHTS).exists():
         raise CheckpointError(
             f"{place} holds no model: expected {CONFIG} and {WEIGHTS}, or a run folder with model/ inside, "
-            f"as `bouncegrad fit --out` leaves it; ready models are called {', '.join(pretrained_names())}"
+            f"as `bouncegrad fit --out` writes it; pretrained models are {', '.join(pretrained_names())}"
         )
     try:
         description = json.loads((place / CONFIG).read_text())
@@ -217,7 +217,7 @@ def _check_weights(path: Path, description: Mapping[str, Any]) -> None:
     if _checksum(weights, rest) != description.get("sha256"):
         raise CheckpointError(
             f"{path} and {CONFIG} beside it are not as they were written (checksums differ): "
-            "one was changed or only half copied; restore both files or fit again"
+            "one was changed or copied in part; restore both files or fit again"
         )
 
 
@@ -226,5 +226,5 @@ def _checksum(weights: bytes, description: Mapping[str, Any]) -> str:
 
 
 def _serialized(tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> bytes:
-    """As bytes, so that the file is written like any other: with usual permissions, and a full disk is an OSError."""
+    """Tensors as safetensors bytes; an ordinary write then has usual permissions, and a full disk is an OSError."""
     return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata)

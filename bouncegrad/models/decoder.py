@@ -1,7 +1,7 @@
-"""What the package asks of a decoder: the network that predicts trajectories under a structure.
+"""The decoder protocol: what a network that predicts trajectories given a structure (latent graph) must offer.
 
 The decoder of neural relational inference (Kipf et al. 2018) is the graph network of Alet et al. 2019, here
-:class:`bouncegrad.models.graph_network.GraphNetwork`: it predicts where entities go next, given the type of every edge.
+:class:`bouncegrad.models.graph_network.GraphNetwork`: it predicts the next states, given the type of every edge.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from bouncegrad.types import RelaxedStructures, Structures
 
 
 class Decoder(Protocol):
-    """What a ``torch.nn.Module`` that rolls scenes out under structures has beside the members of all modules.
+    """A ``torch.nn.Module`` that rolls scenes out given their structures; the members below come on top of a module's.
 
-    ``input`` is what modules read of an entity, its last samples side by side; ``feature`` is its state at one time.
-    Losses of structures and predictions need the members down to :meth:`shift_history`. Those from
-    :meth:`rollout_receivers` on, and both banks of modules, serve tables and sums of messages: there the next state of
-    an entity depends on its own incoming edges only.
+    ``input`` is what modules read of an entity: its last samples side by side. ``feature`` is its state at one time.
+    Losses of structures and predictions use the members down to :meth:`shift_history`. Tables of energies and sums of
+    messages also use both module banks and the members from :meth:`rollout_receivers` on; they need a decoder in which
+    the next state of an entity depends on its own incoming edges only.
 
     Attributes:
-        config: its shape.
+        config: hyperparameters of the architecture.
         num_features: size of ``feature``.
         num_inputs: size of ``input``.
-        unit: ``[feature]``, a buffer: the spread of what :meth:`linear` leaves over. Messages, changes by modules,
-            residuals and log scales are in this unit, states are not.
-        edge_modules: the message of an edge under its edge type.
-        node_modules: the change of a node's state under its node type.
+        unit: ``[feature]``, a buffer: standard deviation of the residuals of :meth:`linear`. Messages, outputs of
+            node modules, residuals and log scales are in this unit; states are not.
+        edge_modules: one network per edge type; computes the message of an edge.
+        node_modules: one network per node type; computes the change of a node's state.
     """
 
     config: NetworkConfig
@@ -44,15 +44,15 @@ class Decoder(Protocol):
 
     @property
     def transition(self) -> Float[Tensor, "input input"]:
-        """State-transition matrix of the linear part: small differences (rows) after one step, in :attr:`unit`."""
+        """State-transition matrix of the linear part, in :attr:`unit`; it acts on row vectors from the right."""
         ...
 
     def fit_skip(self, states: Float[Tensor, "item input"], targets: Float[Tensor, "item feature"]) -> None:
-        """Set the constants of the training data, among them :attr:`unit`, before the first epoch."""
+        """Set the constants that depend on the training data, among them :attr:`unit`, before the first epoch."""
         ...
 
     def fix_gauge(self, states: Float[Tensor, "node *batch input"], graph: SuperGraph) -> None:
-        """Choose one of several sets of weights that predict the same, after training."""
+        """After training, fix the gauge: choose one of several sets of weights that give the same predictions."""
         ...
 
     def rollout(
@@ -65,38 +65,39 @@ class Decoder(Protocol):
         sender_mask: Float[Tensor, "node *batch"] | None = None,
         given: Float[Tensor, "node *batch step feature"] | None = None,
     ) -> Float[Tensor, "node *batch step feature"]:
-        """The states after 1 to ``num_steps`` steps of all scenes of a super-graph.
+        """Predict the states of all scenes of a super-graph after 1 to ``num_steps`` steps.
 
-        Senders that are 0 in ``sender_mask`` send nothing; states in ``given`` that are not NaN replace predicted ones.
+        Messages of nodes that are 0 in ``sender_mask`` are zero; states in ``given`` that are not NaN replace
+        predicted ones.
         """
         ...
 
     def newest(self, states: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
-        """The state of now, of what modules read."""
+        """The newest sample of a history."""
         ...
 
     def shift_history(
         self, states: Float[Tensor, "*batch input"], newest: Float[Tensor, "*batch feature"]
     ) -> Float[Tensor, "*batch input"]:
-        """What modules read one step later."""
+        """The history one step later: drop the oldest sample, append ``newest``."""
         ...
 
     def rollout_receivers(
         self, origins: Float[Tensor, "node *batch step input"], graph: SuperGraph, structures: Structures
     ) -> Float[Tensor, "node *batch step feature"]:
-        """The states of every node after each step, its senders at their true states.
+        """Teacher forcing: roll each node out by its own predictions while its senders follow their true states.
 
         Raises:
-            ValueError: the next state of a node depends on more than its own incoming edges.
+            ValueError: if the next state of a node depends on more than its own incoming edges.
         """
         ...
 
     def inputs_on(self, graph: SuperGraph, states: Float[Tensor, "node *batch input"]) -> Tensor:
-        """What the edge module on each edge reads ``[edge, ..., size]``."""
+        """Inputs of the edge module on each edge, ``[edge, ..., size]``."""
         ...
 
     def edge_inputs(self, receivers: Tensor, senders: Tensor) -> Tensor:
-        """What edge modules read ``[..., size]`` of receivers and senders ``[..., input]``."""
+        """Inputs of edge modules ``[..., size]``, from the histories ``[..., input]`` of receivers and senders."""
         ...
 
     def update(
@@ -105,7 +106,7 @@ class Decoder(Protocol):
         incoming: Float[Tensor, "node *batch message"],
         node_kinds: Int[Tensor, "node"] | Routing,
     ) -> Float[Tensor, "node *batch feature"]:
-        """The states one step later, given the sum of incoming messages."""
+        """The states one step later, given the sum of incoming messages of each node."""
         ...
 
     def linear(self, states: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:

@@ -1,4 +1,4 @@
-"""How many edge types were asked for, and which of them were needed."""
+"""The report on edge types: the number asked for, and which of them merging after training removes."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 UNUSED = 0.01
-"""Share of pairs below which a kind counts as unused in the report."""
+"""Share of pairs below which an edge type counts as unused in the report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """A kind that was not needed.
+    """One edge type that merging removes.
 
     Attributes:
-        kind: its number, among the kinds that were asked for.
-        into: the kind that takes its place.
-        share: of the pairs of the held-out scenes that had it.
-        nats: what telling it from the others foretold, per scene.
+        kind: its number, among the edge types asked for.
+        into: the edge type that replaces it.
+        share: share of the pairs of the held-out scenes that had this edge type.
+        nats: gain in predictive log likelihood from keeping it apart, in nats per scene.
     """
 
     kind: int
@@ -33,11 +33,11 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class KindsReport:
-    """How many kinds were asked for, and which of them are left.
+    """The number of edge types asked for, and the merges that reduce them.
 
     Attributes:
-        asked: kinds to begin with.
-        merges: what was merged, in order.
+        asked: number of edge types before merging.
+        merges: the merges, in order.
     """
 
     asked: int
@@ -45,12 +45,12 @@ class KindsReport:
 
     @property
     def found(self) -> int:
-        """How many kinds are left."""
+        """Number of edge types after merging."""
         return self.asked - len(self.merges)
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Their numbers among those asked for; the model's kind ``k`` is the ``k``-th of them."""
+        """Numbers of the remaining edge types among those asked for; the model's edge type ``k`` is the ``k``-th."""
         gone = {merge.kind for merge in self.merges}
         return tuple(kind for kind in range(self.asked) if kind not in gone)
 
@@ -60,18 +60,18 @@ class KindsReport:
         return f"{self.asked} kinds asked for, {self.found} found: " + "; ".join(map(str, self.merges))
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """The report as plain JSON."""
         return {"asked": self.asked, "found": self.found, "merges": [asdict(merge) for merge in self.merges]}
 
     def extended(self, report: KindsReport) -> KindsReport:
-        """With the merges of a report on the kinds that were left."""
+        """This report, followed by the merges of a later report on the remaining edge types."""
         names = self.kept
         merges = (replace(merge, kind=names[merge.kind], into=names[merge.into]) for merge in report.merges)
         return KindsReport(self.asked, (*self.merges, *merges))
 
     @property
     def places(self) -> tuple[int, ...]:
-        """For each kind that was asked for, which of those that are left takes its place (or is it), from 0."""
+        """Map from edge types asked for to edge types after merging: the number, from 0, of what each one becomes."""
         instead = {merge.kind: merge.into for merge in reversed(self.merges)}
         ends = list(range(self.asked))
         for kind in ends:

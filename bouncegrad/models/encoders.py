@@ -1,4 +1,4 @@
-"""Encoders: networks that read the relations of a scene off its trajectories, or off a structure that may be wrong.
+"""Encoders: networks from trajectories, or from a structure that may be wrong, to embeddings of edges and nodes.
 
 Source: Kipf, Fetaya, Wang, Welling and Zemel, 2018, "Neural relational inference for interacting systems", section 3.1
 and appendix B (both trajectory encoders); Alet et al. 2019, section 4.2 and released code (the structure encoder).
@@ -17,19 +17,19 @@ from torch.nn import functional
 from bouncegrad.models.super_graph import SuperGraph
 
 FIRST_BIAS = 0.1
-"""Of all layers but normalisations, as in Kipf et al. 2018."""
+"""Initial bias of linear and convolutional layers, as in Kipf et al. 2018."""
 
 SHORTEST = 14
-"""Samples that the convolutions need: two of width 5 with a halving between them."""
+"""Least number of samples of the convolutions: two of width 5 with max pooling by 2 between them."""
 
 
 class Perceptron(nn.Module):
-    """Two layers with ELU, dropout between them and batch normalisation behind: ``BN(elu(W2 drop(elu(W1 x))))``.
+    """Two layers with ELU, dropout between them and batch normalisation after them: ``BN(elu(W2 drop(elu(W1 x))))``.
 
     Args:
         size_in: width of the input.
         size: width of both layers.
-        dropout: share of the hidden numbers that are dropped while learning.
+        dropout: probability of dropping a hidden unit in training.
         generator: draws the initial weights.
     """
 
@@ -40,14 +40,17 @@ class Perceptron(nn.Module):
         self.dropout = dropout
 
     def forward(self, inputs: Float[Tensor, "item in"], learning: Generator | None) -> Float[Tensor, "item out"]:
-        """Apply it; ``learning`` draws what is dropped. Without it or a gradient no statistics are gathered."""
+        """Apply both layers; ``learning`` draws the dropout mask in training, None in evaluation.
+
+        Running statistics of the batch normalisation are updated only in training and while gradients are recorded.
+        """
         hidden = functional.elu(self.layers[0](inputs))
         hidden = functional.elu(self.layers[1](dropout(hidden, self.dropout, learning)))
         return batch_norm(self.norm, hidden, learning)
 
 
 class MLPEncoder(nn.Module):
-    """Reads whole trajectories at once.
+    """The MLP encoder of Kipf et al. 2018: reads whole trajectories of one length.
 
     ``h_j = f1(x_j)``, ``e_ij = f2(h_i, h_j)``, ``g_i = f3(mean_j e_ij)``, and per edge ``f4(g_i, g_j, e_ij)``.
 
@@ -55,7 +58,7 @@ class MLPEncoder(nn.Module):
         num_times: samples of each trajectory.
         num_features: numbers in each sample.
         hidden: width of all layers.
-        dropout: while learning.
+        dropout: probability of dropping a hidden unit in training.
         generator: draws the initial weights.
     """
 
@@ -70,7 +73,7 @@ class MLPEncoder(nn.Module):
     def forward(
         self, states: Float[Tensor, "node time feature"], graph: SuperGraph, learning: Generator | None
     ) -> tuple[Float[Tensor, "edge hidden"], Float[Tensor, "node hidden"]]:
-        """What there is to say of each edge and of each node; of longer trajectories the first samples are read."""
+        """Embeddings of edges and of nodes, from the first ``num_times`` samples of each trajectory."""
         nodes = self.embed(states[:, : self.num_times].flatten(1), learning)
         edges = self.relate(graph.ends(nodes), learning)
         nodes = self.gather(graph.mean_incoming(edges), learning)
@@ -78,12 +81,12 @@ class MLPEncoder(nn.Module):
 
 
 class CNNEncoder(nn.Module):
-    """Reads each pair of trajectories by convolutions over time with attention, so of any length.
+    """The CNN encoder of Kipf et al. 2018: convolutions over time with attention on each pair, for any length.
 
     Args:
         num_features: numbers in each sample.
         hidden: width of all layers.
-        dropout: while learning.
+        dropout: probability of dropping a hidden unit in training.
         generator: draws the initial weights.
     """
 
@@ -102,7 +105,7 @@ class CNNEncoder(nn.Module):
     def forward(
         self, states: Float[Tensor, "node time feature"], graph: SuperGraph, learning: Generator | None
     ) -> tuple[Float[Tensor, "edge hidden"], Float[Tensor, "node hidden"]]:
-        """What there is to say of each edge and of each node."""
+        """Embeddings of edges and of nodes, from at least :data:`SHORTEST` samples."""
         edges = self.relate(self._summaries(graph.ends(states).transpose(1, 2), learning), learning)
         nodes = self.gather(graph.mean_incoming(edges), learning)
         return self.decide(torch.cat([graph.ends(nodes), edges], 1), learning), nodes
@@ -115,16 +118,16 @@ class CNNEncoder(nn.Module):
 
 
 class StructureEncoder(nn.Module):
-    """Reads a structure, given as the probabilities of the kinds on each edge and of each node.
+    """Encodes a structure (latent graph), given as probabilities of the edge types and node types.
 
     ``e = f1(edge)``, ``h_i = f2(mean_j e_ij, node i)``, ``s_ij = [f3(h_i, h_j), e_ij]``, ``g_i = f4(mean_j s_ij)``, and
     per edge ``f5(g_i, g_j, s_ij)``.
 
     Args:
-        num_edge_kinds: probabilities on each edge.
-        num_node_kinds: probabilities at each node.
+        num_edge_kinds: number of edge types, the size of the input of each edge.
+        num_node_kinds: number of node types, the size of the input of each node.
         hidden: width of all layers.
-        dropout: while learning.
+        dropout: probability of dropping a hidden unit in training.
         generator: draws the initial weights.
     """
 
@@ -145,16 +148,16 @@ class StructureEncoder(nn.Module):
         graph: SuperGraph,
         learning: Generator | None,
     ) -> tuple[Float[Tensor, "edge hidden"], Float[Tensor, "node hidden"]]:
-        """What there is to say of each edge and of each node."""
+        """Embeddings of edges and of nodes."""
         first = self.embed(edges, learning)
         hidden = self.meet(torch.cat([graph.mean_incoming(first), nodes], 1), learning)
-        said = torch.cat([self.relate(graph.ends(hidden), learning), first], 1)
-        hidden = self.gather(graph.mean_incoming(said), learning)
-        return self.decide(torch.cat([graph.ends(hidden), said], 1), learning), hidden
+        messages = torch.cat([self.relate(graph.ends(hidden), learning), first], 1)
+        hidden = self.gather(graph.mean_incoming(messages), learning)
+        return self.decide(torch.cat([graph.ends(hidden), messages], 1), learning), hidden
 
 
 def dropout(values: Tensor, share: float, learning: Generator | None) -> Tensor:
-    """Put a share of the numbers to 0, scale the others up (Srivastava et al. 2014); without a generator all stay."""
+    """Dropout (Srivastava et al. 2014): zero a share of the values, scale up the others; none without a generator."""
     if learning is None or share == 0:
         return values
     kept = (torch.rand(values.shape, generator=learning) >= share).to(values.device)
@@ -162,9 +165,10 @@ def dropout(values: Tensor, share: float, learning: Generator | None) -> Tensor:
 
 
 def batch_norm(norm: Any, values: Tensor, learning: Generator | None) -> Tensor:
-    """Batch normalisation (Ioffe and Szegedy 2015): by the batch while a gradient is taken, else by what was gathered.
+    """Batch normalisation (Ioffe and Szegedy 2015): batch statistics in training, running statistics otherwise.
 
-    A single number for each channel has no variance: it is normalised by what was gathered, too.
+    Training means a generator ``learning`` and recorded gradients. A batch of one value per channel has no variance,
+    so it is normalised by the running statistics, too.
     """
     learns = learning is not None and torch.is_grad_enabled() and values.numel() > values.shape[1]
     return functional.batch_norm(
@@ -181,7 +185,7 @@ def batch_norm(norm: Any, values: Tensor, learning: Generator | None) -> Tensor:
 
 @torch.no_grad()
 def linear(size_in: int, size_out: int, generator: Generator) -> nn.Linear:
-    """A linear map with normal weights of variance ``2 / (in + out)`` (Glorot and Bengio 2010)."""
+    """A linear layer with normal initial weights of variance ``2 / (in + out)`` (Glorot and Bengio 2010)."""
     layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, size_in, size_out))
     layer.weight.normal_(0, math.sqrt(2 / (size_in + size_out)), generator=generator)
     layer.bias = nn.Parameter(torch.full((size_out,), FIRST_BIAS))
@@ -190,7 +194,7 @@ def linear(size_in: int, size_out: int, generator: Generator) -> nn.Linear:
 
 @torch.no_grad()
 def convolution(size_in: int, size_out: int, width: int, generator: Generator) -> nn.Conv1d:
-    """A convolution over time with normal weights of variance ``2 / (width out)`` (He et al. 2015)."""
+    """A convolution over time with normal initial weights of variance ``2 / (width out)`` (He et al. 2015)."""
     layer = cast(nn.Conv1d, nn.utils.skip_init(nn.Conv1d, size_in, size_out, width))
     layer.weight.normal_(0, math.sqrt(2 / (width * size_out)), generator=generator)
     layer.bias = nn.Parameter(torch.full((size_out,), FIRST_BIAS))

@@ -1,4 +1,9 @@
-"""The graph network: relations as modules on edges, kinds of entities as modules on nodes."""
+"""The decoder: a graph network with one edge module per edge type and one node module per node type.
+
+It predicts trajectories given a structure (latent graph), by message passing: Alet et al. 2019, section 3.1; the
+decoder of neural relational inference (Kipf et al. 2018). Rollouts run freely (:meth:`GraphNetwork.rollout`) or with
+teacher forcing of the senders (:meth:`GraphNetwork.rollout_receivers`).
+"""
 
 from __future__ import annotations
 
@@ -17,30 +22,29 @@ from bouncegrad.types import RelaxedStructures, Structures
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class NetworkConfig:
-    """The shape of a graph network.
+    """The architecture of a graph network, the decoder.
 
     Attributes:
-        num_edge_kinds: size of the library of edge modules, the kinds of relation.
-        num_node_kinds: size of the library of node modules, the kinds of entity.
+        num_edge_kinds: number of edge types, each with an edge module of its own.
+        num_node_kinds: number of node types, each with a node module of its own.
         hidden: width of all hidden layers.
-        inputs: what an edge module sees: "absolute" (receiver's state, then sender's state; Alet et al. 2019) or
+        inputs: input of an edge module: "absolute" (receiver's state, then sender's state; Alet et al. 2019) or
             "relative" (sender's state minus receiver's).
-        update: how messages move a node: "general" (a node module reads the state and the summed messages; Alet et
-            al. 2019) or "superposed" (the summed messages are added to the change of state; no network over the sum).
-        skip: predict the change of state as a fixed linear map of the state, fitted once by least squares, plus what
-            the modules say in units of that map's residuals. Without it the modules' output is added to the state.
+        update: how messages change a node's state: "general" (a node module reads the state and the summed messages;
+            Alet et al. 2019) or "superposed" (the summed messages are added to the change of state, with no network).
+        skip: predict the change of state as a fixed linear map of the state, fitted once by least squares, plus the
+            modules' output in units of that map's residuals. Without it the modules' output is added to the state.
         message_steps: rounds of message passing within one time step (T in section 3.1 of Alet et al. 2019).
         edge_layers: linear maps of an edge module: 3 (Alet et al. 2019) or 2 (Kipf et al. 2018), or any number.
-        silent_first: edge kind 0 sends nothing, so it means "no relation" (``skip_first`` of Kipf et al. 2018).
-        history: samples that the modules see of an entity, the newest last: 1, its state; more where a state does not
-            say how it came about (speeds without positions, reactions that take their time). Wherever inputs are said
-            to have features below, they have those of all these samples.
-        unseen: what becomes of a sample for whose prediction some sender was not measured: "skip", it does not count
-            (that sender acts, and nobody knows how); "silent", that sender says nothing (it is not there, or the gaps
-            are too long to do without the rest). One step only.
+        silent_first: messages of edge type 0 are zero, so it means "no relation" (``skip_first`` of Kipf et al. 2018).
+        history: number of samples of an entity that the modules read, up to the current one. 1: the current state only;
+            more where that does not determine the next one (speeds without positions, delayed reactions).
+        unseen: how to treat a sample with a sender that was not measured: "skip", the sample has weight 0 (that sender
+            acts, in an unknown way); "silent", that sender's messages are zero (it is absent, or gaps are so long that
+            too few samples would remain). "silent" needs a horizon of 1.
 
     Raises:
-        ValueError: a number or word that makes no network.
+        ValueError: if a number or word is not a valid setting.
     """
 
     num_edge_kinds: int = 2
@@ -61,7 +65,7 @@ class NetworkConfig:
 
 
 class GraphNetwork(nn.Module):
-    """The graph network of Alet et al. 2019, section 3.1, with kinds on edges and on nodes.
+    """The graph network of Alet et al. 2019, section 3.1, with edge types and node types.
 
     One step of the dynamics, repeated ``message_steps`` times::
 
@@ -70,10 +74,10 @@ class GraphNetwork(nn.Module):
 
     where the general update is ``node_module(x_i, sum)`` and the superposed one ``node_module(x_i) + sum``; ``A``,
     ``b`` and ``unit`` are constants of the training data (:meth:`fit_skip`), or 0, 0, 1 without the skip. With a
-    history the ``x`` that modules and ``A`` read are the last samples side by side; what moves on is the newest.
+    history, modules and ``A`` read the last samples side by side as ``x``; the newest sample is the one updated.
 
     Args:
-        config: the shape.
+        config: the architecture.
         num_features: size of the state of an entity at one time.
         generator: draws the initial weights.
     """
@@ -88,8 +92,8 @@ class GraphNetwork(nn.Module):
         self.num_features, self.num_inputs = num_features, num_features * config.history
         hidden, superposed = config.hidden, config.update == "superposed"
         message_size = num_features if superposed else hidden
-        seen = self.num_inputs * (1 if config.inputs == "relative" else 2)
-        edge_sizes = (seen, *[hidden] * (config.edge_layers - 1), message_size)
+        edge_input_size = self.num_inputs * (1 if config.inputs == "relative" else 2)
+        edge_sizes = (edge_input_size, *[hidden] * (config.edge_layers - 1), message_size)
         node_sizes = (self.num_inputs + (0 if superposed else message_size), hidden, hidden, num_features)
         gain, final_gain = (6**0.5, 0.1) if config.skip else (1.0, 1.0)
         self.edge_modules = ModuleBank(
@@ -116,7 +120,7 @@ class GraphNetwork(nn.Module):
 
     @torch.no_grad()
     def fit_skip(self, states: Float[Tensor, "item input"], targets: Float[Tensor, "item feature"]) -> None:
-        """Fit the linear skip by least squares and take the spread of its residuals as the unit of the modules."""
+        """Fit the linear skip by least squares; the standard deviation of its residuals becomes the modules' unit."""
         inputs = torch.cat([states, torch.ones_like(states[:, :1])], 1).double().cpu()
         changes = (targets - self.newest(states)).double().cpu()
         solution = torch.linalg.lstsq(inputs, changes, driver="gelsd").solution
@@ -127,12 +131,12 @@ class GraphNetwork(nn.Module):
 
     @torch.no_grad()
     def fix_gauge(self, states: Float[Tensor, "node *batch input"], graph: SuperGraph) -> None:
-        """Let messages be zero on average, over all pairs and kinds; the node modules take over what they lose.
+        """Shift messages to mean zero over all pairs and edge types; node modules take up the constant.
 
-        Under the superposed update a constant can hide in all messages and be undone by the state term. Nothing shows
-        it while every node has the same number of senders, and nothing works at another number. Only superposed
-        networks on graphs of one in-degree need this, and only they are changed; their predictions there are not. A
-        silent kind leaves nothing to hide in, nor do senders that are silent where they were not measured.
+        Under the superposed update a constant in all messages can be cancelled by the node modules. While every node
+        has the same number of senders, predictions do not depend on it; at another number of senders they are wrong.
+        Only superposed networks on graphs of one in-degree are changed, and their predictions there stay the same.
+        With a silent edge type, or with senders masked where they were not measured, no such constant is free.
         """
         silent = self.config.silent_first or self.config.unseen == "silent"
         if self.config.update != "superposed" or silent or not graph.in_degree or self.config.message_steps > 1:
@@ -143,23 +147,23 @@ class GraphNetwork(nn.Module):
         self.node_modules.biases[-1].add_(graph.in_degree * shift)
 
     def newest(self, states: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
-        """The last sample of a history."""
+        """The newest sample of a history."""
         return states if self.config.history == 1 else states[..., -self.num_features :]
 
     def shift_history(
         self, states: Float[Tensor, "*batch input"], newest: Float[Tensor, "*batch feature"]
     ) -> Float[Tensor, "*batch input"]:
-        """The history one step later."""
+        """The history one step later: drop the oldest sample, append ``newest``."""
         if self.config.history == 1:
             return newest
         return torch.cat([states[..., self.num_features :], newest], -1)
 
     def inputs_on(self, graph: SuperGraph, states: Float[Tensor, "node *batch input"]) -> Tensor:
-        """What the edge module on each edge of a graph sees: ``[edge, ..., input]``."""
+        """Inputs of the edge module on each edge of a graph, ``[edge, ..., size]``."""
         return self.edge_inputs(states.index_select(0, graph.receivers), states.index_select(0, graph.senders))
 
     def edge_inputs(self, receivers: Tensor, senders: Tensor) -> Tensor:
-        """What edge modules see of two histories ``[..., input]``."""
+        """Inputs of edge modules ``[..., size]``, from the histories ``[..., input]`` of receivers and senders."""
         return senders - receivers if self.config.inputs == "relative" else torch.cat([receivers, senders], -1)
 
     def update(
@@ -168,7 +172,7 @@ class GraphNetwork(nn.Module):
         incoming: Float[Tensor, "node *batch message"],
         node_kinds: Int[Tensor, "node"] | Routing,
     ) -> Float[Tensor, "node *batch feature"]:
-        """Move nodes on, given the sum of their messages."""
+        """The states one step later, given the sum of incoming messages of each node."""
         if self.config.update == "superposed":
             changes = self.node_modules(states, node_kinds) + incoming
         else:
@@ -176,14 +180,14 @@ class GraphNetwork(nn.Module):
         return self.linear(states) + self.unit * changes
 
     def linear(self, states: Float[Tensor, "*batch input"]) -> Float[Tensor, "*batch feature"]:
-        """The states moved on by the linear skip alone."""
+        """The states one step later by the linear skip alone, without modules."""
         if not self.config.skip:
             return self.newest(states)
         return self.newest(states) + states @ self.skip_weight + self.skip_bias
 
     @property
     def transition(self) -> Float[Tensor, "input input"]:
-        """State-transition matrix of the linear skip: small differences (rows) after one step, in the modules' unit."""
+        """State-transition matrix of the linear skip, in :attr:`unit`; it acts on row vectors from the right."""
         size, kept = self.num_inputs, self.num_inputs - self.num_features
         later = torch.zeros(size, size, device=self.unit.device)
         later[self.num_features :, :kept] = torch.eye(kept, device=self.unit.device)
@@ -200,7 +204,7 @@ class GraphNetwork(nn.Module):
         node_kinds: Tensor | Routing,
         sender_mask: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
-        """One time step of all nodes; what nodes that are not ``sender_mask`` say is 0."""
+        """One time step of all nodes; messages of nodes that are 0 in ``sender_mask`` are zero."""
         newest = self.newest(states)
         for _ in range(self.config.message_steps):
             messages = self.edge_modules(self.inputs_on(graph, states), edge_kinds)
@@ -218,15 +222,15 @@ class GraphNetwork(nn.Module):
         sender_mask: Float[Tensor, "node *batch"] | None = None,
         given: Float[Tensor, "node *batch step feature"] | None = None,
     ) -> Float[Tensor, "node *batch step feature"]:
-        """Roll all scenes out together; every step starts from the model's own last step.
+        """Roll all scenes out together; every step starts from the model's own prediction of the step before.
 
         Args:
-            states: where to start, ``[node, ..., input]``; any number of start times beside each other.
+            states: initial histories, ``[node, ..., input]``; any number of start times in parallel.
             graph: the super-graph of the scenes.
-            structures: ``[task, slot]``, one row for each scene of the graph; or relaxed, ``[task, slot, kind]``.
-            num_steps: how far to roll.
-            heard: 0 for nodes whose messages are left out, else 1; None: all are heard.
-            given: states that the model does not decide about, NaN for all others.
+            structures: ``[task, slot]``, one row per scene of the graph; or relaxed, shares ``[task, slot, kind]``.
+            num_steps: number of time steps.
+            sender_mask: 0 for nodes whose messages are zero, else 1; None: all nodes send.
+            given: known states that replace predictions (exogenous entities), NaN for all others.
 
         Returns:
             The states after 1 to ``num_steps`` steps.
@@ -243,26 +247,27 @@ class GraphNetwork(nn.Module):
     def rollout_receivers(
         self, origins: Float[Tensor, "node *batch step input"], graph: SuperGraph, structures: Structures
     ) -> Float[Tensor, "node *batch step feature"]:
-        """Roll every node out alone: at each step its senders are where they really were.
+        """Roll every node out with teacher forcing of its senders: they are at their true states at each step.
 
-        So the path of a node depends on its own slots only. With one step this is :meth:`rollout`.
+        The receiver itself continues from its own prediction. So its trajectory depends on its own slots only. With
+        one step this equals :meth:`rollout`.
 
         Args:
-            origins: the true states from which each step leads on, ``[node, ..., step, input]``; of the receiver only
-                the first is used.
+            origins: the true histories at the beginning of each step, ``[node, ..., step, input]``; for the receiver
+                only the first is used.
             graph: the super-graph of the scenes.
             structures: ``[task, slot]``, one row for each scene of the graph.
 
         Returns:
-            The states after each step.
+            The predicted states after each step.
 
         Raises:
-            ValueError: several rounds of messages, in which senders answer to receivers within a step.
+            ValueError: if there are several rounds of message passing: senders then depend on receivers within a step.
         """
         if self.config.message_steps != 1:
             raise ValueError(
-                f"receivers roll out alone with one round of messages, this network has {self.config.message_steps}: "
-                "roll whole scenes out"
+                "teacher forcing of senders needs one round of message passing, this network has "
+                f"{self.config.message_steps}: roll whole scenes out"
             )
         edge_kinds, node_kinds = self._routed(graph, structures)
         own, steps = origins.select(-2, 0), []
@@ -276,7 +281,7 @@ class GraphNetwork(nn.Module):
     def _routed(
         self, graph: SuperGraph, structures: Structures | RelaxedStructures
     ) -> tuple[Tensor | Routing, Tensor | Routing]:
-        """The kinds of edges and of nodes, sorted once for all steps."""
+        """Edge types and node types, routed to their modules once for all steps."""
         edges, nodes = graph.pack_edges(structures), graph.pack_node_kinds(structures)
         return self.edge_modules.route(edges), self.node_modules.route(nodes)
 
@@ -284,5 +289,5 @@ class GraphNetwork(nn.Module):
 def mask_senders(
     messages: Float[Tensor, "edge *batch message"], graph: SuperGraph, sender_mask: Float[Tensor, "node *batch"] | None
 ) -> Float[Tensor, "edge *batch message"]:
-    """Messages without those of senders that are not heard."""
+    """Messages, set to zero where their sender is 0 in ``sender_mask``; None: all messages stay."""
     return messages if sender_mask is None else messages * sender_mask.index_select(0, graph.senders)[..., None]

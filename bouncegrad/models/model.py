@@ -1,4 +1,4 @@
-"""Everything that is learned, in one module: the network, the scale of its errors, and the units of its inputs."""
+"""The model: decoder, error scale, normalisation and optional proposal network, as one ``torch.nn.Module``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from bouncegrad.structures.layout import Layout
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class ModelConfig:
-    """What a model is made of.
+    """The architecture of a model and its likelihood.
 
     Attributes:
-        network: the graph network of modules.
-        noise: how errors are weighed.
+        network: the graph network, the decoder.
+        noise: the likelihood of prediction errors.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -35,13 +35,19 @@ class ModelConfig:
 class Model(nn.Module):
     """A graph network, its noise model and the normalisation of the scenes it was trained on.
 
-    Beside them, where a training left them: a proposal network, and a forecaster, which is a model whose modules say
-    what happens next under the structures that this one reads (:mod:`bouncegrad.training.forecaster`).
+    Training may add two parts: a proposal network (``proposer``), and a ``forecaster``, a second model that predicts
+    trajectories under the structures that this one infers (:mod:`bouncegrad.training.forecaster`).
+
+    Attributes:
+        reading: prior and temperature of inference (:class:`bouncegrad.structures.calibration.Reading`).
+        kinds: which edge types were merged after training; None: no merging took place.
+        proposer: the proposal network, if there is one.
+        forecaster: the model for predictions, if there is one.
 
     Args:
-        config: what it is made of.
-        normalization: fitted on the training scenes; its features are the only ones that the model takes.
-        feature_names: their names.
+        config: the architecture and the likelihood.
+        normalization: fitted on the training scenes; the model takes scenes of exactly these features.
+        feature_names: names of the features.
         generator: draws the initial weights.
     """
 
@@ -65,16 +71,16 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights lie, and where it computes; structures and what is believed of them are on the CPU."""
+        """Device of the weights and of the computation; structures and posteriors stay on the CPU."""
         return self.network.unit.device
 
     @property
     def noise(self) -> NoiseModel:
-        """What its errors cost."""
+        """The noise model: the likelihood of prediction errors, or their square."""
         return noise_model(self.config.noise, self.network.unit)
 
     def layout(self, num_entities: int) -> Layout:
-        """The slots of a scene of ``num_entities``."""
+        """The layout of structures of scenes with ``num_entities``: slots and numbers of edge types and node types."""
         network = self.config.network
         return Layout(num_entities, network.num_edge_kinds, network.num_node_kinds)
 
@@ -91,9 +97,9 @@ class Model(nn.Module):
 
 
 def only_kinds(model: Model, kinds: Sequence[int]) -> Model:
-    """A model that has some of the edge kinds, numbered anew in this order; its reading is to be found anew as well.
+    """A copy of a model with some of its edge types, renumbered in this order, on the same device.
 
-    It lies on the device of the one that it is made of.
+    Its ``reading`` is the default: calibrate it again.
     """
     network = replace(model.config.network, num_edge_kinds=len(kinds))
     fewer = Model(replace(model.config, network=network), model.normalization, model.feature_names, Generator())

@@ -1,4 +1,4 @@
-"""A bank of M small networks as stacked tensors, applied by kind."""
+"""The modules: M small networks (multi-layer perceptrons) as stacked tensors, one per edge type or node type."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch import Generator, Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Which items each module of a bank takes: found once where many steps have the same kinds.
+    """Items sorted by type, so that each module runs once on a contiguous block; reused over the steps of a rollout.
 
     Attributes:
-        order: ``[item]``, the items, those of the first kind first.
-        counts: of items of each kind.
-        back: ``[item]``, where each item is in that order.
+        order: ``[item]``, indices of the items, sorted by type.
+        counts: number of items of each type.
+        back: ``[item]``, the inverse permutation: position of each item in ``order``.
     """
 
     order: Int[Tensor, "item"]
@@ -28,7 +28,7 @@ class Routing:
 
 
 class ModuleBank(nn.Module):
-    """M multi-layer perceptrons of one shape; every kind is one of them.
+    """M multi-layer perceptrons of one shape, one for each kind (edge type or node type).
 
     ``y = W_L relu(... relu(W_1 x + b_1) ...) + b_L`` with the weights of kind ``m`` at index ``m`` of each
     parameter: ``weights[l]`` is ``[kind, in, out]``, ``biases[l]`` is ``[kind, 1, out]``.
@@ -37,12 +37,12 @@ class ModuleBank(nn.Module):
         num_modules: M.
         sizes: widths of the layers, from input to output.
         generator: draws the initial weights, uniform in ``+-gain sqrt(1 / in)``.
-        final_relu: also put a ReLU behind the last layer, as the edge modules of Alet et al. 2019 have.
-        gain: factor on the initial weights of the hidden layers; ``sqrt(6)`` keeps the size of what passes through (He
-            et al. 2015).
-        random_biases: let biases start uniform in ``+-sqrt(1 / in)``, as linear layers of torch do, not at 0.
-        final_gain: factor on the initial weights of the last layer; small values start near zero output.
-        silent_first: kind 0 says 0, whatever it hears; its weights are not used.
+        final_relu: apply a ReLU after the last layer, too, as the edge modules of Alet et al. 2019 have.
+        gain: factor on the initial weights of the hidden layers; ``sqrt(6)`` keeps the variance of activations (He et
+            al. 2015).
+        random_biases: initial biases uniform in ``+-sqrt(1 / in)``, as in linear layers of torch, instead of 0.
+        final_gain: factor on the initial weights of the last layer; small values give initial outputs near 0.
+        silent_first: the output of kind 0 is 0 for every input ("no relation"); its weights are unused.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class ModuleBank(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "item *batch in"], kinds: Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing
     ) -> Tensor:
-        """Apply to each item the module of its kind, each module once over all its items.
+        """Apply to each item the module of its kind; each module runs once, on all its items.
 
         Args:
             inputs: ``[item, ..., in]``.
-            kinds: ``[item]``, from 0 to M - 1; or ``[item, kind]``, how much of each kind an item is; or what
-                :meth:`route` made of them.
+            kinds: ``[item]``, from 0 to M - 1; or relaxed, ``[item, kind]``, the share of each kind; or the result of
+                :meth:`route`.
 
         Returns:
-            ``[item, ..., out]``; for items of several kinds the sum of what these say, so weighted.
+            ``[item, ..., out]``; for relaxed kinds the sum of the outputs of all modules, weighted by the shares.
         """
         routing = self.route(kinds)
         if isinstance(routing, Tensor):
@@ -92,7 +92,7 @@ class ModuleBank(nn.Module):
     def route(
         self, kinds: Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing
     ) -> Int[Tensor, "item"] | Float[Tensor, "item kind"] | Routing:
-        """Kinds as :meth:`forward` wants them: sorted, if there is anything to sort."""
+        """Sort items by kind for :meth:`forward`; relaxed kinds and banks of one module need no sorting."""
         if isinstance(kinds, Routing) or kinds.is_floating_point() or self.num_modules == 1:
             return kinds
         order = torch.argsort(kinds, stable=True)
@@ -108,7 +108,7 @@ class ModuleBank(nn.Module):
         return hidden.view(self.num_modules, *inputs.shape[:-1], hidden.shape[-1])
 
     def _mixed(self, inputs: Tensor, shares: Float[Tensor, "item kind"]) -> Tensor:
-        """The sum of all kinds, weighted."""
+        """The sum of the outputs of all modules, weighted by ``shares``."""
         first, *others = range(int(self.silent_first), self.num_modules)
         columns = shares.view(*shares.shape, *(1,) * (inputs.dim() - 1)).unbind(1)
         mixed = self._apply_one(inputs, first) * columns[first]
@@ -125,14 +125,14 @@ class ModuleBank(nn.Module):
         return hidden.view(*inputs.shape[:-1], hidden.shape[-1])
 
     def finish(self, hidden: Float[Tensor, "*batch hidden"], kind: int) -> Float[Tensor, "*batch out"]:
-        """The rest of one module behind its first linear map, whose output ``hidden`` is overwritten."""
+        """The layers of one module after its first linear map, whose output ``hidden`` is overwritten."""
         flat = self._activate(hidden.view(-1, hidden.shape[-1]), 0)
         for layer in range(1, len(self.weights)):
             flat = self._activate(torch.addmm(self.biases[layer][kind], flat, self.weights[layer][kind]), layer)
         return flat.view(*hidden.shape[:-1], flat.shape[-1])
 
     def _activate(self, hidden: Tensor, layer: int) -> Tensor:
-        """In place: what a linear map returns is needed by nobody else, not even by its gradient."""
+        """ReLU in place: the output of a linear map has no other use, not even in its gradient."""
         return torch.relu_(hidden) if self.final_relu or layer < len(self.weights) - 1 else hidden
 
 

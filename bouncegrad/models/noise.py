@@ -1,4 +1,4 @@
-"""Noise models: the likelihood of a prediction error, or its square; and the networks that predict its scale."""
+"""Noise models: the likelihood of a prediction error, or its square; and the networks that predict the error scale."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from bouncegrad.settings import check_settings
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class NoiseConfig:
-    """Which noise model weighs the errors.
+    """The noise model: the likelihood of prediction errors.
 
     Attributes:
         scale: "none": no distribution, the energy is the squared error averaged over features (Alet et al. 2019);
             "shared": one standard deviation for each feature, the same for all entities, times and scenes; "learned": a
             standard deviation that a small network predicts for each entity, time and feature.
-        degrees_of_freedom: of Student-t tails over a shared or learned scale, so that one bad frame cannot outvote a
-            scene; ``None`` for normal tails. Without a scale there are no tails, and it is not looked at.
-        hidden: width of the scale network of "learned".
+        degrees_of_freedom: of a Student-t likelihood with a shared or learned scale, whose heavy tails limit the
+            influence of single bad frames; ``None`` for a normal likelihood. Ignored without a scale.
+        hidden: width of the network that predicts a "learned" scale.
 
     Raises:
-        ValueError: a number or word that makes no noise model.
+        ValueError: if a number or word is not a valid setting.
     """
 
     scale: Literal["none", "shared", "learned"] = "learned"
@@ -47,35 +47,35 @@ PerFeature: TypeAlias = Float[Tensor, "*batch feature"]
 
 
 class NoiseModel(Protocol):
-    """What a prediction error costs.
+    """The energy of a prediction error: its negative log likelihood, or its square.
 
     Residuals ``r`` are in the network's unit, ``sigma`` is the exponential of their log scales, and ``e = r / sigma``.
     The energy of an entity is ``factor * sum over times and features of rho(e)``, plus ``log sigma`` for likelihoods.
 
     Attributes:
-        in_nats: whether energies are negative log likelihoods; if not they are means of squares.
+        in_nats: whether energies are negative log likelihoods in nats; if not, they are mean squared errors.
     """
 
     in_nats: ClassVar[bool]
 
     @property
     def log_normaliser(self) -> float:
-        """Log of the constant factor of the density of ``e``, which energies leave out: no structure changes it."""
+        """Log of the constant factor of the density of ``e``; energies omit it, as it does not depend on structures."""
         ...
 
     def inverse_scales(self, log_scales: PerFeature) -> PerFeature:
-        """``1 / sigma``, what residuals are multiplied by."""
+        """``1 / sigma``, the factor on residuals."""
         ...
 
     def energy(self, residuals: PerFeature, log_scales: PerFeature) -> Float[Tensor, "*batch"]:
-        """The energy of the residuals of one entity at one time."""
+        """The energy of the residuals of each entity at each time, summed or averaged over features."""
         ...
 
     def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
         """Weight of each residual in iteratively reweighted least squares (Lange, Little and Taylor 1989).
 
-        The derivative of the energy over ``e``, divided by ``e`` and by what it is for a square alone: 1, but less than
-        that for surprising errors under heavy tails.
+        The derivative of the energy over ``e``, divided by ``e``, relative to that of a square: 1 for squares, less
+        than 1 for large errors under heavy tails.
         """
         ...
 
@@ -88,27 +88,27 @@ class NoiseModel(Protocol):
         ...
 
     def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """What :meth:`rho` is multiplied by, given how many states of the scene are predicted."""
+        """The factor on :meth:`rho`, given the number of predicted states of the scene."""
         ...
 
     def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Cumulative probability of ``e``, in double precision; on the CPU."""
+        """Cumulative distribution function of ``e``, in double precision on the CPU."""
         ...
 
     def ppf(self, probability: float) -> float:
-        """The inverse of :meth:`cdf`."""
+        """Quantile function of ``e``, the inverse of :meth:`cdf`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SquaredError:
-    """No distribution: the squared error, averaged over features and predicted states (Alet et al. 2019).
+    """No likelihood: the squared error, averaged over features and predicted states (Alet et al. 2019).
 
-    There is no scale, so log scales are not looked at, and ``1 / sigma`` is the network's unit. ``e`` over its own root
-    mean square is taken to be normal.
+    There is no scale, so log scales are ignored, and ``1 / sigma`` is the network's unit. ``cdf`` and ``ppf`` take
+    ``e``, over its own root mean square, to be normal.
 
     Attributes:
-        unit: of the network, in which residuals are.
+        unit: ``[feature]``, the network's unit, in which residuals come.
     """
 
     unit: Float[Tensor, "feature"]
@@ -116,11 +116,11 @@ class SquaredError:
 
     @property
     def log_normaliser(self) -> float:
-        """Not a number: squares without a scale are no density."""
+        """NaN: squares without a scale have no density."""
         return math.nan
 
     def inverse_scales(self, log_scales: PerFeature) -> PerFeature:
-        """The unit, so that errors are those of normalised states."""
+        """The network's unit, so that ``e`` is in the unit of the normalised states."""
         return self.unit.expand_as(log_scales)
 
     def energy(self, residuals: PerFeature, log_scales: PerFeature) -> Float[Tensor, "*batch"]:
@@ -129,12 +129,12 @@ class SquaredError:
         return (residuals * self.unit).square().mean(-1)
 
     def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
-        """Ones."""
+        """1 for every residual: least squares without reweighting."""
         del log_scales
         return torch.ones_like(residuals)
 
     def precisions(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
-        """``2 unit^2`` over the number of features."""
+        """``2 unit^2 / num_features``."""
         del log_scales
         return (self.unit.square() * 2 / len(self.unit)).expand_as(residuals)
 
@@ -147,11 +147,11 @@ class SquaredError:
         return 1 / (counts * len(self.unit))
 
     def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Of the standard normal distribution."""
+        """Cumulative distribution function of the standard normal distribution."""
         return torch.from_numpy(stats.norm.cdf(errors.double().numpy()))
 
     def ppf(self, probability: float) -> float:
-        """Of the standard normal distribution."""
+        """Quantile function of the standard normal distribution."""
         return float(stats.norm.ppf(probability))
 
 
@@ -180,7 +180,7 @@ class Normal:
         return (0.5 * squares + log_scales).sum(-1)
 
     def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
-        """Ones."""
+        """1 for every residual: least squares without reweighting."""
         del log_scales
         return torch.ones_like(residuals)
 
@@ -194,15 +194,15 @@ class Normal:
         return squares.sum(-1)
 
     def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """A half."""
+        """``1 / 2``."""
         return torch.full_like(counts, 0.5)
 
     def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Of the standard normal distribution."""
+        """Cumulative distribution function of the standard normal distribution."""
         return torch.from_numpy(stats.norm.cdf(errors.double().numpy()))
 
     def ppf(self, probability: float) -> float:
-        """Of the standard normal distribution."""
+        """Quantile function of the standard normal distribution."""
         return float(stats.norm.ppf(probability))
 
 
@@ -253,27 +253,27 @@ class StudentT:
         return torch.full_like(counts, 0.5 * (self.degrees_of_freedom + 1))
 
     def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Of Student's distribution."""
+        """Cumulative distribution function of Student's t distribution."""
         return torch.from_numpy(stats.t.cdf(errors.double().numpy(), self.degrees_of_freedom))
 
     def ppf(self, probability: float) -> float:
-        """Of Student's distribution."""
+        """Quantile function of Student's t distribution."""
         return float(stats.t.ppf(probability, self.degrees_of_freedom))
 
 
 def noise_model(config: NoiseConfig, unit: Float[Tensor, "feature"]) -> NoiseModel:
-    """The noise model that a configuration names, of errors in a network's unit."""
+    """Build the noise model of a configuration, for errors in a network's ``unit``."""
     if config.scale == "none":
         return SquaredError(unit)
     return Normal() if config.degrees_of_freedom is None else StudentT(config.degrees_of_freedom)
 
 
 class SharedScale(nn.Module):
-    """Log standard deviation of the errors, one for each feature and nothing else.
+    """Log standard deviation of the errors: one parameter for each feature, shared by all entities, times and scenes.
 
-    Gradient descent on the likelihood finds the root mean square of the residuals (under Student-t tails less than
-    that: it leaves bad frames to the tails). The parameter is a tenth of the logarithm: Adam moves all parameters at
-    about one pace, and a scale has further to go than a weight.
+    Maximum likelihood gives the root mean square of the residuals (less under Student-t tails, where large errors weigh
+    less). The parameter is a tenth of the logarithm: steps of Adam have about the same size for all parameters, and a
+    log scale has a longer way to go than a weight.
 
     Args:
         num_features: size of the state of an entity.
@@ -291,19 +291,19 @@ class SharedScale(nn.Module):
         graph: SuperGraph,
         sender_mask: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
-        """Log standard deviations, in units of the network's outputs; all nodes alike."""
+        """Log standard deviations in the network's unit, the same for all nodes."""
         del graph, sender_mask
         return (self.pace * self.tenth).expand(*states.shape[:-1], -1)
 
 
 class ScaleNetwork(nn.Module):
-    """Log standard deviation of the errors, from a node's state and its surroundings, blind to all kinds.
+    """Log standard deviation of the errors, predicted from a node's state and its neighbours, not from the structure.
 
-    ``log sigma_i = f(x_i) + g(sum_j h(x_j - x_i))``. Since no kind enters, the scale cannot be used to
-    make a wrong structure look likely, and the energy of a superposed network stays quadratic.
+    ``log sigma_i = f(x_i) + g(sum_j h(x_j - x_i))``. Since no edge type or node type enters, the scale cannot make a
+    wrong structure likely, and the energy of a superposed network stays quadratic under a normal likelihood.
 
     Args:
-        sizes: of what is seen of an entity, of its state at one time, and of the hidden layers.
+        sizes: numbers of inputs per entity (its whole history), of features of its state, and of hidden units.
         generator: draws the initial weights.
     """
 
@@ -322,22 +322,22 @@ class ScaleNetwork(nn.Module):
         graph: SuperGraph,
         sender_mask: Float[Tensor, "node *batch"] | None = None,
     ) -> Float[Tensor, "node *batch feature"]:
-        """Log standard deviations, in units of the network's outputs; nodes that are not ``sender_mask`` are not
-        seen."""
+        """Log standard deviations in the network's unit; nodes that are 0 in ``sender_mask`` do not contribute."""
         pairs = states.index_select(0, graph.senders) - states.index_select(0, graph.receivers)
-        around = graph.incoming(mask_senders(_only(self.pair, pairs), graph, sender_mask))
-        return (_only(self.own, states) + _only(self.surroundings, around)).clamp(*self.limits)
+        around = graph.incoming(mask_senders(_apply_single(self.pair, pairs), graph, sender_mask))
+        return (_apply_single(self.own, states) + _apply_single(self.surroundings, around)).clamp(*self.limits)
 
 
 def scale_of(
     config: NoiseConfig, num_inputs: int, num_features: int, generator: Generator
 ) -> SharedScale | ScaleNetwork | None:
-    """The scale that a configuration names; None where errors are mean squares."""
+    """Build the scale of a configuration; None for "none", where energies are mean squared errors."""
     if config.scale == "shared":
         return SharedScale(num_features)
     sizes = (num_inputs, num_features, config.hidden)
     return ScaleNetwork(sizes, generator) if config.scale == "learned" else None
 
 
-def _only(bank: ModuleBank, inputs: Tensor) -> Tensor:
+def _apply_single(bank: ModuleBank, inputs: Tensor) -> Tensor:
+    """The output of a bank of one module."""
     return bank.every_kind(inputs)[0]

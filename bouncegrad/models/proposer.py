@@ -1,4 +1,7 @@
-"""The proposal network: what it thinks of every slot of a scene, from trajectories or from another structure."""
+"""The proposal network (recognition model): probabilities of edge types, from trajectories or from a structure.
+
+Its encoders are in :mod:`bouncegrad.models.encoders`; a linear map turns their embeddings into log probabilities.
+"""
 
 from __future__ import annotations
 
@@ -18,39 +21,40 @@ from bouncegrad.structures.layout import Layout
 from bouncegrad.types import Structures
 
 FARTHEST = 10.0
-"""Where normalised states are cut. Those of the scenes that are learned from lie within [-1, 1]; without a cut a single
-broken trajectory moves the statistics by which all others are normalised, for hundreds of batches."""
+"""Bound on normalised states; the encoder's input is clamped to plus or minus this. Training scenes lie within [-1, 1].
+Without a bound a single broken trajectory shifts the running statistics of batch normalisation for hundreds of
+batches."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class ProposerConfig:
-    """What a proposal network sees, and how it learns from the structures that a search finds.
+    """Inputs of the proposal network (an encoder), and how it learns from the structures found by the search.
 
     Attributes:
-        sees: "nothing": there is no network; "trajectories": what moved how; "structures": the structure that is to be
-            changed; "both": two networks, each of which proposes for half of the tasks; "points": the given points of a
-            function (:class:`bouncegrad.functions.PointProposer`).
-        encoder: of trajectories: "mlp" reads whole trajectories of one length, "cnn" any length.
+        sees: input of the network: "nothing": there is no network; "trajectories"; "structures": the current structure,
+            which is to be changed; "both": two networks, each proposes for half of the tasks; "points": the given
+            points of a function (:class:`bouncegrad.functions.PointProposer`).
+        encoder: encoder of trajectories: "mlp" reads whole trajectories of one length, "cnn" any length.
         hidden: width of the encoder of trajectories.
         structure_hidden: width of the encoder of structures.
-        dropout: of both, while they learn.
-        blanked: share of the slots of a structure that its encoder does not see as they are.
-        blanking: what it sees there: "uniform", that nothing is known; or "flip", another kind.
-        learn_from: "current", the structures of the batch that was just searched (Alet et al. 2019); "accepted", of
-            those only where the search took the proposal (the released code); or "dreams", not from the search at all
-            but from random structures and what the modules make of them (Hinton et al. 1995; functions only).
+        dropout: probability of dropping a hidden unit of either encoder in training.
+        blanked: share of the slots of a structure that is masked in the input of its encoder.
+        blanking: input at masked slots: "uniform", equal probabilities of all kinds; or "flip", another kind.
+        learn_from: training targets: "current", the structures of the batch after its search (Alet et al. 2019);
+            "accepted", of those only where the search accepted the proposal (the released code); or "dreams", random
+            structures with data simulated by the modules, without the search (Hinton et al. 1995; functions only).
         optimizer: "momentum", gradient descent with momentum (Alet et al. 2019); or "adam".
-        learning_rate: of it.
-        momentum: of "momentum".
-        label_smoothing: share of every label that is spread over all kinds, so that the network never learns to be sure
-            without bounds.
-        clip_norm: the gradient's norm is cut to this; infinite for none.
-        averaging: per batch, how much of the averaged network stays, which is the one that proposes and is kept. 0: the
-            network as it learns proposes, with its dropout, as in the released code.
-        floor: least share of every kind in a proposal, times the number of kinds: no structure becomes unreachable.
+        learning_rate: learning rate of the optimizer.
+        momentum: momentum coefficient of "momentum".
+        label_smoothing: share of every label that is spread over all kinds, which bounds the confidence of the network.
+        clip_norm: upper bound on the norm of the gradient; infinite for none.
+        averaging: decay per batch of the exponential moving average of the weights; the averaged network proposes and
+            is saved. 0: the network in training proposes, with its dropout, as in the released code.
+        floor: least probability of every kind in a proposal, times the number of kinds, so that the search can reach
+            every structure.
 
     Raises:
-        ValueError: a number or word that makes no network.
+        ValueError: if a number or word is not a valid setting.
     """
 
     sees: Literal["nothing", "trajectories", "structures", "both", "points"] = "nothing"
@@ -82,17 +86,18 @@ class ProposerConfig:
 
 
 class Proposer(nn.Module):
-    """One or two encoders, each with a linear map to the kinds of edges and, where there are several, of nodes.
+    """One or two encoders, each with a linear map to edge types and, if there are several, to node types.
 
     Args:
-        config: what it sees.
-        num_kinds: of edges and of nodes.
-        num_times: samples of the scenes it learns from.
-        num_features: numbers in each sample.
+        config: inputs and encoders.
+        num_kinds: numbers of edge types and of node types.
+        num_times: number of samples of the training scenes.
+        num_features: number of features of each sample.
         generator: draws the initial weights.
 
     Raises:
-        ValueError: it is to see nothing, or scenes too short for convolutions.
+        ValueError: if ``sees`` is "nothing" or "points", ``learn_from`` is "dreams", or the scenes are too short for
+            the convolutions.
     """
 
     def __init__(
@@ -106,11 +111,11 @@ class Proposer(nn.Module):
         super().__init__()
         if config.sees in ("nothing", "points"):
             raise ValueError(
-                'a proposal network of scenes must see them: choose "trajectories", "structures" or "both", not '
+                'a proposal network of scenes must see them: set sees to "trajectories", "structures" or "both", not '
                 f"{config.sees!r}"
             )
         if config.learn_from == "dreams":
-            raise ValueError('only functions are dreamt of: learn_from must be "current" or "accepted" for scenes')
+            raise ValueError('"dreams" are for functions only: for scenes set learn_from to "current" or "accepted"')
         if config.encoder == "cnn" and num_times < SHORTEST:
             raise ValueError(
                 f"the convolutions need scenes of at least {SHORTEST} samples, these have {num_times}: "
@@ -130,10 +135,10 @@ class Proposer(nn.Module):
             self.heads["structures"] = _heads(width, num_kinds, generator)
 
     def check_length(self, num_times: int) -> None:
-        """Refuse scenes that are too short to be read.
+        """Check that scenes are long enough for the encoder of trajectories.
 
         Raises:
-            ValueError: fewer samples than the encoder of trajectories needs.
+            ValueError: if there are fewer samples than it needs.
         """
         least = self.num_times if self.config.encoder == "mlp" else SHORTEST
         if "trajectories" in self.encoders and num_times < least:
@@ -145,21 +150,21 @@ class Proposer(nn.Module):
     def from_trajectories(
         self, states: Float[Tensor, "node time feature"], graph: SuperGraph, learning: Generator | None = None
     ) -> Float[Tensor, "task slot kind"]:
-        """Log probabilities of the kinds on every slot, given how the entities moved.
+        """Log probabilities of the edge types (and node types) on every slot, given trajectories.
 
         Args:
-            states: as the model takes them; 0 where nothing was measured. They are cut at :data:`FARTHEST`.
-            graph: of the scenes.
-            learning: draws what is dropped out while learning.
+            states: normalised states, 0 where nothing was measured; clamped to plus or minus :data:`FARTHEST`.
+            graph: the super-graph of the scenes.
+            learning: draws the dropout mask in training; None in evaluation.
         """
         self.check_length(states.shape[1])
-        said = self.encoders["trajectories"](states.clamp(-FARTHEST, FARTHEST), graph, learning)
-        return self._log_probabilities("trajectories", said, graph)
+        embeddings = self.encoders["trajectories"](states.clamp(-FARTHEST, FARTHEST), graph, learning)
+        return self._log_probabilities("trajectories", embeddings, graph)
 
     def from_structures(
         self, seen: Float[Tensor, "task slot kind"], graph: SuperGraph, learning: Generator | None = None
     ) -> Float[Tensor, "task slot kind"]:
-        """Log probabilities of the kinds on every slot, given what is known of each (:func:`blanked`)."""
+        """Log probabilities of the edge types (and node types) on every slot, given structures from :func:`blanked`."""
         num_entities, seen = graph.present.shape[1], seen.to(graph.present.device)
         num_edge_slots = num_entities * (num_entities - 1)
         edges = seen[graph.edge_scenes, graph.edge_slots][:, : self.num_kinds[0]]
@@ -167,16 +172,16 @@ class Proposer(nn.Module):
             nodes = graph.pack_nodes(seen[:, num_edge_slots:])[:, : self.num_kinds[1]]
         else:
             nodes = edges.new_ones(graph.num_nodes, 1)
-        said = self.encoders["structures"](edges, nodes, graph, learning)
-        return self._log_probabilities("structures", said, graph)
+        embeddings = self.encoders["structures"](edges, nodes, graph, learning)
+        return self._log_probabilities("structures", embeddings, graph)
 
     def _log_probabilities(
-        self, name: str, said: tuple[Tensor, Tensor], graph: SuperGraph
+        self, name: str, embeddings: tuple[Tensor, Tensor], graph: SuperGraph
     ) -> Float[Tensor, "task slot kind"]:
         heads = cast(nn.ModuleDict, self.heads[name])
-        slots = [graph.unpack_edges(heads["edges"](said[0]))]
+        slots = [graph.unpack_edges(heads["edges"](embeddings[0]))]
         if self.num_kinds[1] > 1:
-            slots.append(graph.unpack_nodes(heads["nodes"](said[1])))
+            slots.append(graph.unpack_nodes(heads["nodes"](embeddings[1])))
         most = max(part.shape[2] for part in slots)
         padded = [functional.pad(part, (0, most - part.shape[2]), value=-math.inf) for part in slots]
         return torch.cat(padded, 1).log_softmax(2)
@@ -192,9 +197,9 @@ def _heads(hidden: int, num_kinds: tuple[int, int], generator: Generator) -> nn.
 def blanked(
     structures: Structures, layout: Layout, config: ProposerConfig, generator: Generator
 ) -> Float[Tensor, "task slot kind"]:
-    """What an encoder of structures sees: one-hot kinds, of which a share of each structure's slots is covered.
+    """Input of the structure encoder: one-hot kinds, with a random share of each structure's slots masked.
 
-    Which slots, and by how much a flipped kind is off, is drawn without regard to the kinds.
+    Which slots are masked, and the offset of a flipped kind, are drawn independently of the kinds.
     """
     counts = torch.tensor(layout.num_kinds, device=structures.device)
     num_covered = round(config.blanked * layout.num_slots)

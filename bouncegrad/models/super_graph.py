@@ -1,4 +1,4 @@
-"""Many scenes as one super-graph: nodes and edges of all scenes side by side."""
+"""The super-graph: nodes and edges of a batch of scenes as one graph, for message passing in parallel."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from bouncegrad.types import RelaxedStructures, Structures
 
 @dataclass(frozen=True, slots=True)
 class SuperGraph:
-    """Complete graphs of many scenes as one graph; scenes may have different numbers of entities.
+    """The complete graphs of many scenes as one graph; scenes may have different numbers of entities.
 
     Nodes are the present entities, scene by scene; edges are sorted by receiver and, within a receiver, by sender.
 
     Attributes:
         present: ``[scene, entity]``, which entities exist; the scenes are padded to the largest.
-        senders: ``[edge]``, the node at which each edge starts.
-        receivers: ``[edge]``, the node at which it ends.
+        senders: ``[edge]``, the sending node of each edge.
+        receivers: ``[edge]``, the receiving node of each edge.
         edge_scenes: ``[edge]``, the scene of each edge.
         edge_slots: ``[edge]``, its slot in that scene's (padded) structure.
-        in_degree: the number of incoming edges of every node where that is one number, else 0.
+        in_degree: the number of incoming edges of a node if it is the same for all nodes, else 0.
     """
 
     present: Bool[Tensor, "scene entity"]
@@ -36,12 +36,12 @@ class SuperGraph:
 
     @property
     def num_nodes(self) -> int:
-        """The number of present entities of all scenes."""
+        """Number of present entities in all scenes together."""
         return int(self.present.sum())
 
     @property
     def exist(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
-        """Which edges there are, by their places in structures; None: all of them."""
+        """Which edge slots of structures are edges between present entities; None: all of them."""
         if self.present.all():
             return None
         senders = senders_of(self.present.shape[1]).to(self.present.device)
@@ -59,13 +59,13 @@ class SuperGraph:
     def pack_edges(
         self, structures: Structures | RelaxedStructures
     ) -> Int[Tensor, "edge"] | Float[Tensor, "edge kind"]:
-        """The kinds on the edges: ``[scene, slot]`` to ``[edge]``; or relaxed, with an axis of kinds behind."""
+        """Edge types from structures: ``[scene, slot]`` to ``[edge]``; or relaxed, with a last axis ``kind``."""
         return structures.to(self.present.device)[self.edge_scenes, self.edge_slots]
 
     def pack_node_kinds(
         self, structures: Structures | RelaxedStructures
     ) -> Int[Tensor, "node"] | Float[Tensor, "node kind"]:
-        """The kinds of the nodes; zeros for structures without node slots."""
+        """Node types from structures: ``[scene, slot]`` to ``[node]``; zeros for structures without node slots."""
         num_entities = self.present.shape[1]
         num_edge_slots = num_entities * (num_entities - 1)
         if structures.shape[1] == num_edge_slots:
@@ -79,23 +79,23 @@ class SuperGraph:
         return values.new_full(shape, fill).index_put((self.edge_scenes, self.edge_slots), values)
 
     def incoming(self, messages: Float[Tensor, "edge *rest"]) -> Float[Tensor, "node *rest"]:
-        """The sum of the messages that arrive at each node."""
+        """Sum of the incoming messages of each node."""
         if self.in_degree:
             return messages.view(-1, self.in_degree, *messages.shape[1:]).sum(1)
         return messages.new_zeros(self.num_nodes, *messages.shape[1:]).index_add(0, self.receivers, messages)
 
     def mean_incoming(self, messages: Float[Tensor, "edge *rest"]) -> Float[Tensor, "node *rest"]:
-        """The mean of the messages that arrive at each node; zeros where none does."""
+        """Mean of the incoming messages of each node; zeros for nodes without incoming edges."""
         degrees = self.incoming(messages.new_ones(len(messages)))
         return self.incoming(messages) / degrees.clamp_min(1).view(-1, *(1,) * (messages.dim() - 1))
 
     def ends(self, values: Float[Tensor, "node *rest last"]) -> Float[Tensor, "edge *rest both"]:
-        """The values at both ends of every edge, the receiver's, then the sender's, along the last axis."""
+        """Values at the receiver and at the sender of each edge, concatenated along the last axis in this order."""
         return torch.cat([values.index_select(0, self.receivers), values.index_select(0, self.senders)], -1)
 
 
 def super_graph(present: Bool[Tensor, "scene entity"]) -> SuperGraph:
-    """Join the complete graphs of all scenes.
+    """Build the super-graph of a batch from the complete graphs of its scenes.
 
     Args:
         present: ``[scene, entity]``, which entities exist in each scene.
