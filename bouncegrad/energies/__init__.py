@@ -1,4 +1,16 @@
-"""From modules to losses: what each structure of a batch costs, one by one or as tables of all."""
+"""Energies of structures given trajectories: the bridge from the decoder to inference.
+
+An energy is the negative log likelihood of a scene under a structure (latent graph), in nats up to a constant, or its
+mean squared error (:mod:`bouncegrad.models.noise`). It comes in three forms, equal for every structure:
+
+================  =================================================================================================
+``energies``      by rolling scenes out with the decoder, one structure at a time; the training loss of the M-step
+``tables``        tables of all assignments of edge types to the incoming edges of each receiver, for small graphs
+``message_sums``  sums of messages that are updated slot by slot, for graphs too large for tables
+================  =================================================================================================
+
+``factors_of`` chooses between tables and sums for the E-step; ``windows`` cuts scenes into the windows to be predicted.
+"""
 
 from __future__ import annotations
 

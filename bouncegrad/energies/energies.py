@@ -1,4 +1,4 @@
-"""From modules to losses: what each structure of a batch costs, and the gradient of what it costs."""
+"""Energies of structures: negative log likelihoods or squared errors of rollouts, and the loss of the M-step."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.types import LossFn, RelaxedStructures, Structures
 
 CHUNK_CELLS = 1_000_000
-"""Numbers in the largest array of one chunk of nodes: 4 MB, about what stays in a core's cache."""
+"""Size of the largest array of one chunk of nodes on a CPU: 4 MB, about the cache of a core."""
 
 ELSEWHERE = 64
-"""Times as many on a GPU, which has no such cache but is slow to be told what to do."""
+"""Factor on :data:`CHUNK_CELLS` for other devices: a GPU has no such cache, but each kernel launch takes time."""
 
 
 def cells_at_once(device: torch.device) -> int:
-    """Numbers that the largest array of one chunk may have on a device."""
+    """Size limit of the largest array of one chunk on a device."""
     return CHUNK_CELLS if device.type == "cpu" else ELSEWHERE * CHUNK_CELLS
 
 
 def receiver_energies(
     model: Model, batch: Batch, windows: Windows, structures: Structures
 ) -> Float[Tensor, "task receiver"]:
-    """What each entity's motion costs under the structures, rolled out from the true starts as the windows say.
+    """Energy of each entity given the structures: of rollouts from the true states at the starts of the windows.
 
-    With a scale: nats, summed over starts, steps and features (:func:`log_scales_of`), so a sample counts once for
-    every start from which it is predicted. Without: squared errors, averaged so that a scene's receivers add up to its
-    mean squared error.
+    With a scale: negative log likelihood in nats, summed over starts, steps and features (:func:`log_scales_of`), so a
+    sample counts once for every start from which it is predicted. Without: squared errors, averaged so that the
+    energies of a scene's receivers add up to its mean squared error.
     """
     residuals = _residuals(model, batch, windows, structures)
     energies = model.noise.energy(residuals, log_scales_of(model, batch.graph, windows)) * windows.weights
@@ -40,7 +40,7 @@ def receiver_energies(
 def _residuals(
     model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures
 ) -> Float[Tensor, "node start step feature"]:
-    """Errors of the rollouts, in the network's unit."""
+    """Prediction errors of the rollouts, targets minus predictions, in the network's unit."""
     if windows.rollout == "receiver" and windows.horizon > 1:
         predicted = model.network.rollout_receivers(windows.origins, batch.graph, structures)
     else:
@@ -57,16 +57,16 @@ def _residuals(
 
 @torch.no_grad()
 def step_errors(model: Model, batch: Batch, windows: Windows, structures: Structures) -> Float[Tensor, "step"]:
-    """Mean squared error of each step of the rollouts, in the unit of the normalised states."""
+    """Mean squared error at each step of the rollouts, for normalised states."""
     squares = (_residuals(model, batch, windows, structures) * model.network.unit).square().mean(3) * windows.weights
     return squares.sum((0, 1)) / windows.weights.sum((0, 1)).clamp_min(1)
 
 
 @torch.no_grad()
 def residual_moments(model: Model, batch: Batch, windows: Windows, structures: Structures) -> tuple[float, float]:
-    """Mean square of the errors of rollouts, and their correlation from one step of a rollout to the next.
+    """Mean square of the errors of rollouts, and the correlation of errors at neighbouring steps of a rollout.
 
-    In the unit of the normalised states. Under a horizon of 1 there is no next step: from one start to the next.
+    In the unit of the normalised states. With a horizon of 1, the correlation is between neighbouring starts.
     """
     residuals = _residuals(model, batch, windows, structures) * model.network.unit
     residuals, weights = residuals * windows.weights[..., None], windows.weights[..., None].expand_as(residuals)
@@ -82,13 +82,14 @@ def residual_moments(model: Model, batch: Batch, windows: Windows, structures: S
 def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node start step feature"]:
     """Log standard deviations of the errors of rollouts, in the network's unit; zeros without a scale.
 
-    Errors accumulate. Each step adds errors of its own, independent of the earlier ones, which the linear skip carries
-    on (a Kalman filter's prediction, for the part of the dynamics that needs no modules, so still blind to all kinds)::
+    Errors accumulate over steps. Each step adds independent errors to those of earlier steps, which the linear skip
+    propagates: the prediction step of a Kalman filter with the state-transition matrix ``J`` of the linear skip.
+    Modules do not enter, so the scales do not depend on edge types or node types::
 
         C_0 = 0,    C_s = J^T C_(s-1) J + diag(sigma_s^2),    J = U (1 + A) U^-1
 
-    of which the diagonal is taken. ``sigma_s`` is the scale of one step at the true state from which step s leads on;
-    for rollouts of scenes, which know no true state but the first, at the start.
+    The variances are the diagonal of ``C_s``. ``sigma_s`` is the scale of one step: under teacher forcing (rollouts of
+    receivers) at the true state before step s, for rollouts of scenes at the state at the start.
     """
     receiver = windows.rollout == "receiver"
     states, sender_mask = windows.origins if receiver else windows.states[:, :, None], windows.sender_mask
@@ -106,7 +107,7 @@ def log_scales_of(model: Model, graph: SuperGraph, windows: Windows) -> Float[Te
 
 
 def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
-    """The loss of a structure: the sum of its :func:`receiver_energies`; on the CPU, wherever the model computes."""
+    """Build the loss of structures, the sum of their :func:`receiver_energies`; losses are on the CPU."""
     parts = list(split_tasks(batch, windows, tasks_at_once(model, batch, windows)))
 
     @torch.no_grad()
@@ -119,14 +120,14 @@ def loss_fn(model: Model, batch: Batch, windows: Windows) -> LossFn:
 
 
 def tasks_at_once(model: Model, batch: Batch, windows: Windows) -> int:
-    """How many tasks to roll out together so that what a layer hands on stays in cache (:func:`cells_at_once`)."""
+    """Number of tasks to roll out together so that a layer's activations stay in cache (:func:`cells_at_once`)."""
     num_tasks, num_edges = max(1, len(batch.graph.present)), len(batch.graph.senders)
     cells = num_edges / num_tasks * windows.states.shape[1] * model.config.network.hidden
     return max(1, round(cells_at_once(batch.states.device) / max(1.0, cells)))
 
 
 def normalizer(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tensor, "node"]:
-    """What divides a node's energy: 1 for nats, the number of valid targets of its scene for mean squares."""
+    """Divisor of a node's energy: 1 for nats, the number of valid targets of its scene for mean squared errors."""
     if model.noise.in_nats:
         return windows.weights.new_ones(graph.num_nodes)
     counts = graph.unpack_nodes(windows.weights.sum((1, 2))).sum(1, keepdim=True).expand_as(graph.present)
@@ -136,12 +137,13 @@ def normalizer(model: Model, graph: SuperGraph, windows: Windows) -> Float[Tenso
 def training_loss(
     model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures
 ) -> Float[Tensor, ""]:
-    """The scalar that gradient descent lowers, structures fixed.
+    """The loss of the M-step ("grad"): a scalar that gradient descent minimises, structures fixed.
 
-    With a scale, the mean is trained on ``(r^2 / sigma)`` with detached, normalised weights (half the exponent of the
-    likelihood, which would starve the mean wherever the scale is still large) and the scale on the likelihood of
-    detached residuals. Under Student-t tails surprising residuals weigh less, by ``(d + 1) / (d + (r / sigma)^2)``
-    (Lange, Little and Taylor 1989). Without a scale, on the mean squared error.
+    With a scale, it is the sum of two terms. The decoder is trained on ``r^2 / sigma`` with detached, normalised
+    weights ``1 / sigma`` (half the exponent of the likelihood's ``1 / sigma^2``, under which samples with a scale that
+    is still large would hardly count); the scale is trained on the negative log likelihood of detached residuals. Under
+    Student-t tails large residuals weigh less, by ``(d + 1) / (d + (r / sigma)^2)`` (Lange, Little and Taylor 1989).
+    Without a scale, it is the mean squared error.
     """
     noise, residuals = model.noise, _residuals(model, batch, windows, structures)
     weights = windows.weights[..., None]
@@ -151,16 +153,16 @@ def training_loss(
     log_scales = log_scales_of(model, batch.graph, windows)
     precision = torch.exp(-log_scales.detach()) * weights * noise.weights(residuals.detach(), log_scales.detach())
     precision = precision / (precision.sum((0, 1, 2)) / weights.sum().clamp_min(1)).clamp_min(1e-12)
-    surprise = noise.energy(residuals.detach(), log_scales) * windows.weights
-    return (residuals.square() * precision).sum() / total + surprise.sum() / total
+    nats = noise.energy(residuals.detach(), log_scales) * windows.weights
+    return (residuals.square() * precision).sum() / total + nats.sum() / total
 
 
 def add_gradients(
     model: Model, batch: Batch, windows: Windows, structures: Structures | RelaxedStructures, factor: float = 1.0
 ) -> float:
-    """Add the gradient of ``factor`` times :func:`training_loss` to what the parameters hold; returns that loss.
+    """Backpropagate ``factor`` times :func:`training_loss` into the gradients of the parameters; return that loss.
 
-    Mean squares add up task by task, so they are taken some tasks at a time.
+    Mean squared errors are sums over tasks, so they are computed in chunks of tasks that fit into cache.
     """
     size = len(structures) if model.noise.in_nats else tasks_at_once(model, batch, windows)
     total, value = windows.weights.sum().clamp_min(1), 0.0

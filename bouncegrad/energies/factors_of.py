@@ -1,4 +1,4 @@
-"""The energies of a batch as factors: tables where they are small enough, else sums of messages."""
+"""Energies of a batch as factors for the E-step: tables if they are small enough, else sums of messages."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from bouncegrad.structures.factors import Factors
 
 
 def factors_of(model: Model, batch: Batch, windows: Windows) -> Factors:
-    """Tables where the layout fits them, else sums of messages.
+    """Build the factors of a batch: tables if the layout fits them, else sums of messages.
 
     Raises:
-        ValueError: several rounds of messages or steps (:func:`bouncegrad.energies.receiver_tables`).
+        ValueError: if a receiver's energy depends on more than its own slots, under the conditions of
+            :func:`bouncegrad.energies.receiver_tables`.
     """
     one_step = model.config.network.message_steps == 1 == windows.targets.shape[2]
     large = not model.layout(batch.graph.present.shape[1]).fits_tables
@@ -23,9 +24,9 @@ def factors_of(model: Model, batch: Batch, windows: Windows) -> Factors:
 
 
 def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = cut_windows) -> Factors:
-    """One step of several batches over the stretches that ``cut`` makes of them: tables of all, or sums of the first.
+    """Factors of several batches over the windows that ``cut`` makes of them: tables of all, or sums of the first.
 
-    Where there are no tables, scenes are large: a few of them say enough, and many would not fit into memory.
+    Graphs too large for tables have many edges: one batch is informative enough, and all would not fit into memory.
     """
     if model.layout(batches[0].graph.present.shape[1]).fits_tables:
         return tables_of(model, batches, cut)
@@ -33,5 +34,5 @@ def factors_of_some(model: Model, batches: Sequence[Batch], cut: Callable[[Batch
 
 
 def halves(model: Model, batches: Sequence[Batch]) -> tuple[Factors, Factors]:
-    """Factors of the first and of the second half of each scene."""
+    """Factors of the first and of the second half of each scene, in this order."""
     return factors_of_some(model, batches, early_half), factors_of_some(model, batches, late_half)

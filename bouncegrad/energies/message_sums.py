@@ -1,7 +1,7 @@
-"""Energies without tables: every message once, and sums of messages that change slot by slot.
+"""Energies of large graphs, without tables: every message is computed once, and sums are updated slot by slot.
 
-What follows from one changed slot of a receiver is a sum with one message exchanged. So samplers reach graphs for which
-tables, ``kinds ** neighbours`` long, cannot be made.
+A change of one slot exchanges one message in its receiver's sum. So samplers can handle graphs whose tables, of length
+``kinds ** neighbours``, would be too large.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ from bouncegrad.types import Losses, Structures
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Superposition:
-    """How far sums are from what was observed, where nothing but an addition follows the sum.
+    """Errors of the superposed update: targets minus summed messages, over the scale of the errors.
 
     Attributes:
-        goals: ``[task, receiver, node_kind, sum]``, what the messages should add up to; over the scale of the errors.
+        goals: ``[task, receiver, node_kind, sum]``, the sum of messages at which the error is 0, over the scale of the
+            errors, for each node type.
     """
 
     goals: Float[Tensor, "task receiver node_kind sum"]
 
     def away(self, tasks: slice, sums: Float[Tensor, "task chain receiver option sum"], node_kinds: Tensor) -> Tensor:
-        """Errors over their scale ``[task, chain, receiver, option, error]``."""
+        """Errors over their scale, ``[task, chain, receiver, option, error]``."""
         goals = self.goals[tasks]
         if goals.shape[2] == 1:
             return goals[:, None] - sums
@@ -45,13 +46,13 @@ class Superposition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NodeUpdate:
-    """How far predictions are from what was observed, where a node module reads the sum.
+    """Errors of the general update, in which a node module reads the sum of messages.
 
     Attributes:
-        network: whose node modules.
-        states: ``[task, receiver, start, input]``.
-        targets: ``[task, receiver, start, feature]``, one step later.
-        precision: likewise, one over the scale of the errors, 0 where nothing was observed.
+        network: the decoder that has the node modules.
+        states: ``[task, receiver, start, input]``, true states at the starts.
+        targets: ``[task, receiver, start, feature]``, true states one step later.
+        precision: ``[task, receiver, start, feature]``, 1 over the scale of the errors; 0 where not observed.
     """
 
     network: Decoder
@@ -60,7 +61,7 @@ class NodeUpdate:
     precision: Float[Tensor, "task receiver start feature"]
 
     def away(self, tasks: slice, sums: Float[Tensor, "task chain receiver option sum"], node_kinds: Tensor) -> Tensor:
-        """Errors over their scale ``[task, chain, receiver, option, error]``."""
+        """Errors over their scale, ``[task, chain, receiver, option, error]``."""
         states, targets, precision = (
             values[tasks][:, None, :, None] for values in (self.states, self.targets, self.precision)
         )
@@ -73,12 +74,12 @@ class NodeUpdate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surprise:
-    """What errors over their scale cost: ``factor * sum over errors of rho(error) + constant``.
+    """Energies of errors over their scale: ``factor * sum over errors of rho(error) + constant``.
 
     Attributes:
-        noise: says what ``rho`` is.
-        factors: ``[task, receiver]``.
-        constants: ``[task, receiver]``.
+        noise: the noise model, which defines ``rho``.
+        factors: ``[task, receiver]``, as in :meth:`bouncegrad.models.noise.NoiseModel.factors`.
+        constants: ``[task, receiver]``, sums of the log scales.
     """
 
     noise: NoiseModel
@@ -86,7 +87,7 @@ class Surprise:
     constants: Float[Tensor, "task receiver"]
 
     def of(self, tasks: slice, away: Float[Tensor, "task chain receiver option error"]) -> Tensor:
-        """The energies ``[task, chain, receiver, option]``; ``away`` is overwritten."""
+        """Energies ``[task, chain, receiver, option]``; ``away``, the errors over their scale, is overwritten."""
         rho = self.noise.rho(away.square_())
         return rho * self.factors[tasks, None, :, None] + self.constants[tasks, None, :, None]
 
@@ -95,14 +96,14 @@ class Surprise:
 class MessageSums:
     """The loss of every task as a sum of receivers' energies, each a function of a sum of messages.
 
-    Sums and messages are flat: all starts and numbers of a message side by side.
+    The axis ``sum`` of sums and messages is flat: starts times size of a message.
 
     Attributes:
-        layout: the slots.
+        layout: the layout of structures.
         messages: ``[task, receiver, neighbour, kind, sum]``, zeros from absent senders.
-        update: what errors follow from the sums.
-        surprise: what the errors cost.
-        exist: ``[task, receiver, neighbour]``, which edges are asked about; None: all of them.
+        update: from sums of messages to errors.
+        surprise: from errors to energies.
+        exist: ``[task, receiver, neighbour]``, which edges are inferred; None: all of them.
     """
 
     layout: Layout
@@ -113,26 +114,26 @@ class MessageSums:
 
     @property
     def slots(self) -> Int[Tensor, "receiver width"]:
-        """The slots that each receiver sees."""
+        """The slots on which each receiver's energy depends."""
         return self.layout.receiver_slots
 
     @property
     def num_kinds(self) -> tuple[int, ...]:
-        """How many kinds the slots of a receiver take."""
+        """Number of kinds (edge types, node types) of each slot of a receiver."""
         return self.layout.receiver_kinds
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks there are."""
+        """Number of tasks."""
         return len(self.messages)
 
     def __call__(self, structures: Structures) -> Losses:
-        """The losses of structures."""
+        """Losses of structures, one for each task."""
         return self.chain_state(structures[:, self.slots][:, None]).energies[:, 0].sum(1)
 
     @torch.no_grad()
     def chain_state(self, kinds: Int[Tensor, "task chain receiver width"]) -> ChainState:
-        """Add the messages of chains of structures up."""
+        """Initial state of parallel chains: sums of messages (the cache) and energies for the given kinds."""
         num_edges, num_kinds = self.messages.shape[2:4]
         one_hot = torch.nn.functional.one_hot(kinds[..., :num_edges], num_kinds).flatten(3).to(self.messages.dtype)
         sums = (one_hot.transpose(1, 2) @ self.messages.flatten(2, 3)).transpose(1, 2)
@@ -143,50 +144,50 @@ class MessageSums:
     def alternatives(
         self, state: ChainState, positions: Int[Tensor, "receiver block"]
     ) -> Float[Tensor, "task chain receiver code"]:
-        """The energy of every receiver when its block takes each code and all else stays."""
+        """Energy of every receiver for each code of its block, all other slots fixed."""
         if self._is_node_slot(positions):
             options = torch.arange(self.layout.num_node_kinds).expand(*state.energies.shape, -1)
             return self._energies(state.cache[:, :, :, None].expand(*options.shape, -1), options)
-        said, codes = self._said(positions), state.codes_at(positions, self.layout.num_edge_kinds)
+        messages, codes = self._block_messages(positions), state.codes_at(positions, self.layout.num_edge_kinds)
         node_kinds = self._node_kinds(state.kinds)[..., None]
         parts = []
-        for tasks in self._task_chunks(state.cache[0].numel() * said.shape[2]):
-            now = _chosen(said[tasks], codes[tasks])
-            options = (state.cache[tasks] - now)[:, :, :, None] + said[tasks, None]
+        for tasks in self._task_chunks(state.cache[0].numel() * messages.shape[2]):
+            now = _at_codes(messages[tasks], codes[tasks])
+            options = (state.cache[tasks] - now)[:, :, :, None] + messages[tasks, None]
             parts.append(self.surprise.of(tasks, self.update.away(tasks, options, node_kinds[tasks])))
         return torch.cat(parts)
 
     def move(
         self, state: ChainState, positions: Int[Tensor, "receiver block"], codes: Int[Tensor, "task chain receiver"]
     ) -> ChainState:
-        """Give each receiver's block the kinds of a code."""
+        """Set each receiver's block to a code; sums change by the difference of messages, energies are kept."""
         kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])[codes]
         changed = state.with_kinds(positions, kinds)
         if self._is_node_slot(positions):
             return replace(state, kinds=changed)
-        said = self._said(positions)
+        messages = self._block_messages(positions)
         before = state.codes_at(positions, self.layout.num_edge_kinds)
-        change = _chosen(said, codes).sub_(_chosen(said, before))
+        change = _at_codes(messages, codes).sub_(_at_codes(messages, before))
         return ChainState(changed, state.energies, state.cache + change)
 
     def tabulated(self) -> None:
-        """No tables: messages are summed where these would be too large."""
+        """None: there are no tables, which would be too large."""
 
     def plus(self, other: Factors) -> SummedFactors:
-        """The sum with another loss over the same slots of the same tasks."""
+        """Sum of this loss and another one over the same slots of the same tasks."""
         return SummedFactors(self, other)
 
     def _energies(self, sums: Tensor, node_kinds: Tensor) -> Tensor:
         chunks = self._task_chunks(sums[0].numel())
-        aways = ((tasks, self.update.away(tasks, sums[tasks], node_kinds[tasks])) for tasks in chunks)
-        return torch.cat([self.surprise.of(tasks, away) for tasks, away in aways])
+        errors = ((tasks, self.update.away(tasks, sums[tasks], node_kinds[tasks])) for tasks in chunks)
+        return torch.cat([self.surprise.of(tasks, part) for tasks, part in errors])
 
     def _task_chunks(self, cells: int) -> list[slice]:
         size = max(1, CHUNK_CELLS // max(1, cells))
         return [slice(first, first + size) for first in range(0, self.num_tasks, size)]
 
-    def _said(self, positions: Tensor) -> Float[Tensor, "task receiver code sum"]:
-        """What a block says under each code."""
+    def _block_messages(self, positions: Tensor) -> Float[Tensor, "task receiver code sum"]:
+        """Sum of the messages on the edges of each receiver's block, for each code."""
         receivers = torch.arange(len(positions))
         kinds = block_kinds(self.layout.num_edge_kinds, positions.shape[1])
         columns = [
@@ -201,28 +202,30 @@ class MessageSums:
         return kinds[..., -1] if self.layout.num_node_kinds > 1 else torch.zeros_like(kinds[..., 0])
 
 
-def _chosen(said: Float[Tensor, "task receiver code sum"], codes: Tensor) -> Float[Tensor, "task chain receiver sum"]:
-    """What blocks say under one code for each chain."""
-    num_tasks, num_receivers, num_codes, size = said.shape
+def _at_codes(
+    messages: Float[Tensor, "task receiver code sum"], codes: Int[Tensor, "task chain receiver"]
+) -> Float[Tensor, "task chain receiver sum"]:
+    """Messages of blocks at the code of each chain."""
+    num_tasks, num_receivers, num_codes, size = messages.shape
     offsets = torch.arange(num_tasks * num_receivers).view(num_tasks, 1, num_receivers) * num_codes
-    return said.reshape(-1, size).index_select(0, (codes + offsets).flatten()).view(*codes.shape, size)
+    return messages.reshape(-1, size).index_select(0, (codes + offsets).flatten()).view(*codes.shape, size)
 
 
 @torch.no_grad()
 def message_sums(model: Model, batch: Batch, windows: Windows) -> MessageSums:
-    """Compute every message of a batch once.
+    """Compute every message of a batch once, as factors for large graphs.
 
     Args:
         model: with one round of message passing.
         batch: the scenes.
-        stretches: of horizon 1.
+        windows: of horizon 1.
 
     Returns:
         Factors whose energies equal :func:`bouncegrad.energies.receiver_energies` for every structure; on the CPU.
     """
     graph, log_scales = batch.graph, model.log_scales(windows.states, batch.graph, windows.sender_mask)
     precision = model.noise.inverse_scales(log_scales)
-    precision = precision * windows.weights  # which are 0 or 1: what was not observed is off by nothing
+    precision = precision * windows.weights  # weights are 0 or 1: errors of unobserved targets are 0
     if model.config.network.update == "superposed":
         messages = _messages(model, graph, windows, precision)
         update = Superposition(_goals(model, graph, windows, precision))
@@ -230,9 +233,9 @@ def message_sums(model: Model, batch: Batch, windows: Windows) -> MessageSums:
         messages = _messages(model, graph, windows, None)
         nodes = (windows.states, windows.targets[:, :, 0], precision)
         update = NodeUpdate(on_cpu(model.network), *(graph.unpack_nodes(values).cpu() for values in nodes))
-    layout, asked = model.layout(graph.present.shape[1]), batch.edge_mask
+    layout, edge_mask = model.layout(graph.present.shape[1]), batch.edge_mask
     surprise = _surprise(model, graph, windows, log_scales)
-    return MessageSums(layout, messages, update, surprise, None if asked is None else asked.cpu())
+    return MessageSums(layout, messages, update, surprise, None if edge_mask is None else edge_mask.cpu())
 
 
 def _goals(
@@ -256,7 +259,7 @@ def _surprise(model: Model, graph: SuperGraph, windows: Windows, log_scales: Ten
 def _messages(
     model: Model, graph: SuperGraph, windows: Windows, precision: Float[Tensor, "node start message"] | None
 ) -> Float[Tensor, "task receiver neighbour kind sum"]:
-    """All messages under all kinds, some edges at a time, so that hidden layers stay small."""
+    """Messages under all edge types, in chunks of edges so that hidden activations stay small."""
     num_scenes, num_entities = graph.present.shape
     num_kinds, hidden = model.config.network.num_edge_kinds, model.config.network.hidden
     num_starts = windows.states.shape[1]
@@ -266,10 +269,10 @@ def _messages(
     for edges in torch.arange(len(graph.senders)).split(max(1, limit)):
         receivers, senders = graph.receivers[edges], graph.senders[edges]
         inputs = model.network.edge_inputs(windows.states[receivers], windows.states[senders])
-        said = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
+        part = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
         if windows.sender_mask is not None:
-            said = said * windows.sender_mask[senders][:, None, :, None]
+            part = part * windows.sender_mask[senders][:, None, :, None]
         if precision is not None:
-            said = said * precision[receivers][:, None]
-        messages[graph.edge_scenes[edges], graph.edge_slots[edges]] = said.flatten(2)
+            part = part * precision[receivers][:, None]
+        messages[graph.edge_scenes[edges], graph.edge_slots[edges]] = part.flatten(2)
     return messages.view(num_scenes, num_entities, num_entities - 1, num_kinds, size).cpu()

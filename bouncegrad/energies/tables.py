@@ -1,4 +1,7 @@
-"""From modules to tables: what every combination of kinds on a receiver's slots costs."""
+"""Tables of energies: each receiver's under all assignments of edge types to its incoming edges.
+
+Exact posteriors and block updates look energies up in them; they need small graphs (``kinds ** neighbours`` entries).
+"""
 
 from __future__ import annotations
 
@@ -21,24 +24,26 @@ from bouncegrad.structures.factors import FactorTables
 
 @torch.no_grad()
 def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTables:
-    """The energy of every receiver under all joint assignments of kinds to its incoming edges (and its node slot).
+    """Energies of receivers under all joint assignments of edge types to their incoming edges (and of their node type).
 
-    Each message is computed once per kind; what remains per combination is the node update and, for the superposed
-    update under normal tails, not even that: the energy is a quadratic form in the one-hot kinds,
-    ``E(z) = |r|^2 / 2 - z . M r + z . M M^T z / 2``, with ``M`` the messages and ``r`` the residuals without any,
-    both divided by the scale. From the second step on every combination has been led elsewhere and needs messages of
-    its own.
+    Each message is computed once per edge type. Then each combination takes one node update, except for the superposed
+    update under a normal likelihood, where the energy is a quadratic form in the one-hot edge types,
+    ``E(z) = |r|^2 / 2 - z . M r + z . M M^T z / 2``, with ``M`` the messages and ``r`` the residuals without any
+    message, both divided by the scale. From the second step of a rollout on, receivers are at different states under
+    different combinations, so each combination needs its own messages.
 
     Args:
         model: with one round of message passing.
         batch: the scenes.
-        windows: of horizon 1, or rollouts of receivers.
+        windows: of horizon 1, or teacher-forced rollouts of receivers.
 
     Returns:
-        Tables whose look-ups equal :func:`loss_fn` for every structure, on the CPU. Absent entities cost nothing.
+        Tables whose look-ups equal :func:`bouncegrad.energies.loss_fn` for every structure, on the CPU. The energy of
+        absent entities is 0.
 
     Raises:
-        ValueError: several rounds, or rollouts of scenes, where a receiver's energy depends on more than its own slots.
+        ValueError: if there are several rounds of message passing, or rollouts of scenes over several steps: a
+            receiver's energy then depends on more than its own slots.
     """
     if model.config.network.message_steps != 1 or (windows.rollout == "scene" and windows.horizon != 1):
         raise ValueError(
@@ -62,7 +67,7 @@ def receiver_tables(model: Model, batch: Batch, windows: Windows) -> FactorTable
 
 
 def tables_of(model: Model, batches: Sequence[Batch], cut: Callable[[Batch], Windows] = cut_windows) -> FactorTables:
-    """The one-step tables of several batches as one, over the stretches that ``cut`` makes of each."""
+    """Tables of several batches, concatenated over tasks, for the windows that ``cut`` makes of each batch."""
     parts = [receiver_tables(model, batch, cut(batch)) for batch in batches]
     exist = None
     if any(part.exist is not None for part in parts):
@@ -87,7 +92,7 @@ def one_hot_combinations(num_kinds: int, width: int) -> Float[Tensor, "combinati
 def _incoming_messages(
     model: Model, graph: SuperGraph, windows: Windows
 ) -> Float[Tensor, "node neighbour_kind start message"]:
-    """Every message under every kind, arranged by receiver; zeros from senders that are absent or not heard."""
+    """Messages under every edge type, arranged by receiver; zeros from absent or masked senders."""
     inputs = model.network.inputs_on(graph, windows.states)
     messages = model.network.edge_modules.every_kind(inputs).transpose(0, 1)
     sender_mask = None if windows.sender_mask is None else windows.sender_mask[:, None]
@@ -96,7 +101,7 @@ def _incoming_messages(
 
 
 def _by_receiver(graph: SuperGraph, values: Float[Tensor, "edge *rest"]) -> Float[Tensor, "node neighbour *rest"]:
-    """Values of edges, arranged by receiver; zeros for absent senders."""
+    """Values of edges, arranged by receiver and neighbour; zeros for absent senders."""
     width = graph.present.shape[1] - 1
     if graph.in_degree == width:
         return values.reshape(graph.num_nodes, width, *values.shape[1:])
@@ -111,9 +116,9 @@ def _direct_tables(
     messages: Float[Tensor, "node neighbour_kind start message"],
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
-    """Run the node update on every summed message, some nodes at a time."""
+    """Tables of one step by a node update of every summed message, in chunks of nodes."""
     noise, log_scales = model.noise, model.log_scales(windows.states, graph, windows.sender_mask)
-    predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
+    predict = _prediction_of_combinations(model)
     cells = len(combinations) * windows.states.shape[1] * model.config.network.hidden
     columns = []
     for kind in range(model.config.network.num_node_kinds):
@@ -127,23 +132,28 @@ def _direct_tables(
     return torch.stack(columns, 2).flatten(1)
 
 
-def _every_sum(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
-    """The general update under every combination; its first layer is linear, so it goes before the sums."""
+def _prediction_of_combinations(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """States one step later ``[node, combination, start, feature]``, as a function of states, messages and types."""
+    return _general_prediction(model) if model.config.network.update == "general" else _superposed_prediction(model)
+
+
+def _general_prediction(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """The general update of all combinations; the first linear map of the node module is applied before the sums."""
     network = model.network
 
     def predict(states: Tensor, messages: Tensor, combinations: Tensor, kind: int) -> Tensor:
         weight, bias = network.node_modules.weights[0][kind], network.node_modules.biases[0][kind]
         own = states @ weight[: network.num_inputs] + bias
-        said = messages @ weight[network.num_inputs :]
-        hidden = torch.matmul(combinations, said.flatten(2)).view(len(states), -1, *own.shape[1:])
+        projected = messages @ weight[network.num_inputs :]
+        hidden = torch.matmul(combinations, projected.flatten(2)).view(len(states), -1, *own.shape[1:])
         changes = network.node_modules.finish(hidden.add_(own[:, None]), kind)
         return network.linear(states)[:, None] + network.unit * changes
 
     return predict
 
 
-def _every_superposition(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
-    """The superposed update under every combination."""
+def _superposed_prediction(model: Model) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """The superposed update of all combinations."""
 
     def predict(states: Tensor, messages: Tensor, combinations: Tensor, kind: int) -> Tensor:
         kinds = torch.full((len(states),), kind, device=states.device)
@@ -155,15 +165,15 @@ def _every_superposition(model: Model) -> Callable[[Tensor, Tensor, Tensor, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Alone:
-    """Some receivers and all that their rollouts see of the rest.
+class _Receivers:
+    """Some receivers, with all inputs of their teacher-forced rollouts.
 
     Attributes:
-        windows: their stretches.
-        log_scales: ``[node, start, step, feature]``, of their errors.
-        messages: ``[node, neighbour_kind, start, message]``, what the first step hears under every kind.
-        senders: ``[node, neighbour, start, step, input]``, where the others are when each step begins.
-        exist: ``[node, neighbour]``, 1 for those that are there, else 0.
+        windows: the windows to predict.
+        log_scales: ``[node, start, step, feature]``, log standard deviations of the errors.
+        messages: ``[node, neighbour_kind, start, message]``, messages of the first step under every edge type.
+        senders: ``[node, neighbour, start, step, input]``, true states of the senders before each step.
+        exist: ``[node, neighbour]``, 1 for senders that are present, else 0.
     """
 
     windows: Windows
@@ -172,10 +182,10 @@ class _Alone:
     senders: Float[Tensor, "node neighbour start step input"]
     exist: Float[Tensor, "node neighbour"]
 
-    def at(self, nodes: slice) -> _Alone:
-        """Some of them."""
+    def at(self, nodes: slice) -> _Receivers:
+        """The receivers in a slice."""
         part = self.windows.at(nodes)
-        return _Alone(part, self.log_scales[nodes], self.messages[nodes], self.senders[nodes], self.exist[nodes])
+        return _Receivers(part, self.log_scales[nodes], self.messages[nodes], self.senders[nodes], self.exist[nodes])
 
 
 def _rolled_tables(
@@ -185,16 +195,16 @@ def _rolled_tables(
     messages: Float[Tensor, "node neighbour_kind start message"],
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
-    """Roll every receiver out alone under every combination, some nodes and some combinations at a time."""
+    """Tables of several steps: roll receivers out under every combination, in chunks of nodes and combinations."""
     senders = _by_receiver(graph, windows.origins.index_select(0, graph.senders))
     exist = _by_receiver(graph, torch.ones_like(senders.flatten()[: len(graph.senders)]))
-    everyone = _Alone(windows, of.log_scales_of(model, graph, windows), messages, senders, exist)
+    receivers = _Receivers(windows, of.log_scales_of(model, graph, windows), messages, senders, exist)
     cells, limit = senders.shape[1] * senders.shape[2] * model.config.network.hidden, of.cells_at_once(messages.device)
     columns = []
     for kind in range(model.config.network.num_node_kinds):
         parts = []
         for nodes in _slices(graph.num_nodes, limit // (len(combinations) * cells)):
-            some = everyone.at(nodes)
+            some = receivers.at(nodes)
             pieces = [combinations[piece] for piece in _slices(len(combinations), limit // cells)]
             parts.append(torch.cat([_rolled_energies(model, some, piece, kind) for piece in pieces]).T)
         columns.append(torch.cat(parts))
@@ -202,30 +212,31 @@ def _rolled_tables(
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
-    """Neighbouring parts of ``size``, at least 1."""
+    """Consecutive slices of ``size``, at least 1, up to ``total``."""
     return (slice(first, first + max(1, size)) for first in range(0, total, max(1, size)))
 
 
 def _rolled_energies(
-    model: Model, alone: _Alone, combinations: Float[Tensor, "combination neighbour_kind"], kind: int
+    model: Model, receivers: _Receivers, combinations: Float[Tensor, "combination neighbour_kind"], kind: int
 ) -> Float[Tensor, "combination node"]:
-    """The energies of some receivers under some combinations."""
-    predict = _every_sum(model) if model.config.network.update == "general" else _every_superposition(model)
-    edge_kinds = combinations.view(len(combinations), alone.exist.shape[1], -1).argmax(2)
-    windows, energies = alone.windows, torch.zeros(())
-    own = predict(windows.states, alone.messages, combinations, kind).transpose(0, 1)
+    """Energies of teacher-forced rollouts of some receivers under some combinations, with one node type."""
+    predict = _prediction_of_combinations(model)
+    edge_kinds = combinations.view(len(combinations), receivers.exist.shape[1], -1).argmax(2)
+    windows, energies = receivers.windows, torch.zeros(())
+    # the first step starts from the true states: its messages are the same for all combinations
+    own = predict(windows.states, receivers.messages, combinations, kind).transpose(0, 1)
     history = windows.states.expand(len(own), -1, -1, -1)
     for step in range(windows.horizon):
         if step:
             history = model.network.shift_history(history, own)
-            own = _moved_on(model, history, alone.senders[:, :, :, step], alone.exist, edge_kinds, kind)
+            own = _next_states(model, history, receivers.senders[:, :, :, step], receivers.exist, edge_kinds, kind)
         residuals = (windows.targets[:, :, step] - own) / model.network.unit
-        surprise = model.noise.energy(residuals, alone.log_scales[:, :, step]) * windows.weights[:, :, step]
-        energies = energies + surprise.sum(2)
+        costs = model.noise.energy(residuals, receivers.log_scales[:, :, step]) * windows.weights[:, :, step]
+        energies = energies + costs.sum(2)
     return energies
 
 
-def _moved_on(
+def _next_states(
     model: Model,
     own: Float[Tensor, "combination node start input"],
     senders: Float[Tensor, "node neighbour start input"],
@@ -233,10 +244,10 @@ def _moved_on(
     edge_kinds: Int[Tensor, "combination neighbour"],
     kind: int,
 ) -> Float[Tensor, "combination node start feature"]:
-    """One more step of receivers that each combination has led elsewhere."""
+    """One step of receivers whose states differ between combinations, with messages of their own."""
     shape = (len(own), senders.shape[1], *own.shape[1:])
-    theirs = senders.transpose(0, 1).expand(shape)
-    inputs = model.network.edge_inputs(own[:, None].expand(shape), theirs).flatten(0, 1)
+    sender_states = senders.transpose(0, 1).expand(shape)
+    inputs = model.network.edge_inputs(own[:, None].expand(shape), sender_states).flatten(0, 1)
     messages = model.network.edge_modules(inputs, edge_kinds.flatten()).view(*shape[:-1], -1)
     incoming = (messages * exist.T[:, :, None, None]).sum(1).flatten(0, 1)
     kinds = torch.full((len(incoming),), kind, device=own.device)
@@ -250,9 +261,9 @@ def _quadratic_tables(
     messages: Float[Tensor, "node neighbour_kind start message"],
     combinations: Float[Tensor, "combination neighbour_kind"],
 ) -> Float[Tensor, "node combination"]:
-    """Read all energies off one Gram matrix per receiver, accumulated over time.
+    """Tables of one step by a quadratic form: from the Gram matrix of each receiver's messages, summed over time.
 
-    In double precision: a good model's energies are small differences of large squares.
+    In double precision: energies of an accurate model are small differences of large squares.
     """
     log_scales = model.log_scales(windows.states, graph, windows.sender_mask)
     weights = windows.weights.sqrt() * model.noise.inverse_scales(log_scales)

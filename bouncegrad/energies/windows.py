@@ -1,4 +1,7 @@
-"""Scenes as a model takes them: many as one super-graph, and the stretches of them that are predicted."""
+"""Batches of scenes in the form that a model reads, and the windows of them that it predicts.
+
+Rollouts of scenes run freely; rollouts of receivers are teacher-forced: their senders follow their true states.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,15 @@ from bouncegrad.scenes import Scenes
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Scenes as a model takes them: normalised, in single precision, packed into a super-graph.
+    """A batch of scenes: normalised, in single precision, packed into a super-graph.
 
     Attributes:
-        states: ``[node, time, feature]``.
+        states: ``[node, time, feature]``, normalised.
         valid: ``[node, time]``, which samples were observed.
-        graph: of all scenes of the batch.
-        exogenous: ``[node]``, whose motion is given; None: nobody's is.
-        history: samples that the model sees of a node.
-        unseen: what becomes of samples with senders that were not measured
+        graph: the super-graph of all scenes of the batch.
+        exogenous: ``[node]``, which nodes have given trajectories that are not predicted; None: none.
+        history: number of samples of a node that the model reads.
+        unseen: how to treat samples with senders that were not measured
             (:class:`bouncegrad.models.graph_network.NetworkConfig`).
     """
 
@@ -39,12 +42,12 @@ class Batch:
 
     @property
     def inputs(self) -> Float[Tensor, "node last input"]:
-        """What the model sees at each time that has a whole history behind it; the newest sample last."""
+        """The model's input at each time with a complete history, the newest sample last."""
         return side_by_side(self.states, self.history)
 
     @property
     def edge_mask(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
-        """Which edges are asked about: those that exist and whose receiver is not exogenous; None: all of them."""
+        """Which edges are inferred: those that exist and whose receiver is not exogenous; None: all of them."""
         if self.exogenous is None:
             return self.graph.exist
         followers = self.graph.unpack_nodes(~self.exogenous)
@@ -53,17 +56,17 @@ class Batch:
 
     @property
     def num_starts(self) -> int:
-        """From how many times one step can be predicted."""
+        """Number of times from which one step can be predicted."""
         return self.states.shape[1] - self.history
 
     @property
     def complete(self) -> Bool[Tensor, "node last"]:
-        """Where all of these inputs were observed."""
+        """At which of these times all samples of the input were observed."""
         return side_by_side(self.valid[..., None], self.history).all(2)
 
 
 def side_by_side(states: Shaped[Tensor, "*batch time feature"], history: int) -> Shaped[Tensor, "*batch last input"]:
-    """Each run of ``history`` samples as one row of numbers, the newest last.
+    """Each ``history`` consecutive samples as one row, the newest last (a sliding window over time).
 
     >>> side_by_side(torch.tensor([[0.0], [1.0], [2.0]]), 2).tolist()
     [[0.0, 1.0], [1.0, 2.0]]
@@ -75,7 +78,7 @@ def pack(model: Model, scenes: Scenes) -> Batch:
     """Normalise scenes and pack them into one super-graph.
 
     Raises:
-        ValueError: the scenes have other features than the model was trained on.
+        ValueError: if the scenes have other features than the model was trained on.
     """
     if scenes.feature_names != model.feature_names:
         raise ValueError(
@@ -103,20 +106,21 @@ Rollout: TypeAlias = Literal["scene", "receiver"]
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Stretches to predict: from each start, the next ``step`` samples.
+    """Windows to predict: from each start, the samples after 1, 2, ... steps.
 
     Attributes:
-        states: ``[node, start, input]``, the true states at the starts, with all of their history.
-        targets: ``[node, start, step, feature]``, what really followed.
-        weights: ``[node, start, step]``, 1 where the target and all that its prediction starts from were observed, else
-            0. For a "scene" that is every entity at the start; for a "receiver" it is that entity at the start, and
-            every other one at all steps before the target. 0 for entities whose motion is given.
-        rollout: what moves on by itself: "scene", all entities together; or "receiver", each entity alone among others
-            that are where they really were at every step, so that its errors depend on its own slots only. One step is
-            the same for both.
-        heard: ``[node, start]``, 0 for senders that say nothing because they were not measured, else 1; None: all are
-            heard, and weights are 0 where they should not be.
-        given: ``[node, start, step, feature]``, states that are given, NaN for all others; None: none is.
+        states: ``[node, start, input]``, the true states at the starts, with their histories.
+        targets: ``[node, start, step, feature]``, the true states after each step.
+        weights: ``[node, start, step]``, 1 where the target and all samples that its prediction starts from were
+            observed, else 0. For a "scene" these are all entities at the start; for a "receiver" that entity at the
+            start, and all others at all steps before the target. 0 for exogenous entities.
+        rollout: "scene": all entities are predicted together, each step from the predictions of the step before;
+            "receiver": teacher forcing of senders, each entity alone is predicted while all others follow their true
+            states, so that its errors depend on its own slots only. For one step both are the same.
+        sender_mask: ``[node, start]``, 0 for senders that were not measured, whose messages are zero, else 1; None: all
+            nodes send, and unmeasured senders have an effect on ``weights`` instead.
+        given: ``[node, start, step, feature]``, states of exogenous entities, NaN for all others; None: no such
+            entities.
     """
 
     states: Float[Tensor, "node start input"]
@@ -128,22 +132,22 @@ class Windows:
 
     @property
     def horizon(self) -> int:
-        """Steps of each stretch."""
+        """Number of steps of each window."""
         return self.targets.shape[2]
 
     @property
     def origins(self) -> Float[Tensor, "node start step input"]:
-        """The true states from which each step leads on, with their history."""
+        """The true states before each step, with their histories."""
         num_features = self.targets.shape[3]
         before = self.states.unflatten(2, (-1, num_features))
         return side_by_side(torch.cat([before, self.targets[:, :, :-1]], 2), before.shape[2])
 
     def at(self, nodes: slice | Tensor) -> Windows:
-        """Those of some nodes: a slice, or which."""
+        """The windows of some nodes, given by a slice, indices or a mask."""
         return self._each(lambda values: values[nodes])
 
     def of_starts(self, starts: slice | Tensor) -> Windows:
-        """Those of some starts: a slice, or which."""
+        """The windows of some starts, given by a slice or indices."""
         return self._each(lambda values: values[:, starts])
 
     def _each(self, chosen: Callable[[Tensor], Tensor]) -> Windows:
@@ -154,7 +158,7 @@ class Windows:
 
 
 def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
-    """``num_starts`` of the starts, drawn at random without replacement, in their order."""
+    """Windows of ``num_starts`` starts, drawn without replacement, in ascending order; all if there are no more."""
     total = whole.states.shape[1]
     if num_starts >= total:
         return whole
@@ -162,7 +166,7 @@ def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Window
 
 
 def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[Batch, Windows]:
-    """Some tasks of a batch, in ascending order, as a super-graph of their own."""
+    """The batch and windows of some tasks, in ascending order, with a super-graph of their own."""
     chosen = torch.zeros(len(batch.graph.present), dtype=torch.bool, device=batch.states.device)
     chosen[tasks] = True
     if chosen.all():
@@ -179,7 +183,7 @@ def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[
 
 
 def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tensor, Batch, Windows]]:
-    """A batch in parts of ``size`` tasks, each with the indices of its tasks."""
+    """Split a batch into parts of ``size`` tasks; yields the indices of the tasks, their batch and their windows."""
     if size >= len(batch.graph.present):
         yield torch.arange(len(batch.graph.present)), batch, whole
         return
@@ -190,18 +194,18 @@ def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tenso
 def cut_windows(
     batch: Batch, horizon: int = 1, stride: int = 1, rollout: Rollout = "scene", *, partial: bool = False
 ) -> Windows:
-    """Cut a batch into stretches of ``horizon`` steps that start every ``stride`` samples.
+    """Cut a batch into windows of ``horizon`` steps that start every ``stride`` samples.
 
     Args:
         batch: the scenes.
-        horizon: steps.
-        stride: samples between starts.
-        rollout: what moves on by itself (:class:`Windows`).
-        partial: also take starts from which the scene ends before the horizon; what lies beyond its end has weight 0.
+        horizon: number of steps of each window.
+        stride: number of samples from one start to the next.
+        rollout: which entities are predicted together (:class:`Windows`).
+        partial: include starts whose windows reach beyond the end of the scene; steps beyond it have weight 0.
 
     Raises:
-        ValueError: the scenes are shorter than the history and ``horizon`` samples; or senders that were not measured
-            are to be silent, over more than one step.
+        ValueError: if the scenes are shorter than the history and ``horizon`` samples together; or ``unseen`` is
+            "silent" and the horizon is more than 1.
     """
     num_times, before = batch.states.shape[1], batch.history - 1
     if num_times <= before + horizon:
@@ -236,31 +240,34 @@ def cut_windows(
 def _senders_measured(
     batch: Batch, complete: Bool[Tensor, "node last"], when: tuple[Tensor, Tensor], rollout: Rollout
 ) -> Bool[Tensor, "node start step"]:
-    """Whether all senders are known that a prediction starts from or is given on its way."""
+    """Whether all senders that a prediction depends on were observed: at the start and, if given, at later steps."""
     (starts, targets), before = when, batch.history - 1
     unknown = ~complete
-    everyone = _none_of(batch.graph, unknown)
+    all_known = _no_sender_in(batch.graph, unknown)
     if rollout == "receiver":
-        return everyone[:, targets - 1 - before].cumprod(2).bool()
-    known = everyone[:, starts - before, None]
+        return all_known[:, targets - 1 - before].cumprod(2).bool()
+    known = all_known[:, starts - before, None]
     if batch.exogenous is None:
         return known
-    guides = _none_of(batch.graph, unknown & batch.exogenous[:, None])
-    return known & guides[:, targets - 1 - before].cumprod(2).bool()
+    given_known = _no_sender_in(batch.graph, unknown & batch.exogenous[:, None])
+    return known & given_known[:, targets - 1 - before].cumprod(2).bool()
 
 
-def _none_of(graph: SuperGraph, which: Bool[Tensor, "node last"]) -> Bool[Tensor, "node last"]:
-    """Where no sender of a node is one of those."""
-    return graph.incoming(which.float()[graph.senders]) == 0
+def _no_sender_in(graph: SuperGraph, nodes: Bool[Tensor, "node last"]) -> Bool[Tensor, "node last"]:
+    """Whether no sender of a node is in the set ``nodes``, at each time."""
+    return graph.incoming(nodes.float()[graph.senders]) == 0
 
 
 def early_half(batch: Batch) -> Windows:
-    """One step from the starts of the first half of each scene; where lengths differ, from as many as can be judged."""
+    """One-step windows from the first half of each scene's starts.
+
+    If scenes differ in length, the half of the starts with at least one weight above 0 in that scene.
+    """
     return _half(batch, late=False)
 
 
 def late_half(batch: Batch) -> Windows:
-    """The rest of :func:`early_half`."""
+    """One-step windows from the second half of each scene's starts, the complement of :func:`early_half`."""
     return _half(batch, late=True)
 
 
@@ -268,8 +275,9 @@ def _half(batch: Batch, *, late: bool) -> Windows:
     whole, middle = cut_windows(batch), batch.num_starts // 2
     if batch.graph.unpack_nodes(batch.valid[:, -1].float()).amax(1).min() > 0:
         return whole.of_starts(slice(middle, None) if late else slice(middle))
-    judged = batch.graph.unpack_nodes(whole.weights[:, :, 0]).amax(1) > 0
-    rank = judged.cumsum(1)
+    # scenes of several lengths: halve the starts that have a valid target, scene by scene
+    valid_starts = batch.graph.unpack_nodes(whole.weights[:, :, 0]).amax(1) > 0
+    rank = valid_starts.cumsum(1)
     is_late = 2 * rank > rank[:, -1:]
     chosen = is_late if late else ~is_late
     nodes = batch.graph.pack_nodes(chosen[:, None].expand(-1, batch.graph.present.shape[1], -1))
