@@ -381,7 +381,7 @@ def test_priors_that_cannot_be():
     with pytest.raises(ValueError, match="allows 16777216 graphs of 20 entities"):
         BlockModel.of(Layout(20, 2))
     for prior in (Symmetric, BlockModel):
-        with pytest.raises(ValueError, match="speaks of edges only"):
+        with pytest.raises(ValueError, match="covers edges only"):
             prior.of(Layout(3, 2, 2))
 
 

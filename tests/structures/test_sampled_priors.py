@@ -142,5 +142,5 @@ def test_leaders_need_no_tables():
     data = FactorTables(torch.randn(2, 4, 27, generator=generator(4)), layout.receiver_slots, layout.receiver_kinds)
     one, other = (Leader.of(layout).posterior(factors, 1.0) for factors in (data, Untabulated(data)))
     torch.testing.assert_close(one.log_probabilities, other.log_probabilities)
-    with pytest.raises(ValueError, match="needs a kind for nobody and one for somebody"):
+    with pytest.raises(ValueError, match="needs an edge type for no edge and one for an edge"):
         Leader.of(Layout(4, 1))

@@ -1,6 +1,7 @@
-"""Priors over whole graphs: what relations are believed to look like before the data speak.
+"""Priors over structures (latent graphs), and their posteriors given the energies of a model.
 
-Which of them holds is decided by evidence, never by the name of the data
+Each prior is a probability distribution over whole graphs: independent edges, symmetric graphs, a stochastic block
+model, trees and others. Which prior is used is decided by its evidence (marginal likelihood) on the scenes, or by name
 (:mod:`bouncegrad.structures.priors.registry`).
 """
 

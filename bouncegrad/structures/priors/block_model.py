@@ -1,4 +1,4 @@
-"""The block model: every entity has a hidden class, and the two classes of a pair decide its edge type."""
+"""The prior "classes": a stochastic block model, in which the latent classes of two entities decide the edge type."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from bouncegrad.structures.priors.posterior import (
 from bouncegrad.types import Structures
 
 GRAPH_LIMIT = 2**17
-"""Graphs that are listed one by one at the most."""
+"""Largest number of graphs that are enumerated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockModel(Exact):
-    """Every entity belongs to a hidden class; the two classes decide the kind: ``kind = map[c_receiver, c_sender]``.
+    """Deterministic block model: every entity has a latent class, and ``kind = map[c_receiver, c_sender]``.
 
-    All maps from pairs of classes to kinds are candidates; one of them holds for all scenes, and which one is learned:
-    ``log p(graph, classes, map) = log_weights[map] - N log C``.
+    All maps from pairs of classes to edge types are candidates, and their probabilities, shared by all scenes, are
+    learned: ``log p(graph, classes, map) = log_weights[map] - N log C``.
 
     Attributes:
         layout: the slots.
-        log_weights: ``[map]``, how much each map is believed in.
-        num_classes: C.
+        log_weights: ``[map]``, log probability of each map.
+        num_classes: C, the number of classes.
     """
 
     layout: Layout
@@ -47,21 +47,21 @@ class BlockModel(Exact):
 
     @classmethod
     def of(cls, layout: Layout, num_classes: int = 2) -> BlockModel:
-        """All maps alike to begin with.
+        """The prior with equal weights of all maps.
 
         Raises:
-            ValueError: more graphs than can be listed.
+            ValueError: node types, or more graphs than :data:`GRAPH_LIMIT`.
         """
         num_maps = layout.num_edge_kinds ** (num_classes**2)
         _check_count("classes", num_maps * num_classes**layout.num_entities, layout)
         return cls(layout, uniform(num_maps), num_classes)
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """All maps and labelings that lead to a structure, summed."""
+        """The log probability of each structure, summed over maps and class assignments."""
         return self.posterior(indicator_tables(structures, self.layout), 1.0).log_evidence
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> EnumeratedPosterior:
-        """Over all maps and all classes of all entities, always listed."""
+        """The exact posterior, by enumeration of all maps and class assignments."""
         del ladder
         shape = (self.layout.num_entities, self.layout.num_edge_kinds, self.num_classes)
         structures, choices, same = _class_graphs(*shape)
@@ -70,7 +70,7 @@ class BlockModel(Exact):
         return enumerate_posterior(structures, log_prior, choices, factors, temperature, same)
 
     def with_weights(self, log_weights: Float[Tensor, "map"]) -> BlockModel:
-        """The same belief with other weights of the maps."""
+        """The same prior with other weights of the maps."""
         return replace(self, log_weights=log_weights)
 
 
@@ -79,7 +79,7 @@ def _check_count(name: str, num_graphs: int, layout: Layout) -> None:
     if num_graphs > GRAPH_LIMIT:
         raise ValueError(
             f"the prior {name!r} allows {num_graphs} graphs of {layout.num_entities} entities and "
-            f"{layout.num_edge_kinds} kinds, more than the {GRAPH_LIMIT} that are listed: use 'none'"
+            f"{layout.num_edge_kinds} edge types, more than the {GRAPH_LIMIT} that can be enumerated: use 'none'"
         )
 
 
@@ -87,7 +87,7 @@ def _check_count(name: str, num_graphs: int, layout: Layout) -> None:
 def _class_graphs(
     num_entities: int, num_kinds: int, num_classes: int
 ) -> tuple[Int[Tensor, "graph slot"], Float[Tensor, "graph map"], Int[Tensor, "graph"]]:
-    """The structures of all maps times all labelings, a one-hot of each one's map, and which of them are the same."""
+    """The structures of all maps times all class assignments, the one-hot map of each, and an index of equal ones."""
     maps = torch.tensor(list(product(range(num_kinds), repeat=num_classes**2)))
     labels = torch.tensor(list(product(range(num_classes), repeat=num_entities)))
     pairs = labels[:, :, None] * num_classes + labels[:, senders_of(num_entities)]

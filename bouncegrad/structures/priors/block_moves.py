@@ -1,4 +1,4 @@
-"""Moves of particles under each prior: which slots are redrawn together, and their log prior probabilities."""
+"""Gibbs moves of population annealing under each prior: slots that are redrawn together, and their log prior."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bouncegrad.structures.population_annealing import Moves, Round
 
 
 def independent_moves(layout: Layout, log_weights: Float[Tensor, "kind"]) -> Moves:
-    """Two incoming edges of every receiver at a time, so that one sender can be exchanged for another.
+    """Moves under independent edges: two incoming edges of every receiver at a time, so that senders can be exchanged.
 
-    By single edges the way there would lead through a receiver with both senders or with neither, which a good model
-    finds all but impossible.
+    With moves of single edges an exchange passes through a receiver with both senders or with neither, states of very
+    high energy under a good model.
     """
     num_neighbours, num_entities = layout.num_entities - 1, layout.num_entities
     alone = torch.arange(num_entities)[:, None]
@@ -45,9 +45,9 @@ def independent_moves(layout: Layout, log_weights: Float[Tensor, "kind"]) -> Mov
 
 
 def symmetric_moves(layout: Layout, log_weights: Float[Tensor, "kind"]) -> Moves:
-    """All three pairs of a triangle at a time, a partition of the entities at once; then each pair on its own.
+    """Moves under symmetric graphs: the pairs of disjoint triangles in parallel, then every pair on its own.
 
-    A triangle holds the exchange of one partner for another; a tournament of single pairs misses none.
+    A triangle contains the exchange of one partner for another; the round-robin over single pairs covers all pairs.
     """
     num_entities = layout.num_entities
 
@@ -63,19 +63,19 @@ def symmetric_moves(layout: Layout, log_weights: Float[Tensor, "kind"]) -> Moves
             yield _pairs(num_entities, pairs, log_weights)
 
     def log_prior(kinds: Tensor) -> Tensor:
-        return 0.5 * log_weights[kinds].sum(3)  # every pair stands in two receivers
+        return 0.5 * log_weights[kinds].sum(3)  # every pair is in the rows of two receivers
 
     return Moves(draw, sweep, log_prior)
 
 
 def tournament(order: Int[Tensor, "entity"]) -> Iterator[Int[Tensor, "pair two"]]:
-    """Rounds of disjoint pairs in which everybody meets everybody once, by the circle method.
+    """Round-robin tournament: rounds of disjoint pairs that contain every pair exactly once, by the circle method.
 
     >>> [pairs.tolist() for pairs in tournament(torch.arange(4))]
     [[[0, 3], [1, 2]], [[0, 2], [3, 1]], [[0, 1], [2, 3]]]
     """
-    nobody = torch.full((len(order) % 2,), -1)
-    seats = torch.cat([order, nobody])
+    bye = torch.full((len(order) % 2,), -1)
+    seats = torch.cat([order, bye])
     half = len(seats) // 2
     for _ in range(len(seats) - 1):
         pairs = torch.stack([seats[:half], seats[half:].flip(0)], 1)
@@ -84,7 +84,7 @@ def tournament(order: Int[Tensor, "entity"]) -> Iterator[Int[Tensor, "pair two"]
 
 
 def _pairs(num_entities: int, pairs: Int[Tensor, "pair two"], log_weights: Tensor) -> Round:
-    """Both directions of disjoint pairs."""
+    """The round that redraws disjoint pairs, both directions with the same edge type."""
     positions = torch.zeros(num_entities, 1, dtype=torch.long)
     first, second = pairs.T
     positions[first, 0], positions[second, 0] = _position(first, second), _position(second, first)
@@ -93,11 +93,11 @@ def _pairs(num_entities: int, pairs: Int[Tensor, "pair two"], log_weights: Tenso
 
 
 def _triangles(order: Int[Tensor, "entity"], log_weights: Tensor) -> Round:
-    """All pairs of disjoint triangles, three entities after the other; the last one or two may be left over."""
+    """The round that redraws the pairs of disjoint triangles of successive entities; one or two may be left over."""
     triangles = order[: len(order) // 3 * 3].view(-1, 3)
-    positions = torch.arange(2).repeat(len(order), 1)  # different ones, also of who is left over
-    for here, one, other in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
-        receivers = triangles[:, here]
+    positions = torch.arange(2).repeat(len(order), 1)  # distinct positions, also for left-over entities
+    for corner, one, other in ((0, 1, 2), (1, 0, 2), (2, 0, 1)):
+        receivers = triangles[:, corner]
         positions[receivers, 0] = _position(receivers, triangles[:, one])
         positions[receivers, 1] = _position(receivers, triangles[:, other])
     kinds = block_kinds(len(log_weights), 3)  # of the pairs (0, 1), (0, 2), (1, 2)
@@ -106,7 +106,7 @@ def _triangles(order: Int[Tensor, "entity"], log_weights: Tensor) -> Round:
 
 
 def _position(receivers: Tensor, senders: Tensor) -> Tensor:
-    """Where senders stand among the other entities of their receivers."""
+    """The position of each sender among the other entities of its receiver."""
     return senders - (senders > receivers).long()
 
 

@@ -1,4 +1,4 @@
-"""The belief that what i does to j and what j does to i hang together, as pairs of kinds."""
+"""The prior "dyads": the edge types of the two directions of a pair are dependent (reciprocity)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from bouncegrad.types import Structures
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DyadPosterior:
-    """All directed graphs. The elimination runs over what earlier entities receive from later ones.
+    """Exact posterior over directed graphs with dependent reciprocal edges.
 
-    The other direction of those pairs, what entity m receives from earlier ones, is in m's own table only, so it is
-    summed out of that table before the elimination.
+    The elimination runs over the edges that earlier entities receive from later ones. The replies, the edges that
+    entity m receives from earlier entities, are in m's own table only, so they are summed out of that table first.
 
     Attributes:
-        scores: ``[task, entity, combination]``, minus the energies over the temperature.
-        table: ``[kind, kind]``, log probabilities of the kinds of both directions of a pair; symmetric.
-        elimination: of the tables without those slots.
+        scores: ``[task, entity, combination]``, ``-energy / temperature``.
+        table: ``[kind, kind]``, log probability of the edge types of both directions of a pair; symmetric.
+        elimination: the elimination after the replies are summed out.
     """
 
     scores: Float[Tensor, "task entity combination"]
@@ -37,7 +37,7 @@ class DyadPosterior:
 
     @classmethod
     def of(cls, scores: Tensor, table: Tensor) -> DyadPosterior:
-        """Sum over all graphs."""
+        """The posterior of these scores under a table of pairs of edge types."""
         return cls(scores, table, PairElimination.of(_without_replies(scores, table, torch.logsumexp), len(table)))
 
     @property
@@ -61,23 +61,23 @@ class DyadPosterior:
         return torch.stack([to_slots(kind) for kind in found.float().unbind(3)], 2)
 
     def usage(self) -> Float[Tensor, "choice"]:
-        """How often each pair of kinds is on a pair of entities, row by row; half for either order."""
+        """Expected number of pairs with each pair of edge types, row by row; each order counts one half."""
         return (torch.stack([pairs.sum((0, 1, 2)) for pairs in self._dyads()]).sum(0) / 2).flatten().float()
 
     def _with_replies(self, kinds: Int[Tensor, "task entity entity"], choose: Callable[[Tensor], Tensor]) -> Structures:
-        """Choose what each entity receives from earlier ones, given what these receive, and what later ones send."""
+        """Choose the replies (edges from earlier entities) of each entity, given the kinds of all other edges."""
         every = torch.arange(len(kinds), device=kinds.device)
         num_kinds, directed = len(self.table), kinds.clone()
         for entity in range(1, kinds.shape[1]):
-            said = number_of(kinds[:, :entity, entity], num_kinds)
+            sent = number_of(kinds[:, :entity, entity], num_kinds)
             later = number_of(kinds[:, entity, entity + 1 :], num_kinds)
             own = self.scores[:, entity].reshape(len(kinds), num_kinds**entity, -1)
-            scores = own[every, :, later] + _reply_table(self.table, entity)[said].to(own)
+            scores = own[every, :, later] + _reply_table(self.table, entity)[sent].to(own)
             directed[:, entity, :entity] = digits_of(choose(scores), num_kinds, entity)
         return to_slots(directed)
 
     def _dyads(self) -> list[Float[Tensor, "task receiver sender kind reply"]]:
-        """For each entity but the first, the probabilities of the pairs with earlier ones, from either end."""
+        """For each entity, the joint probabilities of both edge types of its pairs with earlier entities."""
         num_tasks, num_entities = self.scores.shape[:2]
         num_kinds = len(self.table)
         shape = (num_entities, num_tasks, num_entities, num_entities, num_kinds, num_kinds)
@@ -94,14 +94,14 @@ class DyadPosterior:
         return list(found.unbind(0))
 
 
-def _reply_table(table: Float[Tensor, "kind kind"], num_pairs: int) -> Float[Tensor, "said reply"]:
-    """The log probability of all kinds of some pairs, in both directions."""
+def _reply_table(table: Float[Tensor, "kind kind"], num_pairs: int) -> Float[Tensor, "sent reply"]:
+    """Log probability of every assignment of edge types to one direction of some pairs and to the other direction."""
     digits = digits_of(torch.arange(len(table) ** num_pairs, device=table.device), len(table), num_pairs)
     return table[digits[:, None], digits[None, :]].sum(2)
 
 
 def _without_replies(scores: Tensor, table: Tensor, reduce: Reduction) -> Float[Tensor, "task entity combination"]:
-    """Tables over what the earlier entities receive, in place of what the entity receives from them."""
+    """Scores with the replies reduced, indexed by the edges from each entity to earlier ones in their place."""
     found = [scores[:, 0]]
     for entity in range(1, scores.shape[1]):
         own = scores[:, entity].reshape(len(scores), len(table) ** entity, -1)
@@ -112,14 +112,14 @@ def _without_replies(scores: Tensor, table: Tensor, reduce: Reduction) -> Float[
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dyads(OnTables):
-    """Pairs do not know of each other, their two directions do: ``log p(graph) = sum over pairs of table[z_ij, z_ji]``.
+    """Independent pairs with dependent directions: ``log p(graph) = sum over pairs of table[z_ij, z_ji]``.
 
-    Independent edges and symmetric graphs are limits of it (a table of rank one, a diagonal table).
+    Independent edges (a table of rank one) and symmetric graphs (a diagonal table) are limiting cases.
     Source: the p1 model without effects of single entities (Holland and Leinhardt 1981).
 
     Attributes:
         layout: the slots.
-        log_weights: ``[kind * kind]``, the table, row by row.
+        log_weights: ``[kind * kind]``, the log table, row by row.
     """
 
     layout: Layout
@@ -127,31 +127,31 @@ class Dyads(OnTables):
 
     @classmethod
     def of(cls, layout: Layout) -> Dyads:
-        """All pairs of kinds alike to begin with.
+        """The prior with equal weights of all pairs of edge types.
 
         Raises:
-            ValueError: node kinds, or more graphs than can be summed over.
+            ValueError: node types, or more graphs than can be summed over.
         """
         check_elimination("dyads", layout)
         return cls(layout, uniform(layout.num_edge_kinds**2))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """The weights of all pairs."""
+        """The sum of the log weights of all pairs."""
         matrix = to_matrix(structures, self.layout.num_entities, diagonal=0)
         one, other = torch.triu_indices(self.layout.num_entities, self.layout.num_entities, 1)
         return self._table().to(structures.device)[matrix[:, one, other], matrix[:, other, one]].sum(1)
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> DyadPosterior:
-        """Over all directed graphs."""
+        """The exact posterior over all directed graphs."""
         del ladder
         tables = self.tables_in(factors)
         return DyadPosterior.of(-tables.energies.double() / temperature, self._table().double())
 
     def with_weights(self, log_weights: Float[Tensor, "choice"]) -> Dyads:
-        """The same belief with another table."""
+        """The same prior with another table."""
         return replace(self, log_weights=log_weights)
 
     def _table(self) -> Float[Tensor, "kind kind"]:
-        """The two ends of a pair have no names: the table is symmetric."""
+        """The log table, symmetrised because the two ends of a pair are exchangeable."""
         table = self.log_weights.view(self.layout.num_edge_kinds, -1).exp()
         return (0.5 * (table + table.T)).log()

@@ -1,4 +1,4 @@
-"""Beliefs that hold in one of several ways, and nobody knows which: here, which kind is the one that does nothing."""
+"""Mixture of posteriors over the empty edge type: the unknown edge type of pairs without interaction."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bouncegrad.types import Structures
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmptyKindPosterior:
-    """One posterior for each kind that may be the empty one.
+    """Posterior that is a mixture over the empty edge type.
 
     Attributes:
-        parts: posteriors, one for each empty kind.
-        log_shares: ``[task, empty]``, how probable each of them is, normalised.
-        log_evidence: ``[task]``.
-        log_posterior: structures -> log posterior of each, up to a constant of the task.
+        parts: the posteriors given each empty type.
+        log_shares: ``[task, empty]``, log posterior probability of each empty type, normalised.
+        log_evidence: ``[task]``, log evidence of the mixture.
+        log_posterior: structures -> log posterior of one structure for each task, up to a constant of the task.
     """
 
     parts: Sequence[GraphPosterior]
@@ -30,7 +30,7 @@ class EmptyKindPosterior:
     log_posterior: Callable[[Structures], Float[Tensor, "task"]]
 
     def best(self) -> Structures:
-        """Of the structures that are best for one empty kind, the most probable one of each task."""
+        """The most probable, under the mixture, of the best structures of all parts."""
         candidates = torch.stack([part.best() for part in self.parts])
         which = torch.stack([self.log_posterior(structures) for structures in candidates]).argmax(0)
         return _pick(candidates, which)
@@ -45,7 +45,7 @@ class EmptyKindPosterior:
         return self._weighted().sum(0)
 
     def usage(self) -> Float[Tensor, "choice"]:
-        """How often each kind is on an edge while each is the empty one, read row by row."""
+        """Expected number of edges of each type jointly with each empty type, row by row: ``[empty * kind]``."""
         return self._weighted().sum((1, 2)).flatten()
 
     def _weighted(self) -> Float[Tensor, "empty task slot kind"]:
@@ -58,7 +58,7 @@ def mix_posteriors(
     log_weights: Float[Tensor, "empty kind"],
     log_posterior: Callable[[Structures], Float[Tensor, "task"]],
 ) -> EmptyKindPosterior:
-    """Weigh posteriors by their evidence and by how often each kind was the empty one."""
+    """The mixture of posteriors, weighted by their evidence and by the prior probability of each empty type."""
     scores = torch.stack([part.log_evidence for part in parts], 1).double() + log_weights.logsumexp(1).double()
     evidence = scores.logsumexp(1)
     return EmptyKindPosterior(parts, scores - evidence[:, None], evidence.float(), log_posterior)

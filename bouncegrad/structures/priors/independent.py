@@ -1,4 +1,4 @@
-"""The prior of independent edges: no edge carries information about another."""
+"""The prior "none": independent edges, with one learned probability for each edge type (in NRI they are fixed)."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from bouncegrad.types import Structures
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Independent:
-    """No edge knows of another: ``log p(graph) = sum over edges of log_weights[kind]``.
+    """Independent edges: ``log p(graph) = sum over edges of log_weights[kind]``.
 
     Attributes:
         layout: the slots.
-        log_weights: ``[kind]``, the share of edges of each kind (learned sparsity).
+        log_weights: ``[kind]``, log probability of each edge type (learned sparsity).
     """
 
     layout: Layout
@@ -38,11 +38,11 @@ class Independent:
 
     @classmethod
     def of(cls, layout: Layout) -> Independent:
-        """All kinds alike to begin with."""
+        """The prior with equal weights of all edge types."""
         return cls(layout, uniform(layout.num_edge_kinds))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """The weights of the edges; node kinds are all alike."""
+        """The sum of the log weights of the edges; node types are uniform."""
         num_nodes = self.layout.num_slots - self.layout.num_edge_slots
         edges = structures[:, : self.layout.num_edge_slots]
         weights = self.log_weights.to(edges.device)[edges].sum(1)
@@ -53,14 +53,14 @@ class Independent:
     def posterior(
         self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
     ) -> FactoredPosterior | SampledPosterior:
-        """Every receiver on its own: exact with tables, sampled without."""
+        """The posterior, independent for each receiver: exact with tables, sampled without."""
         tables = factors.tabulated()
         if tables is not None:
             return self._factored(tables, temperature)
         return last_of(self._cooling(factors, temperature, ladder))
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
-        """The way down, without tables."""
+        """The sampled posteriors at decreasing temperatures; None with tables."""
         return None if factors.tabulated() is not None else self._cooling(factors, coolest, ladder)
 
     def _cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior]:
@@ -78,15 +78,16 @@ class Independent:
         return FactoredPosterior(tables, log_probabilities, evidence.sum(1).float(), choices)
 
     def with_weights(self, log_weights: Float[Tensor, "kind"]) -> Independent:
-        """The same belief with other shares of the kinds."""
+        """The same prior with other weights of the edge types."""
         return replace(self, log_weights=log_weights)
 
 
 def least_losses(factors: Factors, layout: Layout) -> Float[Tensor, "task"]:
-    """The loss of the best structure of each task, whatever the prior; found by sampling where there are no tables."""
+    """The smallest loss over all structures of each task; estimated by annealing if there are no tables."""
     tables = factors.tabulated()
     if tables is not None:
         return tables.energies.amin(2).sum(1)
+    # anneal to a temperature far below the spread of the energies of random structures
     some = layout.random(factors.num_tasks * 8, Generator().manual_seed(0))[:, factors.slots]
     spread = float(factors.chain_state(some.unflatten(0, (factors.num_tasks, 8))).energies.std(1).mean())
     frozen = max(1e-3 * spread, 1e-30)

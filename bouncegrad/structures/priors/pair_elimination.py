@@ -1,9 +1,9 @@
-"""Exact sums over graphs with one kind for each pair of entities, without listing the graphs.
+"""Exact sums over structures with one edge type for each pair of entities, by variable elimination.
 
-Entities are taken in one after the other. What connects the first ``m`` of them with the others are the pairs between
-the two groups, so all that must be remembered of the first ``m`` is a table over the kinds of those pairs: the forward
-pass of a hidden Markov chain whose time is the number of entities taken in. For N = 5 its largest step has ``K^8``
-numbers where there are ``K^10`` symmetric graphs, for N = 6 ``K^11`` in place of ``K^15``.
+Entities are eliminated one after the other. The first ``m`` entities interact with the others only through the pairs
+between the two groups, so the state is a table over the edge types of those pairs: the forward pass of a hidden Markov
+model whose time is the number of eliminated entities. For N = 5 its largest step has ``K^8`` numbers where there are
+``K^10`` symmetric graphs, for N = 6 ``K^11`` in place of ``K^15``.
 
 Source: variable elimination (Zhang and Poole 1994, "A simple approach to Bayesian network computations"); forward
 filtering, backward sampling (Carter and Kohn 1994, "On Gibbs sampling for state space models").
@@ -21,33 +21,35 @@ from torch import Generator, Tensor
 from bouncegrad.structures.priors.posterior import categorical
 
 ELIMINATION_CELLS = 2**19
-"""Numbers of one task in the largest step of an elimination: N = 8 at two kinds, 6 at three, 5 at five."""
+"""Largest size of a step of an elimination, numbers per task: N = 8 at two edge types, 6 at three, 5 at five."""
 
 CHUNK_CELLS = 2**20
-"""Numbers of all tasks that are worked on at once: 8 MB in double precision."""
+"""Largest size of a chunk of tasks that are computed together, in numbers: 8 MB in double precision."""
 
 Reduction = Callable[[Tensor, int], Tensor]
+"""Log weights, dimension -> their logsumexp (a sum) or their maximum."""
 
 
 def elimination_cells(num_entities: int, num_kinds: int) -> int:
-    """Numbers of one task in the largest step: ``K^(N - 1 + m (N - 1 - m))`` at ``m = (N - 1) / 2``."""
+    """The size of the largest step, numbers per task: ``K^(N - 1 + m (N - 1 - m))`` at ``m = (N - 1) / 2``."""
     others = num_entities - 1
     return num_kinds ** (others + (others // 2) * (others - others // 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairElimination:
-    """``p(kinds) = exp(sum_m scores_m(kinds of the pairs with m) + sum_m ties_m) / Z``.
+    """Distribution over the edge types of all pairs, ``p = exp(sum_m scores_m(types of the pairs of m) + ties) / Z``.
 
-    When entity ``m`` is taken in, ``earlier`` are all kinds of the pairs ``(i, m)`` with ``i < m``, which are summed
+    In the step of entity ``m``, ``earlier`` indexes the types of the pairs ``(i, m)`` with ``i < m``, which are summed
     out; ``passing`` those of the pairs ``(i, j)`` with ``i < m < j``, and ``later`` those of the pairs ``(m, j)``.
 
     Attributes:
-        scores: ``[task, entity, combination]``, an entity's part under all joint assignments to its N - 1 pairs, the
-            first pair being the most significant digit.
-        num_kinds: K.
-        ties: for each entity ``[earlier, passing, later]``, what it adds as the middle one of triangles; or nothing.
-        states: ``[task, earlier, passing]`` for each entity but the first: all that went before, as it is taken in.
+        scores: ``[task, entity, combination]``, log potential of an entity for all joint assignments to its N - 1
+            pairs, the first pair being the most significant digit.
+        num_kinds: K, the number of edge types.
+        ties: for each entity ``[earlier, passing, later]``, log potential of the triangles of which it is the middle
+            entity; an empty sequence for none.
+        states: ``[task, earlier, passing]`` for each entity but the first: forward messages before its step.
         log_total: ``[task]``, log Z.
     """
 
@@ -59,20 +61,20 @@ class PairElimination:
 
     @classmethod
     def of(cls, scores: Tensor, num_kinds: int, ties: Sequence[Tensor] = ()) -> PairElimination:
-        """Sum over all kinds of all pairs."""
+        """Run the forward pass: sum over all edge types of all pairs."""
         return cls(scores, num_kinds, ties, *_forward(scores, num_kinds, ties, torch.logsumexp))
 
     def best(self) -> Int[Tensor, "task entity entity"]:
-        """The most probable kinds of all pairs, as a symmetric matrix."""
+        """The most probable edge types of all pairs, as a symmetric matrix."""
         states, _ = _forward(self.scores, self.num_kinds, self.ties, torch.amax)
         return self._backward(states, lambda scores: scores.argmax(1))
 
     def draw(self, generator: Generator) -> Int[Tensor, "task entity entity"]:
-        """One sample of the kinds of all pairs for each task, as a symmetric matrix."""
+        """One exact sample of the edge types of all pairs for each task, as a symmetric matrix."""
         return self._backward(self.states, lambda scores: categorical(scores.log_softmax(1), generator))
 
     def _backward(self, states: Sequence[Tensor], choose: Callable[[Tensor], Tensor]) -> Tensor:
-        """From the last entity back, choose the kinds of its pairs with earlier ones, given those with later ones."""
+        """Backward pass: for each entity, last first, choose the types of its pairs with earlier entities."""
         num_tasks, num_entities = self.scores.shape[:2]
         kinds = torch.zeros(num_tasks, num_entities, num_entities, dtype=torch.long, device=self.scores.device)
         every = torch.arange(num_tasks, device=kinds.device)
@@ -88,7 +90,7 @@ class PairElimination:
         return kinds
 
     def joints(self) -> Iterator[tuple[int, slice, Float[Tensor, "task earlier passing later"]]]:
-        """What is seen as each entity is taken in, with its probability: entity, tasks (in chunks), probabilities."""
+        """Joint probabilities of all types in the step of each entity: entity, chunk of tasks, probabilities."""
         num_entities = self.scores.shape[1]
         for tasks in _chunks(self.scores, self.num_kinds):
             after = self.log_total.new_ones(len(self.scores[tasks]), 1)
@@ -100,7 +102,7 @@ class PairElimination:
                 after = probabilities.sum(3).flatten(1)
 
     def marginals(self) -> Float[Tensor, "task entity entity kind"]:
-        """The probability of each kind of each pair; zeros on the diagonal."""
+        """The probability of each edge type on each pair; zeros on the diagonal."""
         num_tasks, num_entities = self.scores.shape[:2]
         found = self.scores.new_zeros(num_tasks, num_entities, num_entities, self.num_kinds)
         for entity, tasks, probabilities in self.joints():
@@ -115,7 +117,7 @@ class PairElimination:
 
 
 def number_of(digits: Int[Tensor, "*batch place"], num_kinds: int) -> Int[Tensor, "*batch"]:
-    """Read kinds as one number, the first being the most significant digit."""
+    """Kinds as one number in base ``num_kinds``, the first being the most significant digit."""
     places = num_kinds ** torch.arange(digits.shape[-1] - 1, -1, -1, device=digits.device)
     return (digits * places).sum(-1)
 
@@ -129,7 +131,7 @@ def digits_of(numbers: Int[Tensor, "*batch"], num_kinds: int, num_places: int) -
 def _forward(
     scores: Tensor, num_kinds: int, ties: Sequence[Tensor], reduce: Reduction
 ) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The states as each entity is taken in, and what remains when all are."""
+    """Forward pass: the message before the step of each entity but the first, and the total of each task."""
     num_tasks, num_entities = scores.shape[:2]
     state, states = scores[:, 0], []
     for entity in range(1, num_entities):
@@ -155,7 +157,7 @@ def _joint(state: Tensor, own: Tensor, tie: Tensor | None) -> Float[Tensor, "tas
 
 
 def _interleave(apart: Tensor, num_kinds: int, entity: int, num_entities: int) -> Float[Tensor, "task state"]:
-    """``[task, passing, later]`` as a state: for each entity to come, its pairs with all those taken in."""
+    """``[task, passing, later]`` as a message: for each later entity, its pairs with all eliminated entities."""
     left = num_entities - 1 - entity
     shape = (*[num_kinds**entity] * left, *[num_kinds] * left)
     order = [place for pair in zip(range(1, left + 1), range(left + 1, 2 * left + 1), strict=True) for place in pair]

@@ -1,4 +1,8 @@
-"""The record of a posterior over whole graphs, and the interface of priors that lead to one."""
+"""The interfaces of graph priors and their posteriors, and posteriors that are factored, enumerated or sampled.
+
+A posterior is over structures (latent graphs) given the energies of a model: ``p(structure | data)`` is proportional to
+``prior(structure) exp(-loss(structure) / temperature)``.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +21,15 @@ from bouncegrad.structures.population_annealing import THOROUGH, Ladder, Particl
 from bouncegrad.types import Structures
 
 LISTED_AT_ONCE = 256
-"""Graphs for each task that are evaluated beside each other where there are no tables."""
+"""Number of graphs for each task that are evaluated in one call if there are no tables."""
 
 
 class GraphPosterior(Protocol):
-    """What is known of the structures of some tasks once their losses are."""
+    """Posterior over the structures (latent graphs) of some tasks, given their losses and a prior."""
 
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
-        """Log of the prior mean of ``exp(-loss / temperature)``: how well the prior foresaw the data."""
+        """Log evidence (marginal likelihood) of the prior: log of its mean of ``exp(-loss / temperature)``."""
         ...
 
     def best(self) -> Structures:
@@ -33,7 +37,7 @@ class GraphPosterior(Protocol):
         ...
 
     def draw(self, generator: Generator) -> Structures:
-        """One sample for each task, exact where graphs can be listed."""
+        """One sample for each task; exact unless the posterior is itself represented by samples."""
         ...
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
@@ -41,52 +45,52 @@ class GraphPosterior(Protocol):
         ...
 
     def usage(self) -> Float[Tensor, "choice"]:
-        """How often each of the prior's own choices was made, expected and summed over tasks."""
+        """Expected counts of the prior's categories (such as edges of each type), summed over tasks."""
         ...
 
 
 class GraphPrior(Protocol):
-    """A belief about whole graphs, with weights of its own that are learned from the scenes.
+    """Prior distribution over structures (latent graphs), with weights that are fitted to the scenes.
 
     A new prior is one frozen dataclass with these members and an entry in :data:`bouncegrad.structures.priors.PRIORS`.
     """
 
     @property
     def log_weights(self) -> Float[Tensor, "choice"]:
-        """Log probabilities of the prior's own choices (kinds, or maps from classes to kinds)."""
+        """Log probabilities of the prior's categories (edge types, or maps from classes to edge types)."""
         ...
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """Normalised over all structures; -inf for those that cannot be."""
+        """Log probability of one structure for each task, normalised over all structures; -inf if excluded."""
         ...
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> GraphPosterior:
-        """Combine with the losses of tasks: exactly where that can be done, else by samples down a ladder."""
+        """The posterior given the losses of tasks: exact where possible, else sampled by population annealing."""
         ...
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
-        """The sampled posteriors on the way from the prior to ``coolest``; None where posteriors are exact."""
+        """The sampled posteriors at decreasing temperatures down to ``coolest``; None if posteriors are exact."""
         ...
 
     def with_weights(self, log_weights: Float[Tensor, "choice"]) -> GraphPrior:
-        """The same belief with other weights."""
+        """The same prior with other weights."""
         ...
 
 
 def fit_weights(prior: GraphPrior, usage: Float[Tensor, "choice"], pseudo_count: float = 10.0) -> GraphPrior:
-    """The M-step of a prior: its weights become the relative use of its choices, ``pseudo_count`` added to each."""
+    """The M-step of a prior: its weights become the relative expected counts, with ``pseudo_count`` added to each."""
     return prior.with_weights(torch.log((usage + pseudo_count) / (usage + pseudo_count).sum()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FactoredPosterior:
-    """Receivers do not know of each other.
+    """Exact posterior in which receivers are independent: one categorical distribution for each receiver.
 
     Attributes:
-        tables: of the tasks.
-        log_probabilities: ``[task, factor, combination]``, normalised.
-        log_evidence: ``[task]``.
-        choices: ``[combination, kind]``, how many edges of each kind each combination has.
+        tables: the tabulated losses of the tasks.
+        log_probabilities: ``[task, factor, combination]``, normalised over combinations.
+        log_evidence: ``[task]``, log evidence.
+        choices: ``[combination, kind]``, the number of edges of each type in each combination.
     """
 
     tables: FactorTables
@@ -113,20 +117,20 @@ class FactoredPosterior:
         return marginals
 
     def usage(self) -> Float[Tensor, "kind"]:
-        """How often each kind is on an edge."""
+        """Expected number of edges of each type."""
         return (self.log_probabilities.exp() @ self.choices).sum((0, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnumeratedPosterior:
-    """All graphs that the prior allows, one by one.
+    """Exact posterior over an explicit list of all graphs that the prior allows.
 
     Attributes:
-        structures: ``[graph, slot]``; one may stand there more than once, where the prior has several reasons for it.
-        same: ``[graph]``, one number for all places where the same structure stands; None where all differ.
-        log_probabilities: ``[task, graph]``, normalised.
-        log_evidence: ``[task]``.
-        choices: ``[graph, choice]``, how often each graph makes each of the prior's choices.
+        structures: ``[graph, slot]``, the list; a structure is repeated if the prior generates it in several ways.
+        same: ``[graph]``, an index that is equal for equal structures; None if all differ.
+        log_probabilities: ``[task, graph]``, normalised over the list.
+        log_evidence: ``[task]``, log evidence.
+        choices: ``[graph, choice]``, counts of the prior's categories in each graph.
     """
 
     structures: Int[Tensor, "graph slot"]
@@ -136,7 +140,7 @@ class EnumeratedPosterior:
     choices: Float[Tensor, "graph choice"]
 
     def best(self) -> Structures:
-        """The most probable structure of each task, all reasons for it counted."""
+        """The most probable structure of each task; probabilities of repeated structures are added."""
         if self.same is None:
             return self.structures[self.log_probabilities.argmax(1)]
         probabilities = self.log_probabilities.exp()
@@ -154,20 +158,20 @@ class EnumeratedPosterior:
         return torch.stack([probabilities @ on_slot.double() for on_slot in kinds], 2).float()
 
     def usage(self) -> Float[Tensor, "choice"]:
-        """How often each of the prior's choices was made."""
+        """Expected counts of the prior's categories, summed over tasks."""
         return (self.log_probabilities.exp() @ self.choices.double()).sum(0).float()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SampledPosterior:
-    """Particles that were cooled from the prior: for graphs too many to enumerate.
+    """Posterior represented by the particles of population annealing, for graphs too many to enumerate.
 
     Attributes:
-        particles: at one temperature.
+        particles: the particles at one temperature.
         slots: ``[factor, width]``, the slots of each factor.
-        separate: factors do not know of each other.
-        copies: how many slots stand for one choice of the prior (2 where a pair is one choice).
-        num_choices: how many choices the prior has.
+        separate: whether factors are independent.
+        copies: number of slots for one variable of the prior (2 if both directions of a pair are one variable).
+        num_choices: number of categories of the prior.
     """
 
     particles: Particles
@@ -178,20 +182,20 @@ class SampledPosterior:
 
     @property
     def temperature(self) -> float:
-        """Of the losses."""
+        """The temperature of the losses."""
         return self.particles.temperature
 
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
-        """From the weights of all rungs so far."""
+        """Log evidence, estimated from the weights of all rungs so far."""
         return self.particles.log_evidence
 
     def best(self) -> Structures:
-        """The most probable structure of all that were seen."""
+        """The most probable structure of all that the particles visited."""
         return by_slot(self.particles.best, self.slots)
 
     def draw(self, generator: Generator) -> Structures:
-        """One of the particles for each task, or one for each factor."""
+        """One particle for each task, or for each factor if factors are independent."""
         kinds = self.particles.kinds
         num_tasks, num_particles, num_factors, width = kinds.shape
         num_units = num_factors if self.separate else 1
@@ -199,11 +203,11 @@ class SampledPosterior:
         return by_slot(kinds.gather(1, chosen.expand(-1, -1, num_factors, width)).squeeze(1), self.slots)
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
-        """The probability of each kind on each slot, as the mean of the conditionals of all particles."""
+        """The probability of each kind on each slot: the mean of the conditionals of all particles."""
         return by_slot(self.particles.marginals, self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
-        """How often each kind is on an edge, or on a pair."""
+        """Expected number of edges, or of pairs, of each type."""
         edges = self.particles.marginals[:, :, : len(self.slots) - 1, : self.num_choices]
         return edges.sum((0, 1, 2)) / self.copies
 
@@ -216,20 +220,20 @@ def enumerate_posterior(
     temperature: float,
     same: Int[Tensor, "graph"] | None = None,
 ) -> EnumeratedPosterior:
-    """The posterior over graphs that are all listed: ``log p = log_prior - loss / temperature``."""
+    """The posterior over an explicit list of graphs: ``log p = log_prior - loss / temperature``, normalised."""
     scores = log_prior.double() - _losses_of_all(factors, structures).double() / temperature
     log_evidence = torch.logsumexp(scores, 1)
     return EnumeratedPosterior(structures, same, scores - log_evidence[:, None], log_evidence.float(), choices)
 
 
 def last_of(posteriors: Iterator[SampledPosterior]) -> SampledPosterior:
-    """The posterior at the end of a cooling."""
+    """The posterior at the lowest temperature of an annealing run."""
     *_, last = posteriors
     return last
 
 
 def _losses_of_all(factors: Factors, structures: Int[Tensor, "graph slot"]) -> Float[Tensor, "task graph"]:
-    """What every graph costs every task, by look-ups where there are tables."""
+    """The loss of every graph on every task, by look-ups if there are tables."""
     tables = factors.tabulated()
     if tables is not None:
         combinations = tables.combinations_of(structures)
@@ -240,25 +244,25 @@ def _losses_of_all(factors: Factors, structures: Int[Tensor, "graph slot"]) -> F
 
 
 class Exact:
-    """What priors share whose posteriors are exact."""
+    """Base class of priors whose posteriors are exact."""
 
     __slots__ = ()
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> None:
-        """Nothing is sampled."""
+        """None: posteriors are exact, not sampled."""
 
 
 class OnTables(Exact):
-    """What priors share whose posteriors are exact and need tables."""
+    """Base class of priors whose posteriors are exact and need tables."""
 
     __slots__ = ()
 
     @staticmethod
     def tables_in(factors: Factors) -> FactorTables:
-        """The factors, if they are tables.
+        """The tables of the factors.
 
         Raises:
-            ValueError: scenes too large for tables.
+            ValueError: factors without tables, because the scenes are too large.
         """
         tables = factors.tabulated()
         if tables is not None:
@@ -270,20 +274,20 @@ class OnTables(Exact):
 
 
 def uniform(num_choices: int) -> Float[Tensor, "choice"]:
-    """Log weights of choices of which nothing is known."""
+    """Log weights of equally probable categories."""
     return torch.full((num_choices,), -math.log(num_choices))
 
 
 def check_edges_only(name: str, layout: Layout) -> None:
-    """Refuse layouts with node kinds."""
+    """Raise a ValueError for layouts with node types."""
     if layout.num_node_kinds > 1:
-        raise ValueError(f"the prior {name!r} speaks of edges only: use 'none' with {layout.num_node_kinds} node kinds")
+        raise ValueError(f"the prior {name!r} covers edges only: use 'none' with {layout.num_node_kinds} node types")
 
 
 def indicator_tables(structures: Structures, layout: Layout) -> FactorTables:
-    """Tables in which a task's own structure has loss 0 and every other an infinite one.
+    """Tables in which the given structure of a task has loss 0 and every other structure an infinite loss.
 
-    The evidence of a prior under them is the probability of the structures.
+    The evidence of a prior under these tables is the prior probability of the structures.
     """
     energies = torch.full((len(structures), layout.num_entities, layout.num_assignments), math.inf)
     tables = FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
@@ -292,13 +296,13 @@ def indicator_tables(structures: Structures, layout: Layout) -> FactorTables:
 
 
 def combination_kinds(tables: FactorTables) -> Int[Tensor, "combination width"]:
-    """The kinds that each combination gives to the slots of a factor."""
+    """The kinds on the slots of a factor under each combination."""
     position = torch.arange(tables.energies.shape[2], device=tables.energies.device)
     return position[:, None] // tables.radix() % torch.tensor(tables.num_kinds, device=position.device)
 
 
 def categorical(log_probabilities: Float[Tensor, "*batch choice"], generator: Generator) -> Int[Tensor, "*batch"]:
-    """Draws by inversion of the cumulative distribution, in double precision."""
+    """Categorical draws by inversion of the cumulative distribution, in double precision."""
     cumulative = log_probabilities.double().exp().cumsum(-1)
     shape = (*cumulative.shape[:-1], 1)
     uniforms = torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)

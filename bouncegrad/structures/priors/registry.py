@@ -1,4 +1,4 @@
-"""Which prior holds: the one that foresaw the data best."""
+"""All graph priors by name, and the subset that is compared by evidence (marginal likelihood)."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ PRIORS: dict[str, Callable[[Layout], GraphPrior]] = {
     "dyads": Dyads.of,
     "triads": Triads.of,
 }
-"""Name -> prior; those that are compared stand first, from the weakest belief to the strongest."""
+"""Name -> constructor of a prior; the compared priors come first, from the weakest to the strongest assumption."""
 
 COMPARED = ("none", "symmetric", "classes")
-"""The priors between which evidence decides by itself; the others are there by name. Every one that is compared costs
-the time of its posterior in every batch, and one more chance to be chosen by accident."""
+"""The priors that are compared by evidence when no name is given; the others are used by name only. Each compared prior
+costs the computation of its posterior in every batch, and one more chance of a wrong choice."""
 
 
 def check_possible(name: str, num_edge_kinds: int, num_node_kinds: int) -> None:
-    """Refuse a prior by name that has no use for these kinds, whatever the scenes; "auto" finds one that has.
+    """Check that a prior, by name, supports these numbers of kinds; "auto" always does.
 
     Raises:
-        ValueError: one edge kind, or several node kinds, where the prior cannot treat them.
+        ValueError: one edge type, or several node types, that the prior does not support.
     """
     if name != "auto":
         PRIORS[name](Layout(3, min(2, num_edge_kinds), num_node_kinds))
 
 
 def fast_priors(layout: Layout) -> dict[str, GraphPrior]:
-    """Those of :data:`COMPARED` whose posteriors are cheap enough to be compared in every batch.
+    """The priors of :data:`COMPARED` whose posteriors are exact and cheap enough to be compared in every batch.
 
-    Their posteriors are exact: symmetric graphs too large to be summed over wait until the model is read. Without
-    tables nothing is exact, and only the weakest belief is left.
+    Symmetric graphs that are too large to be summed over are left out; they are compared after training only. Without
+    tables no posterior is exact, and only the weakest prior, "none", is left.
     """
     found = priors_for(layout)
     if "symmetric" in found and not fits_elimination(layout):
@@ -59,11 +59,11 @@ def fast_priors(layout: Layout) -> dict[str, GraphPrior]:
 
 
 def priors_for(layout: Layout, weights: Mapping[str, Sequence[float]] | None = None) -> dict[str, GraphPrior]:
-    """Those of the priors in :data:`COMPARED`, and of those with weights, that can be used on scenes of this size.
+    """The priors in :data:`COMPARED`, and those named in ``weights``, that support scenes of this layout.
 
     Args:
         layout: the slots of the scenes.
-        weights: name -> log weights to begin with, as :class:`bouncegrad.structures.calibration.Reading` holds them.
+        weights: name -> initial log weights, as in :class:`bouncegrad.structures.calibration.Reading`.
     """
     found = {}
     for name, prior in PRIORS.items():

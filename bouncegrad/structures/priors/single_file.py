@@ -1,4 +1,4 @@
-"""The belief that entities go in single file: everybody follows one other at most, and is followed by one at most."""
+"""The prior "file" (single file): in-degree and out-degree of every entity are at most 1, as in a queue."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from bouncegrad.structures.priors.posterior import Exact, categorical
 from bouncegrad.types import Structures
 
 LARGEST = 13
-"""Entities up to which all sets of followed ones are gone through (8,192 of them)."""
+"""Largest number of entities, for which all sets of senders are enumerated (8,192 sets)."""
 
 ABOUT = 1e-7
-"""Log odds that make no difference."""
+"""Tolerance of the log odds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SingleFile(Exact):
     """Rows as under :class:`bouncegrad.structures.priors.leader.Leader`, but no two receivers have the same sender.
 
-    Where all senders differ, ``p(graph)`` is proportional to the product over all who follow somebody of
-    ``odds p(kind)``, else 0; the odds are those under which the share of followers is that of the weights. Sums over
-    graphs go from receiver to receiver and remember which senders are taken: exact, ``N 2^N`` steps.
+    If all senders differ, ``p(graph)`` is proportional to the product over the followers (receivers with a sender) of
+    ``odds p(kind)``, else it is 0; the odds are those at which the expected share of followers equals that of the
+    weights. Sums over graphs are exact, by dynamic programming over receivers whose state is the set of senders already
+    used: ``N 2^N`` steps.
 
     Attributes:
         layout: the slots.
-        log_weights: ``[kind]``, how often nobody is followed, or somebody in the way of each other kind.
+        log_weights: ``[kind]``, log probability of the empty row (kind 0), and of a sender with each other edge type.
     """
 
     layout: Layout
@@ -45,14 +46,14 @@ class SingleFile(Exact):
 
     @classmethod
     def of(cls, layout: Layout) -> SingleFile:
-        """All rows alike to begin with.
+        """The prior that is uniform over all allowed graphs.
 
         Raises:
-            ValueError: node kinds, no kind beside kind 0, or more entities than :data:`LARGEST`.
+            ValueError: node types, no edge type beside kind 0, or more entities than :data:`LARGEST`.
         """
         if layout.num_entities > LARGEST:
             raise ValueError(
-                f"the prior 'file' goes through all sets of at most {LARGEST} entities, got {layout.num_entities}: "
+                f"the prior 'file' enumerates the sets of at most {LARGEST} entities, got {layout.num_entities}: "
                 "use 'leader'"
             )
         check_kinds("file", layout)
@@ -61,7 +62,7 @@ class SingleFile(Exact):
         return cls(layout, torch.tensor([1 - followers, *[followers / num_kinds] * num_kinds]).log())
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """The weights of all rows, normalised; -inf where two follow the same one, or somebody follows two."""
+        """The sum of the log weights of all rows, normalised; -inf if an in-degree or out-degree is above 1."""
         num_entities = self.layout.num_entities
         rows = (structures.view(len(structures), num_entities, -1) > 0).long()
         followed = torch.zeros(len(structures), num_entities, dtype=torch.long)
@@ -75,21 +76,21 @@ class SingleFile(Exact):
         return found.masked_fill((followed > 1).any(1), -math.inf)
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> SingleFilePosterior:
-        """Over all files that senders who are there allow."""
+        """The exact posterior over all allowed graphs with the senders that are present."""
         del ladder
-        num_entities, alike = self.layout.num_entities, torch.ones(1, *factors.slots.shape, dtype=torch.bool)
-        log_rows = self._log_rows(alike if factors.exist is None else factors.exist)
+        num_entities, every = self.layout.num_entities, torch.ones(1, *factors.slots.shape, dtype=torch.bool)
+        log_rows = self._log_rows(every if factors.exist is None else factors.exist)
         scores = log_rows - energies_of_rows(factors).double() / temperature
         before = _Sums.of(by_sender(log_rows, num_entities), num_entities).total
         sums = _Sums.of(by_sender(scores, num_entities), num_entities)
         return SingleFilePosterior(factors.slots, scores, sums, (sums.total - before).float())
 
     def with_weights(self, log_weights: Float[Tensor, "kind"]) -> SingleFile:
-        """The same belief with other weights."""
+        """The same prior with other weights."""
         return replace(self, log_weights=log_weights)
 
     def _log_rows(self, exist: Bool[Tensor, "task receiver width"]) -> Float[Tensor, "task receiver row"]:
-        """Log weights of all rows: 0 for nobody."""
+        """Log weight of every row: 0 for the empty row, -inf for senders that are absent."""
         shares = self.log_weights.double().log_softmax(0)
         odds = _log_odds(float(1 - shares[0].exp()), self.layout.num_entities)
         each = (odds + shares[1:].log_softmax(0)).expand(*exist.shape, -1).masked_fill(~exist[..., None], -math.inf)
@@ -98,8 +99,8 @@ class SingleFile(Exact):
 
 def by_sender(
     scores: Float[Tensor, "task receiver row"], num_entities: int
-) -> Float[Tensor, "task receiver sender_or_nobody"]:
-    """Scores of rows, whatever the kind: of each sender, -inf of the receiver itself, and last of nobody."""
+) -> Float[Tensor, "task receiver sender_or_none"]:
+    """Log weights of the sender of each receiver, summed over edge types: -inf for itself, the empty row last."""
     each = scores[:, :, 1:].unflatten(2, (num_entities - 1, -1)).logsumexp(3)
     found = scores.new_full((*scores.shape[:2], num_entities + 1), -math.inf)
     found.scatter_(2, senders_of(num_entities).expand(len(scores), -1, -1), each)
@@ -109,7 +110,7 @@ def by_sender(
 
 @lru_cache(maxsize=16)
 def _sets(num_entities: int) -> tuple[Int[Tensor, "sender half"], Int[Tensor, "sender half"]]:
-    """For each sender the sets that it is not in, and the same sets with it."""
+    """For each sender all sets of entities without it, and the same sets with it, as bit masks."""
     every = torch.arange(2**num_entities)
     without = [every[every >> sender & 1 == 0] for sender in range(num_entities)]
     return torch.stack(without), torch.stack([sets | 1 << sender for sender, sets in enumerate(without)])
@@ -117,10 +118,10 @@ def _sets(num_entities: int) -> tuple[Int[Tensor, "sender half"], Int[Tensor, "s
 
 @lru_cache(maxsize=16)
 def _counts(num_entities: int) -> Counts:
-    """How many follow somebody.
+    """The distribution of the number of followers (receivers with a sender).
 
-    There are ``sum_k (-1)^k C(N, k) C(N - k, m - k)^2 (m - k)!`` files with m followers: placements of m rooks on a
-    board without its diagonal.
+    There are ``sum_k (-1)^k C(N, k) C(N - k, m - k)^2 (m - k)!`` graphs with m followers: placements of m
+    rooks on a board without its diagonal.
     """
     numbers = range(num_entities + 1)
     ways = [sum((-1) ** k * _placements(num_entities, k, m) for k in range(m + 1)) for m in numbers]
@@ -140,18 +141,18 @@ def _log_odds(share: float, num_entities: int) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sums:
-    """Log sums over all ways to go on from each set of taken senders.
+    """Backward sums of the dynamic program: log sum over all completions from each set of used senders.
 
     Attributes:
-        scores: ``[task, receiver, sender_or_nobody]``.
-        ahead: ``[receiver + 1]`` of ``[task, set]``: from this receiver to the last.
+        scores: ``[task, receiver, sender_or_none]``, log weights; the last column is the empty row.
+        ahead: ``[receiver + 1]`` of ``[task, set]``, log sum over the choices of this receiver to the last.
     """
 
-    scores: Float[Tensor, "task receiver sender_or_nobody"]
+    scores: Float[Tensor, "task receiver sender_or_none"]
     ahead: tuple[Float[Tensor, "task set"], ...]
 
     @classmethod
-    def of(cls, scores: Float[Tensor, "task receiver sender_or_nobody"], num_entities: int) -> _Sums:
+    def of(cls, scores: Float[Tensor, "task receiver sender_or_none"], num_entities: int) -> _Sums:
         ahead = [scores.new_zeros(len(scores), 2**num_entities)]
         for receiver in reversed(range(num_entities)):
             ahead.append(_ways(scores[:, receiver], ahead[-1]).logsumexp(1))
@@ -159,14 +160,14 @@ class _Sums:
 
     @property
     def total(self) -> Float[Tensor, "task"]:
-        """Over all graphs."""
+        """Log sum over all graphs."""
         return self.ahead[0][:, 0]
 
 
 def _ways(
-    scores: Float[Tensor, "task sender_or_nobody"], ahead: Float[Tensor, "task set"]
-) -> Float[Tensor, "task sender_or_nobody set"]:
-    """What each choice of a receiver leads to from each set; -inf where the sender is taken."""
+    scores: Float[Tensor, "task sender_or_none"], ahead: Float[Tensor, "task set"]
+) -> Float[Tensor, "task sender_or_none set"]:
+    """Log sum over completions after each choice of a receiver, from each set; -inf if the sender is already used."""
     without, with_it = _sets(scores.shape[1] - 1)
     ways = ahead.new_full((len(ahead), scores.shape[1], ahead.shape[1]), -math.inf)
     ways[:, -1] = ahead
@@ -176,13 +177,13 @@ def _ways(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SingleFilePosterior:
-    """Who goes behind whom.
+    """Exact posterior over graphs in which in-degrees and out-degrees are at most 1.
 
     Attributes:
-        slots: ``[factor, width]``.
-        scores: ``[task, factor, row]``: nobody, then each sender in the way of each kind but 0; not normalised.
-        sums: over all graphs.
-        log_evidence: ``[task]``.
+        slots: ``[factor, width]``, the slots of each receiver.
+        scores: ``[task, factor, row]``, log weights of the empty row, then of each sender with each kind but 0.
+        sums: backward sums over all graphs.
+        log_evidence: ``[task]``, log evidence.
     """
 
     slots: Int[Tensor, "factor width"]
@@ -191,7 +192,7 @@ class SingleFilePosterior:
     log_evidence: Float[Tensor, "task"]
 
     def best(self) -> Structures:
-        """The most probable structure of each task, as the best assignment of senders to receivers."""
+        """The most probable structure of each task, by linear assignment of senders to receivers."""
         num_entities = len(self.slots)
         best = self.scores[:, :, 1:].unflatten(2, (num_entities - 1, -1)).amax(3)
         costs = self.scores.new_full((len(self.scores), num_entities, 2 * num_entities), -math.inf)
@@ -201,7 +202,7 @@ class SingleFilePosterior:
         return self._structures(torch.from_numpy(np.stack(found)).clamp_max(num_entities), None)
 
     def draw(self, generator: Generator) -> Structures:
-        """One exact sample for each task, receiver by receiver."""
+        """One exact sample for each task, drawn receiver by receiver."""
         num_tasks, num_entities = len(self.scores), len(self.slots)
         taken, chosen = torch.zeros(num_tasks, dtype=torch.long), []
         for receiver in range(num_entities):
@@ -217,13 +218,13 @@ class SingleFilePosterior:
         return with_nobody(self._acting(), self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
-        """How often nobody is followed, and somebody in the way of each other kind; by those who could follow."""
+        """Expected number of empty rows, and of senders of each other edge type, among receivers that can have one."""
         acting, could = self._acting(), self.scores[:, :, 1:].isfinite().any(2)
-        nobody = could.sum() - acting.sum()
-        return torch.cat([nobody[None], acting.sum((0, 1, 2))]).float()
+        empty = could.sum() - acting.sum()
+        return torch.cat([empty[None], acting.sum((0, 1, 2))]).float()
 
-    def _senders(self) -> Float[Tensor, "task factor sender_or_nobody"]:
-        """The probability of each sender, forward over the receivers."""
+    def _senders(self) -> Float[Tensor, "task factor sender_or_none"]:
+        """The probability of each sender of each receiver, by a forward pass that meets the backward sums."""
         num_entities = len(self.slots)
         behind = self.scores.new_full((len(self.scores), 2**num_entities), -math.inf)
         behind[:, 0] = 0
@@ -240,7 +241,7 @@ class SingleFilePosterior:
         return torch.stack(found, 1)
 
     def _kinds(self) -> Float[Tensor, "task factor width kind"]:
-        """Log probabilities of the kinds but 0, given whom one follows."""
+        """Log probabilities of the kinds but 0, given the sender."""
         each = self.scores[:, :, 1:].unflatten(2, (self.slots.shape[1], -1))
         return each.nan_to_num(neginf=-1e30).log_softmax(3)
 
@@ -250,7 +251,7 @@ class SingleFilePosterior:
         return senders[..., None] * self._kinds().exp()
 
     def _structures(self, chosen: Int[Tensor, "task factor"], generator: Generator | None) -> Structures:
-        """With the most probable kinds, or drawn ones."""
+        """Structures with the chosen senders, and the most probable edge types (or drawn ones, with a generator)."""
         kinds = self._kinds()
         drawn = kinds.argmax(3) if generator is None else categorical(kinds, generator)
         followed = senders_of(len(self.slots)) == chosen[:, :, None]

@@ -1,4 +1,4 @@
-"""The belief that everybody but one follows exactly one other, and nobody follows himself in a circle."""
+"""The prior "tree": rooted spanning trees; every receiver but the root has one sender, and there are no cycles."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from bouncegrad.structures.priors.posterior import OnTables, categorical, check_
 from bouncegrad.types import Structures
 
 IMPOSSIBLE = -1e9
-"""Nats of what cannot be: far below any energy, and small enough to cancel to 1e-7 in double precision."""
+"""Log weight of impossible edges, nats: far below any score, yet it cancels to 1e-7 in double precision."""
 
 Reduction = Callable[[Tensor, int], Tensor]
+"""Log weights, dimension -> their logsumexp (a sum) or their maximum."""
 
 
 def log_trees(
@@ -31,9 +32,10 @@ def log_trees(
     """Log of the sum over rooted spanning trees of ``root weight * product of edge weights``.
 
     The sum over the trees of one root is a cofactor of the Laplacian (directed matrix-tree theorem: Tutte 1948), and
-    these are in the ratio of the stationary probabilities of the chain that moves from receiver to sender. Eliminating
-    entity after entity gets both without a subtraction (Grassmann, Taksar and Heyman 1985), so logarithms of any size
-    do no harm, and with ``amax`` in place of ``logsumexp`` the result is the weight of the heaviest tree.
+    the sums of different roots are in the ratio of the stationary probabilities of the Markov chain that moves from
+    receiver to sender. Eliminating one entity after the other yields both without a subtraction (Grassmann, Taksar and
+    Heyman 1985), so that log weights may have any size, and with ``amax`` in place of ``logsumexp`` the result is the
+    log weight of the maximum spanning tree.
 
     >>> log_trees(torch.zeros(1, 5, 5), torch.zeros(1, 5)).exp().round().item()  # 5^4 rooted trees
     625.0
@@ -41,11 +43,13 @@ def log_trees(
     edges, total, steps = log_edges, torch.zeros_like(log_roots[:, 0]), []
     for last in range(log_roots.shape[1] - 1, 0, -1):
         away, towards = edges[:, last, :last], edges[:, :last, last]
+        # remove entity `last`: paths through it become edges among the remaining entities
         pivot = reduce(away, 1)
         through = towards[:, :, None] + (away - pivot[:, None])[:, None, :]
         edges = reduce(torch.stack([edges[:, :last, :last], through]), 0)
         total = total + pivot
         steps.append(towards - pivot[:, None])
+    # back-substitution: unnormalised stationary probability of each entity as root
     visits = torch.zeros_like(log_roots[:, :1])
     for step in reversed(steps):
         visits = torch.cat([visits, reduce(visits + step, 1)[:, None]], 1)
@@ -54,13 +58,13 @@ def log_trees(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpanningTreePosterior:
-    """All rooted spanning trees, with one kind for everything that is not on the tree.
+    """Exact posterior over rooted spanning trees, given the empty edge type (of all edges outside the tree).
 
     Attributes:
-        log_kinds: ``[task, receiver, sender, kind]``, what each edge weighs against the empty row, IMPOSSIBLE for the
-            empty kind and on the diagonal.
-        log_roots: ``[task, receiver]``, what the empty row weighs.
-        empty: the kind of all other edges.
+        log_kinds: ``[task, receiver, sender, kind]``, log weight of a row with this one edge, IMPOSSIBLE for the empty
+            kind and on the diagonal.
+        log_roots: ``[task, receiver]``, log weight of the empty row.
+        empty: the empty kind.
     """
 
     log_kinds: Float[Tensor, "task receiver sender kind"]
@@ -69,7 +73,7 @@ class SpanningTreePosterior:
 
     @property
     def log_evidence(self) -> Float[Tensor, "task"]:
-        """Log of the mean over all trees."""
+        """Log of the prior mean of ``exp(-loss / temperature)``: a mean over all ``N^(N - 1)`` rooted trees."""
         num_entities = self.log_roots.shape[1]
         trees = log_trees(self.log_kinds.logsumexp(3), self.log_roots)
         return (trees - (num_entities - 1) * math.log(num_entities)).float()
@@ -79,11 +83,11 @@ class SpanningTreePosterior:
         return self._decide(torch.amax, lambda scores: scores.argmax(1))
 
     def draw(self, generator: Generator) -> Structures:
-        """One exact sample for each task, receiver by receiver."""
+        """One exact sample for each task, drawn receiver by receiver."""
         return self._decide(torch.logsumexp, lambda scores: categorical(scores.log_softmax(1), generator))
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
-        """The probability of each kind on each slot: derivatives of the log of the sum."""
+        """The probability of each kind on each slot: gradient of the log sum over trees by the log weights."""
         with torch.enable_grad():
             log_kinds = self.log_kinds.detach().requires_grad_()
             total = log_trees(log_kinds.logsumexp(3), self.log_roots).sum()
@@ -93,11 +97,11 @@ class SpanningTreePosterior:
         return torch.stack([to_slots(kind) for kind in found.float().unbind(3)], 2)
 
     def usage(self) -> Float[Tensor, "kind"]:
-        """How often each kind is on an edge."""
+        """Expected number of edges of each type."""
         return self.marginals().sum((0, 1))
 
     def _decide(self, reduce: Reduction, choose: Callable[[Tensor], Tensor]) -> Structures:
-        """Choose each receiver's sender (or that it is the root), given those before; then the kinds of these edges."""
+        """Choose the sender of each receiver in turn (or that it is the root), and the edge type of the chosen edge."""
         num_tasks, num_entities = self.log_roots.shape
         edges, roots = reduce(self.log_kinds, 3), self.log_roots
         every = torch.arange(num_tasks, device=roots.device)
@@ -107,13 +111,13 @@ class SpanningTreePosterior:
             chosen = choose(torch.stack([log_trees(*option, reduce) for option in options], 1))
             edges = torch.stack([option[0] for option in options])[chosen, every]
             roots = torch.stack([option[1] for option in options])[chosen, every]
-            what = choose(self.log_kinds[every, receiver, chosen])
-            kinds[every, receiver, chosen] = what.where(chosen != receiver, self.empty)
+            kind = choose(self.log_kinds[every, receiver, chosen])
+            kinds[every, receiver, chosen] = kind.where(chosen != receiver, self.empty)
         return to_slots(kinds)
 
 
 def _only_option(edges: Tensor, roots: Tensor, receiver: int, option: int) -> tuple[Tensor, Tensor]:
-    """Weights under which the receiver has that sender, or is the root if the option is the receiver itself."""
+    """Log weights of the trees in which the sender is ``option``; the receiver is the root if that is itself."""
     edges, roots = edges.clone(), roots.clone()
     others = torch.arange(edges.shape[2], device=edges.device) != option
     edges[:, receiver] = edges[:, receiver].masked_fill(others, IMPOSSIBLE)
@@ -126,13 +130,13 @@ def _only_option(edges: Tensor, roots: Tensor, receiver: int, option: int) -> tu
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SpanningTree(OnTables):
-    """Rooted spanning trees, all alike; which kind means that nobody acts is found out.
+    """Uniform prior over rooted spanning trees; which edge type is empty (means no edge) is inferred.
 
     ``p(graph | empty kind) = N^-(N - 1) * product over the edges of the tree of p(kind | empty kind)``.
 
     Attributes:
         layout: the slots.
-        log_weights: ``[empty * kind]``, the shares of edges of each kind while each is the empty one, row by row.
+        log_weights: ``[empty * kind]``, log of the joint shares of the empty type and the edge types, row by row.
     """
 
     layout: Layout
@@ -140,21 +144,21 @@ class SpanningTree(OnTables):
 
     @classmethod
     def of(cls, layout: Layout) -> SpanningTree:
-        """All kinds alike to begin with.
+        """The prior with equal weights of all edge types.
 
         Raises:
-            ValueError: node kinds, or no kind for the edges of the tree.
+            ValueError: node types, or fewer than two edge types.
         """
         check_edges_only("tree", layout)
         if layout.num_edge_kinds < 2:
             raise ValueError(
-                "the prior 'tree' needs a kind that acts and one that does not: expected 2 kinds or more, got 1; "
+                "the prior 'tree' needs an edge type for edges and one for none: expected 2 kinds or more, got 1; "
                 "have more kinds, or use 'none'"
             )
         return cls(layout, uniform(layout.num_edge_kinds**2))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """All trees alike, over all kinds that may be the empty one."""
+        """The log probability of each structure, marginalised over the empty type; -inf if it is no tree."""
         matrix = to_matrix(structures, self.layout.num_entities)
         parts = []
         for empty, log_shares in enumerate(self._edge_shares()):
@@ -165,7 +169,7 @@ class SpanningTree(OnTables):
         return torch.logsumexp(torch.stack(parts, 1) + self._table().logsumexp(1), 1)
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> EmptyKindPosterior:
-        """Over all trees, for each kind that may be the empty one."""
+        """The exact posterior: a mixture over the empty type, with all trees in each part."""
         del ladder
         tables = self.tables_in(factors)
         parts = [self._part(tables, temperature, empty) for empty in range(self.layout.num_edge_kinds)]
@@ -174,14 +178,14 @@ class SpanningTree(OnTables):
         )
 
     def with_weights(self, log_weights: Float[Tensor, "choice"]) -> SpanningTree:
-        """The same belief with other shares."""
+        """The same prior with other weights."""
         return replace(self, log_weights=log_weights)
 
     def _table(self) -> Float[Tensor, "empty kind"]:
         return self.log_weights.view(self.layout.num_edge_kinds, -1)
 
     def _edge_shares(self) -> Float[Tensor, "empty kind"]:
-        """Log shares of the kinds on the edges of the tree; -inf for the empty one."""
+        """Log shares of the edge types on the edges of the tree, given each empty type; -inf for the empty type."""
         diagonal = torch.eye(self.layout.num_edge_kinds, dtype=torch.bool)
         return self._table().masked_fill(diagonal, -math.inf).log_softmax(1)
 
@@ -189,17 +193,18 @@ class SpanningTree(OnTables):
         num_entities, num_kinds = self.layout.num_entities, self.layout.num_edge_kinds
         scores = -tables.energies.double() / temperature
         radix = tables.radix()
-        nobody = int(empty * radix.sum())
-        alone = nobody + (torch.arange(num_kinds, device=radix.device) - empty) * radix[:, None]
+        # combination numbers of the empty row, and of all rows with one edge: [sender, kind]
+        empty_row = int(empty * radix.sum())
+        alone = empty_row + (torch.arange(num_kinds, device=radix.device) - empty) * radix[:, None]
         log_kinds = scores[:, :, alone] + self._edge_shares()[empty].to(scores)
         log_kinds = log_kinds.clamp_min(IMPOSSIBLE)
         square = scores.new_full((len(scores), num_entities, num_entities, num_kinds), IMPOSSIBLE)
         senders = senders_of(num_entities).to(radix.device)[None, :, :, None].expand_as(log_kinds)
-        return SpanningTreePosterior(square.scatter(2, senders, log_kinds), scores[:, :, nobody], empty)
+        return SpanningTreePosterior(square.scatter(2, senders, log_kinds), scores[:, :, empty_row], empty)
 
 
 def _are_trees(acts: Bool[Tensor, "task receiver sender"]) -> Bool[Tensor, "task"]:
-    """Whether everybody but one root has one sender, and is reached from the root."""
+    """Whether every entity but one root has exactly one sender, and is reached from the root."""
     degrees = acts.sum(2)
     reached: Int[Tensor, "task receiver"] = (degrees == 0).long()
     one_root = reached.sum(1) == 1

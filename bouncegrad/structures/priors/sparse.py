@@ -1,4 +1,4 @@
-"""The belief that few act on anyone."""
+"""The prior "few": sparse graphs, with a limit on the in-degree of every receiver."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from bouncegrad.structures.priors.posterior import FactoredPosterior, OnTables, 
 from bouncegrad.types import Structures
 
 ABOUT = 1e-6
-"""Log odds that make no difference."""
+"""Tolerance of the log odds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sparse(OnTables):
-    """At most ``max_senders`` act on a receiver; which kind means that nobody acts is found out.
+    """At most ``max_senders`` incoming edges of each receiver are active; which edge type is empty is inferred.
 
-    Given the empty kind, receivers do not know of each other, and a row is as probable as the product over its edges
-    that act of ``odds * p(kind | it acts)``. The odds follow from the share of edges that act.
+    The empty type is the edge type of a pair without interaction; the edges of all other types are active. Given the
+    empty type, receivers are independent, and the probability of a row (the incoming edges of one receiver) is
+    proportional to the product over its active edges of ``odds * p(kind | active)``. The odds follow from the share of
+    active edges.
 
     Attributes:
         layout: the slots.
-        log_weights: ``[empty * kind]``, the shares of edges of each kind while each is the empty one, row by row.
-        max_senders: how many may act on one receiver; 1: each follows one other, or nobody.
+        log_weights: ``[empty * kind]``, log of the joint shares of the empty type and the edge types, row by row.
+        max_senders: largest number of active incoming edges; 1: each receiver has one sender or none.
     """
 
     layout: Layout
@@ -40,10 +42,10 @@ class Sparse(OnTables):
 
     @classmethod
     def of(cls, layout: Layout, max_senders: int = 1) -> Sparse:
-        """All rows with few enough senders alike to begin with.
+        """The prior that is uniform over all rows with at most ``max_senders`` active edges.
 
         Raises:
-            ValueError: node kinds, or a number of senders below 1.
+            ValueError: node types, or ``max_senders`` below 1.
         """
         check_edges_only("few", layout)
         if max_senders < 1:
@@ -54,13 +56,13 @@ class Sparse(OnTables):
         return cls(layout, (shares / num_kinds).log().flatten(), max_senders)
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """The weights of all rows, over all kinds that may be the empty one."""
+        """The sum of the log probabilities of the rows, marginalised over the empty type."""
         rows = structures.view(len(structures), -1, self.layout.num_entities - 1)
         parts = [self._log_rows(rows, kind).sum(1) for kind in range(self.layout.num_edge_kinds)]
         return torch.logsumexp(torch.stack(parts, 1) + self._table().logsumexp(1), 1)
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> EmptyKindPosterior:
-        """Every receiver on its own, for each kind that may be the empty one."""
+        """The exact posterior: a mixture over the empty type, with independent receivers in each part."""
         del ladder
         tables = self.tables_in(factors)
         edges = combination_kinds(tables)
@@ -75,14 +77,14 @@ class Sparse(OnTables):
         )
 
     def with_weights(self, log_weights: Float[Tensor, "choice"]) -> Sparse:
-        """The same belief with other shares."""
+        """The same prior with other weights."""
         return replace(self, log_weights=log_weights)
 
     def _table(self) -> Float[Tensor, "empty kind"]:
         return self.log_weights.view(self.layout.num_edge_kinds, -1)
 
     def _log_rows(self, edges: Int[Tensor, "*row edge"], empty: int) -> Float[Tensor, "*row"]:
-        """Log probabilities of rows of kinds, given the empty kind; their sum over all rows is a sum of binomials."""
+        """Log probabilities of rows given the empty type; the normaliser is a sum over in-degrees of binomials."""
         shares, width = self._table()[empty].log_softmax(0), edges.shape[-1]
         acting = shares.masked_fill(torch.arange(len(shares)) == empty, -math.inf)
         counts = _counts(width, self.max_senders)

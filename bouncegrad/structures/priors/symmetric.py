@@ -1,4 +1,4 @@
-"""The belief that what one entity does to another, the other does to it."""
+"""The prior "symmetric": undirected graphs, with the same edge type in both directions of a pair."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from bouncegrad.types import Structures
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SymmetricPosterior:
-    """All symmetric graphs, summed over entity by entity.
+    """Exact posterior over symmetric graphs, by variable elimination.
 
     Attributes:
-        elimination: over the kinds of all pairs.
+        elimination: the elimination over the edge types of all pairs.
     """
 
     elimination: PairElimination
@@ -53,17 +53,17 @@ class SymmetricPosterior:
         return torch.stack([to_slots(kind) for kind in self.elimination.marginals().float().unbind(3)], 2)
 
     def usage(self) -> Float[Tensor, "kind"]:
-        """How often each kind is on a pair."""
+        """Expected number of pairs of each edge type."""
         return self.marginals().sum((0, 1)) / 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symmetric:
-    """What i does to j, j does to i: ``log p(graph) = sum over pairs of log_weights[kind]``.
+    """Symmetric graphs with independent pairs: ``log p(graph) = sum over pairs of log_weights[kind]``.
 
     Attributes:
         layout: the slots.
-        log_weights: ``[kind]``, the share of pairs of each kind.
+        log_weights: ``[kind]``, log probability of each edge type on a pair.
     """
 
     layout: Layout
@@ -71,22 +71,22 @@ class Symmetric:
 
     @classmethod
     def of(cls, layout: Layout) -> Symmetric:
-        """All kinds alike to begin with.
+        """The prior with equal weights of all edge types.
 
         Raises:
-            ValueError: several kinds of nodes.
+            ValueError: node types.
         """
         check_edges_only("symmetric", layout)
         return cls(layout, uniform(layout.num_edge_kinds))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """The weights of the pairs; -inf where the two directions differ."""
+        """The sum of the log weights of the pairs; -inf if the two directions of a pair differ."""
         return pair_weights(self.layout, self.log_weights, structures)
 
     def posterior(
         self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH
     ) -> SymmetricPosterior | SampledPosterior:
-        """Over all symmetric graphs: exact with tables while the elimination is small enough, else sampled."""
+        """The posterior over symmetric graphs: exact with tables if the elimination fits, else sampled."""
         tables = factors.tabulated()
         if tables is not None and fits_elimination(self.layout):
             return SymmetricPosterior(
@@ -95,7 +95,7 @@ class Symmetric:
         return last_of(self._cooling(factors, temperature, ladder))
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
-        """The way down, where graphs cannot be summed over."""
+        """The sampled posteriors at decreasing temperatures; None if the posterior is exact."""
         exact = factors.tabulated() is not None and fits_elimination(self.layout)
         return None if exact else self._cooling(factors, coolest, ladder)
 
@@ -104,18 +104,18 @@ class Symmetric:
             yield SampledPosterior(rung, factors.slots, False, 2, len(self.log_weights))
 
     def with_weights(self, log_weights: Float[Tensor, "kind"]) -> Symmetric:
-        """The same belief with other shares of the kinds."""
+        """The same prior with other weights of the edge types."""
         return replace(self, log_weights=log_weights)
 
 
 def pair_scores(prior: Symmetric, tables: FactorTables, temperature: float) -> Tensor:
-    """What each receiver's table says of its pairs; the weight of a pair is shared by its two ends."""
+    """Log scores of the pairs of each entity: its energies, and half the log prior of each of its pairs."""
     weights = 0.5 * prior.log_weights.double().to(tables.energies.device)[combination_kinds(tables)].sum(1)
     return weights - tables.energies.double() / temperature
 
 
 def pair_weights(layout: Layout, log_weights: Float[Tensor, "kind"], structures: Structures) -> Tensor:
-    """The sum of the weights of all pairs; -inf where the two directions of one differ."""
+    """The sum of the log weights of all pairs; -inf if the two directions of a pair differ."""
     both = log_weights.to(structures.device)[structures].sum(1) / 2
     return log_where_symmetric(both, to_matrix(structures, layout.num_entities))
 
@@ -123,22 +123,22 @@ def pair_weights(layout: Layout, log_weights: Float[Tensor, "kind"], structures:
 def log_where_symmetric(
     log_probabilities: Float[Tensor, "task"], matrix: Int[Tensor, "task receiver sender"]
 ) -> Tensor:
-    """-inf for the tasks in which the two directions of a pair differ."""
+    """The log probabilities, with -inf for the tasks in which the two directions of a pair differ."""
     return log_probabilities.masked_fill((matrix != matrix.mT).flatten(1).any(1), -math.inf)
 
 
 def fits_elimination(layout: Layout) -> bool:
-    """Whether the graphs of a layout can be summed over entity by entity."""
+    """Whether the largest step of the elimination has at most :data:`ELIMINATION_CELLS` numbers."""
     return elimination_cells(layout.num_entities, layout.num_edge_kinds) <= ELIMINATION_CELLS
 
 
 def check_elimination(name: str, layout: Layout) -> None:
-    """Refuse layouts with node kinds, or for which the elimination would be too large."""
+    """Raise a ValueError for layouts with node types, or for which the elimination is too large."""
     check_edges_only(name, layout)
     if not fits_elimination(layout):
         num_graphs = layout.num_edge_kinds ** (layout.num_edge_slots // 2)
         raise ValueError(
             f"the prior {name!r} allows {num_graphs} graphs of {layout.num_entities} entities and "
-            f"{layout.num_edge_kinds} kinds, too many to sum over (8 entities at two kinds, 6 at three are not): "
+            f"{layout.num_edge_kinds} edge types, too many to sum over (at most 8 entities with two, 6 with three): "
             "use 'none'"
         )

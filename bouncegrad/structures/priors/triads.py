@@ -1,4 +1,7 @@
-"""The belief that the three pairs of a triangle hang together: my enemy's enemy is my friend."""
+"""The prior "triads": symmetric graphs in which the edge types of the three pairs of a triangle are dependent.
+
+An example is structural balance ("my enemy's enemy is my friend").
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from bouncegrad.structures.priors.symmetric import SymmetricPosterior, check_eli
 from bouncegrad.types import Structures
 
 ROUNDS = 60
-"""Steps at the most in which the factors are fitted to the shares of triads; ten or twenty are usual."""
+"""Largest number of L-BFGS iterations that fit the factors to the shares of triads; 10 to 20 are usual."""
 
 
 @lru_cache(maxsize=8)
 def triad_of(num_kinds: int) -> Int[Tensor, "kind kind kind"]:
-    """The number of the triad (three kinds, in any order) that three kinds make."""
+    """The index of the triad (unordered triple of edge types) of every ordered triple."""
     triads = {triad: number for number, triad in enumerate(combinations_with_replacement(range(num_kinds), 3))}
     numbers = [triads[tuple(sorted(kinds))] for kinds in product(range(num_kinds), repeat=3)]  # pyright: ignore
     return torch.tensor(numbers).view(num_kinds, num_kinds, num_kinds)
@@ -33,7 +36,9 @@ def triad_of(num_kinds: int) -> Int[Tensor, "kind kind kind"]:
 
 @lru_cache(maxsize=8)
 def triad_counts(num_entities: int, num_kinds: int) -> tuple[Float[Tensor, "triad earlier passing later"], ...]:
-    """For each entity, how many triads of each sort it is the middle one of, as a :class:`PairElimination` sees it."""
+    """For each entity the number of triads of each sort of which it is the middle entity, in the axes of a
+    :class:`PairElimination`.
+    """
     found = []
     for entity in range(num_entities):
         left = num_entities - 1 - entity
@@ -51,12 +56,12 @@ def triad_counts(num_entities: int, num_kinds: int) -> tuple[Float[Tensor, "tria
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TriadPosterior:
-    """All symmetric graphs, each with the weights of its triangles.
+    """Exact posterior over symmetric graphs with a weight for each triangle.
 
     Attributes:
-        pairs: the posterior over symmetric graphs, of evidence not normalised by the prior.
-        log_total: log of the prior's own sum over all graphs.
-        counts: as :func:`triad_counts` gives them.
+        pairs: the posterior over symmetric graphs; its evidence lacks the normaliser of the prior.
+        log_total: log of the normaliser of the prior, log Z.
+        counts: for each entity the counts of :func:`triad_counts`.
     """
 
     pairs: SymmetricPosterior
@@ -81,7 +86,7 @@ class TriadPosterior:
         return self.pairs.marginals()
 
     def usage(self) -> Float[Tensor, "triad"]:
-        """How many triangles of each sort there are."""
+        """Expected number of triangles of each sort."""
         joints = self.pairs.elimination.joints()
         seen = (torch.einsum("tepl,kepl->k", p, self.counts[m].to(p)) for m, _, p in joints)
         return torch.stack(list(seen)).sum(0).float()
@@ -89,17 +94,17 @@ class TriadPosterior:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Triads(OnTables):
-    """Symmetric graphs by the sorts of their triangles: ``log p(graph) = sum over triangles of factor[triad] - log Z``.
+    """Markov random graph over triangles: ``log p(graph) = sum over triangles of factor[triad] - log Z``.
 
-    A triad is three kinds in any order, so the shares of the kinds themselves are part of it. The factors are those
-    under which triads have the shares that were found, and else as much is left open as can be (maximum entropy). In
-    charged scenes the product of the three signs is positive: balance (Heider 1946; Frank and Strauss 1986 for such
-    distributions over graphs).
+    A triad is an unordered triple of edge types, so that triads determine the shares of the edge types too. The factors
+    define the distribution of maximum entropy with the given expected shares of triads. In charged scenes the product
+    of the three signs is positive: structural balance (Heider 1946; Frank and Strauss 1986 for such distributions over
+    graphs).
 
     Attributes:
         layout: the slots.
-        log_weights: ``[triad]``, the shares of triangles of each sort.
-        factors: ``[triad]``, what each triangle adds to the log probability.
+        log_weights: ``[triad]``, log shares of triangles of each sort.
+        factors: ``[triad]``, log potential of a triangle of each sort.
     """
 
     layout: Layout
@@ -108,10 +113,10 @@ class Triads(OnTables):
 
     @classmethod
     def of(cls, layout: Layout) -> Triads:
-        """All symmetric graphs alike to begin with.
+        """The prior that is uniform over all symmetric graphs.
 
         Raises:
-            ValueError: node kinds, fewer than three entities, or more graphs than can be summed over.
+            ValueError: node types, fewer than three entities, or more graphs than can be summed over.
         """
         check_elimination("triads", layout)
         if layout.num_entities < 3:
@@ -120,7 +125,7 @@ class Triads(OnTables):
         return cls(layout, (shares / shares.sum()).log(), torch.zeros(len(shares), dtype=torch.float64))
 
     def log_probability(self, structures: Structures) -> Float[Tensor, "task"]:
-        """The factors of all triangles; -inf where the two directions of a pair differ."""
+        """The sum of the factors of all triangles minus log Z; -inf if the two directions of a pair differ."""
         matrix = to_matrix(structures, self.layout.num_entities, diagonal=0)
         i, j, k = torch.combinations(torch.arange(self.layout.num_entities), 3).unbind(1)
         triads = triad_of(self.layout.num_edge_kinds).to(matrix.device)[
@@ -130,7 +135,7 @@ class Triads(OnTables):
         return log_where_symmetric(found, matrix).float()
 
     def posterior(self, factors: Factors, temperature: float, ladder: Ladder = THOROUGH) -> TriadPosterior:
-        """Over all symmetric graphs."""
+        """The exact posterior over all symmetric graphs."""
         del ladder
         tables = self.tables_in(factors)
         scores = -tables.energies.double() / temperature
@@ -140,19 +145,20 @@ class Triads(OnTables):
         )
 
     def with_weights(self, log_weights: Float[Tensor, "triad"]) -> Triads:
-        """The same belief with other shares of the triads: the factors under which they are expected."""
+        """The same prior with other shares of triads, and the factors under which these are the expected shares."""
         shares, factors = log_weights.double().softmax(0), self.factors.clone().requires_grad_()
         num_triangles = float(sum(counts[:, 0, 0, 0].sum() for counts in self._counts()))
         search = torch.optim.LBFGS([factors], max_iter=ROUNDS, line_search_fn="strong_wolfe")
 
-        def misfit() -> Tensor:
+        # the convex dual of maximum entropy: its gradient is expected minus given shares
+        def dual() -> Tensor:
             search.zero_grad()
             loss = self._elimination(factors).log_total[0] / num_triangles - shares @ factors
             loss.backward()
             return loss
 
         with torch.enable_grad():
-            search.step(misfit)
+            search.step(dual)
         return replace(self, log_weights=log_weights, factors=factors.detach())
 
     def _counts(self) -> tuple[Tensor, ...]:
@@ -162,7 +168,7 @@ class Triads(OnTables):
         return [torch.tensordot(factors, counts.to(factors), 1) for counts in self._counts()]
 
     def _elimination(self, factors: Tensor) -> PairElimination:
-        """The prior's own sum, over one task without data."""
+        """The elimination of the prior itself: one task with energies 0."""
         num_entities, num_kinds = self.layout.num_entities, self.layout.num_edge_kinds
         blank = torch.zeros(
             1, num_entities, num_kinds ** (num_entities - 1), dtype=factors.dtype, device=factors.device
