@@ -1,4 +1,7 @@
-"""Temperatures: how hot the search is at each step."""
+"""Simulated annealing of the search over structures (latent graphs): rules for the temperature at each step.
+
+The temperature follows a fixed schedule, or is steered so that the acceptance rate of worse proposals follows a target.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ from bouncegrad.structures.kernels import Kernel, SearchInfo, SearchState
 from bouncegrad.types import LossFn, Schedule, Structures
 
 COLDEST, HOTTEST = 1e-30, 1e30
-"""Where steering stops: a temperature that reached 0 or infinity would stay there."""
+"""Bounds of a steered temperature; multiplicative steps could not leave 0 or infinity."""
 
 
 def as_schedule(value: float | Schedule) -> Schedule:
-    """Lift a number to the schedule that always says it."""
+    """The schedule itself, or the constant schedule of a number."""
     return value if callable(value) else lambda step: float(value)
 
 
 def exponential(start: float, stop: float, num_steps: int) -> Schedule:
-    """From ``start`` to ``stop`` in ``num_steps`` equal factors, then ``stop``: ``start (stop / start)^(step / num)``.
+    """Exponential schedule ``start (stop / start)^(step / num_steps)``, constant ``stop`` after ``num_steps``.
 
     Raises:
-        ValueError: a temperature that is not positive, or no step.
+        ValueError: a temperature that is not positive, or fewer than one step.
     """
     if start <= 0 or stop <= 0 or num_steps < 1:
         raise ValueError(
@@ -36,12 +39,12 @@ def exponential(start: float, stop: float, num_steps: int) -> Schedule:
 
 @dataclass(frozen=True, slots=True)
 class AnnealingState:
-    """Where the annealing stands.
+    """State of an annealing rule.
 
     Attributes:
-        step: search steps done.
-        temperature: for the next step.
-        share: estimated share of worse proposals that are accepted at present.
+        step: number of search steps done.
+        temperature: temperature of the next step.
+        share: running estimate of the acceptance rate of worse proposals.
     """
 
     step: int
@@ -51,14 +54,19 @@ class AnnealingState:
 
 @dataclass(frozen=True, slots=True)
 class Annealing:
-    """A rule for the temperature: a pair of functions, ``init() -> state`` and ``next(state, info) -> state``."""
+    """A rule for the temperature: a pair of functions.
+
+    Attributes:
+        init: ``init() -> state``.
+        next: ``next(state, info) -> state``, after each search step.
+    """
 
     init: Callable[[], AnnealingState]
     next: Callable[[AnnealingState, SearchInfo], AnnealingState]
 
 
 def schedule_annealing(temperature: float | Schedule) -> Annealing:
-    """The temperature of a schedule, whatever the search does."""
+    """The rule that follows a schedule of the temperature, independent of the search."""
     schedule = as_schedule(temperature)
 
     def proceed(state: AnnealingState, info: SearchInfo) -> AnnealingState:
@@ -68,10 +76,10 @@ def schedule_annealing(temperature: float | Schedule) -> Annealing:
 
 
 def acceptance_target(slope_steps: int) -> Schedule:
-    """``exp(-5 step / slope_steps)``: the share of worse moves to accept (Alet et al. 2019, released code).
+    """Target acceptance rate of worse proposals, ``exp(-5 step / slope_steps)`` (Alet et al. 2019, released code).
 
     Raises:
-        ValueError: a number of steps that is not positive.
+        ValueError: ``slope_steps`` is not positive.
     """
     if not slope_steps > 0:
         raise ValueError(f"expected a positive number of steps, got {slope_steps}")
@@ -79,19 +87,19 @@ def acceptance_target(slope_steps: int) -> Schedule:
 
 
 def acceptance_annealing(target: float | Schedule, start: float = 1.0, gain: float = 0.3) -> Annealing:
-    """Steer the temperature so that the share of worse proposals that are accepted follows ``target``.
+    """The rule that steers the temperature so that the acceptance rate of worse proposals follows ``target``.
 
-    After each step the temperature is multiplied by ``exp(gain (logit(target) - logit(share)))``, cut to a factor of
-    2 either way and kept within :data:`COLDEST` and :data:`HOTTEST`. The share is a moving average with pseudo-counts,
-    so it never reaches 0 or 1 and no state absorbs (the released code's estimate stays at 0 once it is there).
+    After each step the temperature is multiplied by ``exp(gain (logit(target) - logit(share)))``, limited to a factor
+    of 2 either way and to the range from :data:`COLDEST` to :data:`HOTTEST`. The share is a moving average with
+    pseudo-counts, so it never reaches 0 or 1 and no state absorbs (in the released code an estimate of 0 stays 0).
 
     Args:
-        target: step -> share between 0 and 1.
-        start: the first temperature.
-        gain: how hard to steer.
+        target: step -> acceptance rate, between 0 and 1.
+        start: initial temperature.
+        gain: gain of the controller.
 
     Raises:
-        ValueError: a start that is not positive and finite, or a gain that is not positive.
+        ValueError: ``start`` is not positive and finite, or ``gain`` is not positive.
     """
     if not 0 < start < math.inf:
         raise ValueError(f"expected a positive and finite first temperature, got {start}")
@@ -112,15 +120,15 @@ def acceptance_annealing(target: float | Schedule, start: float = 1.0, gain: flo
 
 @dataclass(frozen=True, slots=True)
 class AcceptedWorse:
-    """Running share of worse proposals that are accepted, as the released code of Alet et al. 2019 counts it.
+    """Running acceptance rate of worse proposals, as the released code of Alet et al. 2019 estimates it.
 
-    Each worse proposal moves both numbers towards (its acceptance, 1) by ``min(0.01, share)``, the share as it was
-    before the batch. Once next to nothing is accepted the share hardly moves any more: unlike
-    :func:`acceptance_annealing`, this can get stuck near 0.
+    Each worse proposal moves ``(taken, seen)`` towards ``(its acceptance, 1)`` by the weight ``min(0.01, share)``, with
+    the share before the batch. A share near 0 has a weight near 0: unlike :func:`acceptance_annealing`, the estimate
+    can stay near 0 for good.
 
     Attributes:
-        taken: running count of those that are accepted.
-        seen: of all.
+        taken: running count of accepted worse proposals.
+        seen: running count of all worse proposals.
     """
 
     taken: float = 1e-9
@@ -128,11 +136,11 @@ class AcceptedWorse:
 
     @property
     def share(self) -> float:
-        """The estimate."""
+        """The estimated acceptance rate, ``taken / seen``."""
         return self.taken / self.seen
 
     def after(self, info: SearchInfo) -> AcceptedWorse:
-        """With the worse proposals of one more step."""
+        """The estimate updated by the worse proposals of one more step."""
         taken, seen, weight = self.taken, self.seen, min(0.01, self.share)
         for accepted in info.accepted[info.worse].tolist():
             taken, seen = (1 - weight) * taken + weight * accepted, (1 - weight) * seen + weight
@@ -140,18 +148,18 @@ class AcceptedWorse:
 
 
 STEP = 1.1
-"""Factor by which the released code of Alet et al. 2019 heats or cools at each pass."""
+"""Factor by which the released code of Alet et al. 2019 raises or lowers the temperature after each epoch."""
 
 
 def step_temperature(temperature: float, share: float, target: float) -> float:
-    """A tenth hotter where fewer worse proposals than the target are accepted, else a tenth cooler."""
+    """The temperature times :data:`STEP` if the acceptance rate ``share`` is below the target, else divided by it."""
     return min(HOTTEST, max(COLDEST, temperature * STEP if share < target else temperature / STEP))
 
 
 def anneal(
     kernel: Kernel, annealing: Annealing, loss_fn: LossFn, structures: Structures, num_steps: int, generator: Generator
 ) -> tuple[SearchState, list[SearchInfo]]:
-    """Run a kernel for ``num_steps``, each at the temperature that the annealing gives.
+    """Run a kernel for ``num_steps`` steps, each at the temperature of the annealing rule.
 
     Returns:
         The final state, and the info of every step.
@@ -167,7 +175,7 @@ def anneal(
 
 
 def _update_share(share: float, info: SearchInfo) -> float:
-    """Moving average over worse proposals; ten of them carry as much as the past, one pseudo-proposal each way."""
+    """Moving average of the acceptance rate: ten worse proposals weigh as much as the past; pseudo-counts of 0.01."""
     num_worse = int(info.worse.sum())
     num_accepted = int((info.worse & info.accepted).sum())
     weight = num_worse / (num_worse + 10)

@@ -1,4 +1,9 @@
-"""Temperatures that need no labels: for learning (by entropy) and for reading (by what early samples foretell)."""
+"""Choice of temperatures and of the graph prior without labels, on held-out scenes.
+
+For training, the temperature is the one at which the posterior over structures (latent graphs) has a given entropy.
+For inference after training, it is the one at which the first half of the samples of a scene best predicts the second
+half, and the prior is the one with the largest evidence (marginal likelihood); :class:`Reading` records both.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +20,27 @@ from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors.posterior import GraphPosterior, GraphPrior, SampledPosterior
 
 READING_TEMPERATURES = tuple(2 ** (step / 2) for step in range(25))
-"""From 1 to 4096 in factors of the square root of 2."""
+"""Candidate temperatures for inference: from 1 to 4096 in factors of the square root of 2."""
 
 
 ABOUT = 0.02
-"""Nats per scene that make no difference between two temperatures."""
+"""Tolerance in nats per scene: temperatures whose scores differ by less count as equally good."""
 
 
 ABOUT_SHARE = 0.02
-"""Part of a share of the entropy that makes no difference."""
+"""Relative tolerance of the entropy in the search for a temperature."""
 
 
 HOTTEST = 1e6
-"""Where energies of any sane model have lost their say."""
+"""Temperature so high that the posterior equals the prior for the energies of any sensible model."""
 
 
 def mean_entropy(posterior: GraphPosterior, factors: Factors) -> float:
-    """Mean entropy of the marginals of all slots asked about, as a share of its maximum: 1 = unknown, 0 = all decided.
+    """Mean entropy of the posterior marginals over all slots to infer, divided by its maximum: 1 uniform, 0 certain.
 
     Args:
-        posterior: of some tasks.
-        factors: of the same tasks; they say which slots these are.
+        posterior: the posterior of some tasks.
+        factors: factors of the same tasks; :attr:`Factors.exist` masks the slots to infer.
     """
     marginals = posterior.marginals().double()
     entropies = -torch.xlogy(marginals, marginals).sum(-1)
@@ -47,7 +52,7 @@ def mean_entropy(posterior: GraphPosterior, factors: Factors) -> float:
 
 
 def entropy_left(prior: GraphPrior, factors: Factors) -> float:
-    """The :func:`mean_entropy` of a prior before anything is seen: below 1 where it rules much out."""
+    """The :func:`mean_entropy` of a prior without data: below 1 for a prior that excludes many graphs."""
     if prior.cooling(factors, HOTTEST, QUICK) is not None:
         return 1.0
     return mean_entropy(prior.posterior(factors, HOTTEST), factors)
@@ -56,11 +61,11 @@ def entropy_left(prior: GraphPrior, factors: Factors) -> float:
 def temperature_of_entropy(
     prior: GraphPrior, factors: Factors, share: float, coolest: float = 1.0, guess: float | None = None
 ) -> float:
-    """The temperature at which the posterior's :func:`mean_entropy` is ``share``, but at least ``coolest``.
+    """The temperature at which the :func:`mean_entropy` of the posterior is ``share``, but at least ``coolest``.
 
-    Entropy grows with temperature: from the guess outwards until it is enclosed, then bisection of the logarithm, to
-    two hundredths of the entropy or of the temperature. A good guess costs few evaluations. Where posteriors are
-    sampled, one cooling meets the temperature on its way.
+    Entropy grows with temperature. The search brackets the solution from ``guess`` outwards, then bisects the log
+    temperature, to 2% of the entropy or of the temperature; a good guess saves evaluations. For sampled posteriors one
+    annealing run passes through all temperatures, and the crossing is interpolated.
     """
     if factors.exist is not None and not factors.exist.any():
         return coolest
@@ -76,6 +81,7 @@ def temperature_of_entropy(
         if abs(found - share) < ABOUT_SHARE * share:
             return math.exp(middle)
         low, high = (middle, high) if found < share else (low, middle)
+        # step outwards from the guess until the other end of the bracket is closer, then bisect
         beyond = middle + stride if found < share else middle - stride
         middle = beyond if low < beyond < high else 0.5 * (low + high)
         stride *= 2
@@ -83,7 +89,7 @@ def temperature_of_entropy(
 
 
 def _crossing(cooling: Iterable[SampledPosterior], factors: Factors, share: float, coolest: float) -> float:
-    """Where the entropy first falls below ``share``, between two rungs; ``coolest`` where it never does."""
+    """The temperature, between two rungs, at which the entropy first falls below ``share``; else ``coolest``."""
     above = None
     for posterior in cooling:
         below = (math.log(posterior.temperature), mean_entropy(posterior, factors))
@@ -98,14 +104,14 @@ def _crossing(cooling: Iterable[SampledPosterior], factors: Factors, share: floa
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Log evidence of the early samples of scenes, of the late ones, and of both, under one prior, at temperatures.
+    """Log evidence of the first half of the samples of scenes, of the second half and of both, under one prior.
 
-    What normalises the likelihood of the samples cancels in :attr:`foretold` and in all differences between priors.
+    The normaliser of the likelihood of the samples cancels in :attr:`foretold` and in all differences between priors.
 
     Attributes:
-        early: ``[temperature, task]``, nats.
-        late: ``[temperature, task]``.
-        both: ``[temperature, task]``.
+        early: ``[temperature, task]``, log evidence of the first half, nats.
+        late: ``[temperature, task]``, log evidence of the second half, nats.
+        both: ``[temperature, task]``, log evidence of all samples, nats.
     """
 
     early: Float[Tensor, "temperature task"]
@@ -114,39 +120,41 @@ class Halves:
 
     @classmethod
     def of(cls, prior: GraphPrior, early: Factors, late: Factors, temperatures: Sequence[float]) -> Halves:
-        """Three posteriors of each task for each temperature."""
+        """Evaluate the three log evidences of each task at each temperature."""
         return cls(*(evidence_at(prior, factors, temperatures) for factors in (early, late, early.plus(late))))
 
     @property
     def foretold(self) -> Float[Tensor, "temperature task"]:
-        """How much likelier one half makes the other: ``log p(late | early) / p(late)``, nats.
+        """How well one half predicts the other: pointwise mutual information ``log p(late | early) / p(late)``, nats.
 
-        Too cold a reading is sure of an early graph that the late samples contradict, too hot a one foretells nothing.
+        At too low a temperature the posterior of the first half is overconfident in a graph that the second half
+        contradicts; at too high a temperature the first half predicts nothing.
         """
         return self.both - self.early - self.late
 
     @property
     def predictive(self) -> Float[Tensor, "temperature task"]:
-        """How likely one half is, given the other: the mean of ``log p(late | early)`` and ``log p(early | late)``.
+        """Predictive log likelihood of one half given the other, nats: mean of ``log p(late | early)`` and its reverse.
 
-        Unlike the evidence of all samples at once it leaves out what a belief costs before anything is seen: narrow
-        beliefs cannot win on scenes of which nothing is known yet.
+        Unlike the evidence of all samples it leaves out how well the prior predicts before any data, so that a narrow
+        prior cannot win on scenes whose energies carry no information yet.
         """
         return self.both - 0.5 * (self.early + self.late)
 
     def best(self, temperatures: Sequence[float]) -> float:
-        """Of the temperatures, the coolest at which one half foretells the other about as well as it ever does."""
+        """The lowest temperature at which :attr:`foretold` is within :data:`ABOUT` nats of its maximum."""
         nats = self.foretold.mean(1).tolist()
         good = (t for t, found in zip(temperatures, nats, strict=True) if found >= max(nats) - ABOUT)
-        return next(good, temperatures[0])  # none is good where the energies are no numbers
+        return next(good, temperatures[0])  # no temperature qualifies if energies are NaN
 
 
 def evidence_at(
     prior: GraphPrior, factors: Factors, temperatures: Sequence[float]
 ) -> Float[Tensor, "temperature task"]:
-    """The log evidence at each of some temperatures; where posteriors are sampled, from one cooling.
+    """The log evidence at each temperature; for sampled posteriors from one annealing run.
 
-    Between two rungs the log evidence is taken as linear in one over the temperature; at infinity it is 0.
+    Between two rungs of the run the log evidence is interpolated linearly in the inverse temperature, from 0 at inverse
+    temperature 0.
     """
     cooling = prior.cooling(factors, min(temperatures), QUICK)
     if cooling is None:
@@ -154,18 +162,18 @@ def evidence_at(
     rungs = list(cooling)
     knots = torch.tensor([0.0, *(1 / rung.temperature for rung in rungs)])
     values = torch.stack([torch.zeros(factors.num_tasks), *(rung.log_evidence for rung in rungs)])
-    wanted = torch.tensor([1 / temperature for temperature in temperatures])
-    after = torch.searchsorted(knots, wanted).clamp(1, len(rungs))
-    part = ((wanted - knots[after - 1]) / (knots[after] - knots[after - 1])).clamp(0, 1)[:, None]
+    inverse = torch.tensor([1 / temperature for temperature in temperatures])
+    after = torch.searchsorted(knots, inverse).clamp(1, len(rungs))
+    part = ((inverse - knots[after - 1]) / (knots[after] - knots[after - 1])).clamp(0, 1)[:, None]
     return values[after - 1] + part * (values[after] - values[after - 1])
 
 
 def predictive_evidence(
     priors: Mapping[str, GraphPrior], early: Factors, late: Factors, temperatures: Sequence[float]
 ) -> dict[str, float]:
-    """Prior -> :attr:`Halves.predictive`, nats per scene: which belief a search that has just begun should follow.
+    """Prior -> mean :attr:`Halves.predictive`, nats per scene: the criterion for the prior early in training.
 
-    All at one temperature, the hottest of those that suit one of them.
+    All priors are compared at one temperature, the highest of their best temperatures.
     """
     found = {name: Halves.of(prior, early, late, temperatures) for name, prior in priors.items()}
     hottest = temperatures.index(max(halves.best(temperatures) for halves in found.values()))
@@ -173,13 +181,13 @@ def predictive_evidence(
 
 
 def reading_of(priors: Mapping[str, GraphPrior], early: Factors, late: Factors) -> Reading:
-    """Choose prior and temperatures on held-out scenes, without labels.
+    """Choose the prior, and a temperature for inference under each prior, on held-out scenes without labels.
 
-    Priors are compared by the evidence of all samples, at the temperature that suits the weakest belief: that which is
-    needed because the energies are too sure, not because the belief is wrong; the weaker one wins where they tie. Under
-    the winner, scenes are read at the temperature at which one half of the samples foretells the other best; under the
-    others, at the one that brings their marginals closest to the winner's (by the logarithmic score), so that they too
-    are as sure as they are right (where posteriors are sampled this would take long, and each prior judges itself).
+    Priors are compared by the evidence of all samples, at the best temperature of the weakest prior (the first one),
+    which corrects overconfident energies rather than a wrong prior; on a tie the weaker prior wins. The temperature
+    under the winner is the one at which one half of the samples best predicts the other. The temperature under every
+    other prior brings its marginals closest to those of the winner (logarithmic score), so that they are calibrated
+    too; sampled posteriors, for which this is slow, keep the temperature at which their own halves predict best.
     """
     halves = {name: Halves.of(prior, early, late, READING_TEMPERATURES) for name, prior in priors.items()}
     found = {name: each.best(READING_TEMPERATURES) for name, each in halves.items()}
@@ -197,7 +205,7 @@ def reading_of(priors: Mapping[str, GraphPrior], early: Factors, late: Factors) 
 
 
 def _closest(prior: GraphPrior, factors: Factors, answer: Float[Tensor, "task slot kind"]) -> float:
-    """The temperature at which the marginals under a prior score best, if slots were drawn from ``answer``."""
+    """The temperature at which the marginals under a prior have the best expected log score if ``answer`` is true."""
 
     def score(temperature: float) -> float:
         marginals = prior.posterior(factors, temperature).marginals()
@@ -208,15 +216,15 @@ def _closest(prior: GraphPrior, factors: Factors, answer: Float[Tensor, "task sl
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How graphs are read off a model, as found on held-out scenes without labels.
+    """Prior and temperatures for inference with a trained model, chosen on held-out scenes without labels.
 
     Attributes:
-        prior: the name of the prior with the largest evidence.
-        temperature: at which the priors are compared; above 1 where the noise model is too sure.
-        evidence: prior -> mean log evidence of the held-out scenes at that temperature, nats per scene, up to a number
-            that is the same for all priors.
-        temperatures: prior -> the temperature at which posteriors under it are read.
-        weights: prior -> the log weights that it learned.
+        prior: name of the prior with the largest evidence.
+        temperature: temperature at which the priors are compared; above 1 if the noise model is overconfident.
+        evidence: prior -> mean log evidence of the held-out scenes at that temperature, nats per scene, up to a
+            constant that is the same for all priors.
+        weights: prior -> its log weights, fitted during training.
+        temperatures: prior -> the temperature of posteriors under this prior.
     """
 
     prior: str = "none"
@@ -226,5 +234,5 @@ class Reading:
     temperatures: Mapping[str, float] = field(default_factory=dict)
 
     def temperature_under(self, prior: str) -> float:
-        """The temperature at which posteriors under a prior are read."""
+        """The temperature of posteriors under a prior; :attr:`temperature` for a prior without its own."""
         return self.temperatures.get(prior, self.temperature)

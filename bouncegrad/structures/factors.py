@@ -1,4 +1,9 @@
-"""The loss of a task as a sum of factors that each see few slots, and the state of chains over them."""
+"""Energies of structures (latent graphs) as sums of factors that each depend on few slots.
+
+Under teacher forcing the loss of a scene is a sum over receivers, and the term of a receiver depends on the edge types
+of its incoming edges only. :class:`Factors` is the protocol, :class:`FactorTables` tabulates all energies of every
+factor, and :class:`ChainState` is the state of parallel Markov chains over structures.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +24,9 @@ class ChainState:
     updates.
 
     Attributes:
-        kinds: ``[task, chain, factor, width]``, the kinds on the slots of each factor.
+        kinds: ``[task, chain, factor, width]``, the kinds (edge types) on the slots of each factor.
         energies: ``[task, chain, factor]``, in the unit of the loss.
-        cache: whatever the factors need for an incremental update; nothing else reads it.
+        cache: values that the factors need for an incremental update; only the factors read it.
     """
 
     kinds: Int[Tensor, "task chain factor width"]
@@ -29,54 +34,54 @@ class ChainState:
     cache: Any
 
     def at(self, positions: Int[Tensor, "factor block"]) -> Int[Tensor, "task chain factor block"]:
-        """The kinds at some positions of each factor's slots."""
+        """The kinds at the given positions within each factor's slots."""
         return self.kinds.gather(3, positions.expand(*self.kinds.shape[:2], *positions.shape))
 
     def codes_at(self, positions: Int[Tensor, "factor block"], num_kinds: int) -> Int[Tensor, "task chain factor"]:
-        """The current codes of blocks of slots that take ``num_kinds``."""
+        """The current codes of blocks whose slots take ``num_kinds`` kinds each."""
         radix = num_kinds ** torch.arange(positions.shape[1] - 1, -1, -1)
         return (self.at(positions) * radix).sum(3)
 
     def with_kinds(self, positions: Int[Tensor, "factor block"], values: Tensor) -> Tensor:
-        """All kinds, with others ``[task, chain, factor, block]`` at some positions."""
+        """A copy of the kinds with ``values``, ``[task, chain, factor, block]``, at the given positions."""
         return self.kinds.scatter(3, positions.expand_as(values), values)
 
 
 class Factors(Protocol):
-    """The loss of every task as a sum of terms that each see few slots; all that samplers see of a model.
+    """The loss of every task as a sum of terms that depend on few slots each: the interface of samplers to a model.
 
-    Every slot of a task is in exactly one factor. A *block* is some positions in the slots of each factor, of one
-    number of kinds; a *code* says which kinds they take, as one mixed-radix number, the first the most significant.
-    Energies do not change once there are factors, and weak references can be made to them: what follows from them is
-    kept for as long as they are there.
+    Every slot of a task is in exactly one factor. A *block* is a set of positions in the slots of each factor, all
+    with the same number of kinds; a *code* is a joint assignment of kinds to a block as one mixed-radix number, the
+    first position being the most significant digit. Factors are immutable and weakly referenceable, so that derived
+    values can be cached for as long as the factors exist.
     """
 
     @property
     def slots(self) -> Int[Tensor, "factor width"]:
-        """The slots that each factor sees."""
+        """The slots on which each factor depends."""
         ...
 
     @property
     def num_kinds(self) -> tuple[int, ...]:
-        """``[width]``, how many kinds the slots of a factor take (the same for every factor)."""
+        """``[width]``, the number of kinds of each slot of a factor (the same for every factor)."""
         ...
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks there are."""
+        """The number of tasks."""
         ...
 
     @property
     def exist(self) -> Bool[Tensor, "task factor width"] | None:
-        """Which slots are asked about (somebody is at both ends, the receiver is not exogenous); None: all of them."""
+        """Mask of the slots to infer (both entities are present, the receiver is not exogenous); None: all of them."""
         ...
 
     def __call__(self, structures: Structures) -> Losses:
-        """The losses of structures."""
+        """The loss of one structure for each task."""
         ...
 
     def chain_state(self, kinds: Int[Tensor, "task chain factor width"]) -> ChainState:
-        """Evaluate chains of structures afresh."""
+        """The state of chains at these kinds, with all energies evaluated from the start."""
         ...
 
     def alternatives(
@@ -88,11 +93,11 @@ class Factors(Protocol):
     def move(
         self, state: ChainState, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
     ) -> ChainState:
-        """Give each factor's block the kinds of a code; the energies are not updated."""
+        """Set each factor's block to the kinds of a code; the energies are not updated."""
         ...
 
     def tabulated(self) -> FactorTables | None:
-        """Themselves if they are tables of all energies, else None."""
+        """The factors themselves if they are tables of all energies, else None."""
         ...
 
     def plus(self, other: Factors) -> Factors:
@@ -101,7 +106,7 @@ class Factors(Protocol):
 
 
 def block_kinds(num_kinds: int, size: int) -> Int[Tensor, "code block"]:
-    """The kinds of each code of a block.
+    """The kinds that each code of a block stands for.
 
     >>> block_kinds(2, 2).tolist()
     [[0, 0], [0, 1], [1, 0], [1, 1]]
@@ -111,16 +116,16 @@ def block_kinds(num_kinds: int, size: int) -> Int[Tensor, "code block"]:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class FactorTables:
-    """The loss of every task as a sum of tabulated terms; itself a :data:`LossFn` that only looks up.
+    """The loss of every task as a sum of tabulated terms; a :data:`LossFn` that costs one look-up per factor.
 
     ``loss(structure) = sum_f energies[task, f, index_f(structure)]`` where ``index_f`` reads the kinds on
     ``slots[f]`` as one mixed-radix number, the first slot being the most significant digit.
 
     Attributes:
         energies: ``[task, factor, combination]``, in the unit of the loss.
-        slots: ``[factor, width]``, the slots that each factor sees; every slot of a task is in exactly one.
-        num_kinds: ``[width]``, how many kinds the slots of a factor take (the same for every factor).
-        exist: ``[task, factor, width]``, which slots are asked about (:attr:`Factors.exist`); None: all of them.
+        slots: ``[factor, width]``, the slots on which each factor depends; every slot of a task is in exactly one.
+        num_kinds: ``[width]``, the number of kinds of each slot of a factor (the same for every factor).
+        exist: ``[task, factor, width]``, mask of the slots to infer (:attr:`Factors.exist`); None: all of them.
     """
 
     energies: Float[Tensor, "task factor combination"]
@@ -130,23 +135,23 @@ class FactorTables:
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks there are."""
+        """The number of tasks."""
         return len(self.energies)
 
     def __call__(self, structures: Structures) -> Losses:
-        """Look the losses of ``structures`` up."""
+        """The loss of one structure for each task, by look-up."""
         combinations = self.combinations_of(structures)
         return self.energies.gather(2, combinations[:, :, None]).squeeze(2).sum(1)
 
     def radix(self) -> Int[Tensor, "width"]:
-        """The weight of each digit of a combination."""
+        """The place value of each slot in the mixed-radix number of a combination."""
         weights = [1]
         for count in reversed(self.num_kinds[1:]):
             weights.insert(0, weights[0] * count)
         return torch.tensor(weights, device=self.slots.device)
 
     def combinations_of(self, structures: Structures) -> Int[Tensor, "task factor"]:
-        """The combination that each factor sees in ``structures``."""
+        """The combination of each factor: the kinds on its slots as one mixed-radix number."""
         return (structures[:, self.slots] * self.radix()).sum(-1)
 
     def structures_of(self, combinations: Int[Tensor, "task factor"]) -> Structures:
@@ -157,7 +162,7 @@ class FactorTables:
         return structures
 
     def chain_state(self, kinds: Int[Tensor, "task chain factor width"]) -> ChainState:
-        """Look chains of structures up."""
+        """The state of chains at these kinds; the cache holds the current combinations."""
         combinations = (kinds * self.radix()).sum(-1)
         return ChainState(kinds, self._look_up(combinations[..., None]).squeeze(3), combinations)
 
@@ -173,17 +178,17 @@ class FactorTables:
     def move(
         self, state: ChainState, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
     ) -> ChainState:
-        """Give each factor's block the kinds of a code."""
+        """Set each factor's block to the kinds of a code; the energies are not updated."""
         kinds = block_kinds(self.num_kinds[int(positions[0, 0])], positions.shape[1])[codes]
         change = ((kinds - state.at(positions)) * self.radix()[positions]).sum(-1)
         return ChainState(state.with_kinds(positions, kinds), state.energies, state.cache + change)
 
     def tabulated(self) -> FactorTables:
-        """Themselves."""
+        """These tables."""
         return self
 
     def plus(self, other: Factors) -> Factors:
-        """The sum with another loss over the same slots of the same tasks."""
+        """The sum with another loss over the same slots of the same tasks; tables if the other has tables."""
         tables = other.tabulated()
         if tables is None:
             return SummedFactors(self, other)
@@ -209,30 +214,30 @@ class SummedFactors:
 
     @property
     def slots(self) -> Int[Tensor, "factor width"]:
-        """The slots that each factor sees."""
+        """The slots on which each factor depends."""
         return self.one.slots
 
     @property
     def num_kinds(self) -> tuple[int, ...]:
-        """How many kinds the slots of a factor take."""
+        """The number of kinds of each slot of a factor."""
         return self.one.num_kinds
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks there are."""
+        """The number of tasks."""
         return self.one.num_tasks
 
     @property
     def exist(self) -> Bool[Tensor, "task factor width"] | None:
-        """Which slots are asked about."""
+        """Mask of the slots to infer (:attr:`Factors.exist`)."""
         return self.one.exist
 
     def __call__(self, structures: Structures) -> Losses:
-        """The losses of structures."""
+        """The loss of one structure for each task."""
         return self.one(structures) + self.other(structures)
 
     def chain_state(self, kinds: Int[Tensor, "task chain factor width"]) -> ChainState:
-        """Evaluate chains of structures afresh."""
+        """The state of chains at these kinds; the cache holds the states of both losses."""
         one, other = self.one.chain_state(kinds), self.other.chain_state(kinds)
         return ChainState(kinds, one.energies + other.energies, (one, other))
 
@@ -246,13 +251,13 @@ class SummedFactors:
     def move(
         self, state: ChainState, positions: Int[Tensor, "factor block"], codes: Int[Tensor, "task chain factor"]
     ) -> ChainState:
-        """Give each factor's block the kinds of a code."""
+        """Set each factor's block to the kinds of a code; the energies are not updated."""
         one, other = state.cache
         cache = (self.one.move(one, positions, codes), self.other.move(other, positions, codes))
         return ChainState(cache[0].kinds, state.energies, cache)
 
     def tabulated(self) -> None:
-        """No tables: at least one of the two is none."""
+        """None: at least one of the two losses has no tables."""
 
     def plus(self, other: Factors) -> SummedFactors:
         """The sum with a third loss over the same slots of the same tasks."""

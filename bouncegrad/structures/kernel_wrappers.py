@@ -1,4 +1,4 @@
-"""Kernels made of kernels."""
+"""Kernels that wrap other kernels: a random mixture, and a memory of the best structure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bouncegrad.types import Losses, LossFn, Structures
 
 @dataclass(frozen=True, slots=True)
 class BestState(SearchState):
-    """A search state that also remembers the best structure of each task.
+    """A search state that also holds the best structure of each task.
 
     Attributes:
         best_structures: ``[task, slot]``, the structures of smallest loss so far.
-        best_losses: ``[task]``, their losses.
+        best_losses: ``[task]``, the losses of the best structures.
     """
 
     best_structures: Structures
@@ -26,10 +26,12 @@ class BestState(SearchState):
 
 
 def mixture(weighted: Sequence[tuple[float, Kernel]]) -> Kernel:
-    """One of the kernels at each step, drawn in proportion to its weight; all start from the first one's init.
+    """A kernel that steps with one of several kernels, drawn at each step in proportion to its weight.
+
+    The state is initialised by the first kernel.
 
     Raises:
-        ValueError: no kernel, or a weight that is not positive.
+        ValueError: an empty list, or a weight that is not positive.
     """
     if not weighted or not all(weight > 0 for weight, _ in weighted):
         raise ValueError(f"expected kernels with positive weights, got weights {[weight for weight, _ in weighted]}")
@@ -43,9 +45,9 @@ def mixture(weighted: Sequence[tuple[float, Kernel]]) -> Kernel:
 
 
 def best_so_far(kernel: Kernel) -> Kernel:
-    """Search on as ``kernel`` does, and remember the best structure of each task in a :class:`BestState`.
+    """A kernel that searches as ``kernel`` does and keeps the best structure of each task in a :class:`BestState`.
 
-    Losses are remembered as they were: use it while the modules stand still.
+    The best losses are not evaluated again, so it is valid only while the modules are fixed.
     """
 
     def init(structures: Structures, loss_fn: LossFn, temperature: float) -> BestState:

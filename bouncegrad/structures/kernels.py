@@ -1,4 +1,7 @@
-"""What a search kernel is: a pair ``(init, step)``, its state, and what a step reports."""
+"""The interface of search kernels over structures (latent graphs): a pair ``(init, step)``, its state and its info.
+
+A kernel performs one step of the E-step ("bounce" in Alet et al. 2019). A proposal is one of its parts.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from bouncegrad.types import Losses, LossFn, Structures
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """Structures to try, and how much likelier the way back is than the way there.
+    """One proposed structure for each task, with its Hastings correction.
 
     Attributes:
-        structures: ``[task, slot]``.
+        structures: ``[task, slot]``, the proposed structures.
         log_ratio: ``[task]``, ``log q(old | new) - log q(new | old)``; 0 for symmetric proposals.
     """
 
@@ -27,17 +30,17 @@ class Proposed:
 
 
 Proposal: TypeAlias = Callable[[Structures, Generator], Proposed]
-"""Structures -> one proposal for each task."""
+"""Current structures, generator -> one proposed structure for each task."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchState:
-    """What the next step of a search needs.
+    """State of a search: current structures, their losses, and the temperature of the next step.
 
     Attributes:
         structures: ``[task, slot]``, the current structures.
-        losses: ``[task]``, their losses.
-        temperature: divides the loss: the target is ``exp(-loss / temperature + log_prior)``.
+        losses: ``[task]``, the losses of the current structures.
+        temperature: divisor of the loss: the target is ``exp(-loss / temperature + log_prior)``.
     """
 
     structures: Structures
@@ -47,14 +50,15 @@ class SearchState:
 
 @dataclass(frozen=True, slots=True)
 class SearchInfo:
-    """What a report on one step needs.
+    """Statistics of one search step.
 
     Attributes:
-        changed: ``[task]``, the structure is another one than before the step.
-        accepted: ``[task]``, another structure was proposed and accepted (rejection-free kernels accept every one).
-        worse: ``[task]``, the proposal had a larger loss than the current structure, and a finite one: a hotter search
-            would have accepted it more easily.
-        num_evaluations: loss evaluations spent on each task.
+        changed: ``[task]``, whether the structure differs from that before the step.
+        accepted: ``[task]``, whether a different structure is proposed and accepted (rejection-free kernels accept
+            every proposal).
+        worse: ``[task]``, whether the proposal has a finite loss above that of the current structure, so that a higher
+            temperature makes its acceptance more probable.
+        num_evaluations: number of loss evaluations for each task.
     """
 
     changed: Bool[Tensor, "task"]
@@ -65,10 +69,11 @@ class SearchInfo:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A search algorithm: a pair of functions over all tasks at once.
+    """A search algorithm: a pair of functions that act on all tasks at once.
 
-    ``init(structures, loss_fn, temperature) -> state`` and
-    ``step(state, loss_fn, generator) -> (state, info)``.
+    Attributes:
+        init: ``init(structures, loss_fn, temperature) -> state``.
+        step: ``step(state, loss_fn, generator) -> (state, info)``.
     """
 
     init: Callable[[Structures, LossFn, float], SearchState]

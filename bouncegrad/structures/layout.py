@@ -1,12 +1,12 @@
-"""The space of structures: which slots there are, what they take, and the order of edges.
+"""The space of structures (latent graphs): slots, the kinds (edge types) that each slot takes, and the order of edges.
 
-This file is the only place that knows the order of edges. A scene of N entities has ``N * (N - 1)`` edge slots,
-receiver-major: slot ``i * (N - 1) + r`` is the edge that ends at receiver ``i`` and starts at the ``r``-th of the
-other entities in ascending order. So the incoming edges of a receiver lie side by side. With several node kinds,
-``N`` node slots follow the edge slots.
+The order of edges is defined in this file only. A scene of N entities has ``N * (N - 1)`` edge slots, receiver-major:
+slot ``i * (N - 1) + r`` is the edge that ends at receiver ``i`` and starts at the ``r``-th of the other entities in
+ascending order. So the incoming edges of a receiver are contiguous. With several node types, ``N`` node slots follow
+the edge slots.
 
 (The reference implementations disagree here: in Kipf et al. 2018 the row-major pair (i, j) means "j acts on i", in
-Alet et al. 2019 "i acts on j". It goes unnoticed on symmetric graphs only.)
+Alet et al. 2019 "i acts on j". The difference has no effect on symmetric graphs only.)
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch import Generator, Tensor
 from bouncegrad.types import Structures
 
 TABLE_LIMIT = 4096
-"""Joint assignments of one block up to which tables are made; 2^12, so N = 13 at two edge types."""
+"""Largest number of joint assignments of one block that are tabulated: 2^12, so N = 13 at two edge types."""
 
 
 @lru_cache(maxsize=64)
 def senders_of(num_entities: int) -> Int[Tensor, "receiver neighbour"]:
-    """The senders of each receiver's incoming edges, in slot order: ``[receiver, neighbour]``.
+    """The sender of every incoming edge of every receiver, in slot order: ``[receiver, neighbour]``.
 
     >>> senders_of(3).tolist()
     [[1, 2], [0, 2], [0, 1]]
@@ -37,18 +37,18 @@ def senders_of(num_entities: int) -> Int[Tensor, "receiver neighbour"]:
 
 
 def to_slots(matrix: Int[Tensor, "scene receiver sender"]) -> Structures:
-    """Read the edge slots out of a matrix ``[scene, receiver, sender]``; the diagonal is ignored."""
+    """The edge slots ``[scene, slot]`` of a matrix ``[scene, receiver, sender]``; the diagonal is ignored."""
     senders = senders_of(matrix.shape[-1]).to(matrix.device)
     return matrix.gather(-1, senders.expand(len(matrix), -1, -1)).flatten(1)
 
 
 def to_matrix(structures: Tensor, num_entities: int, diagonal: float = -1) -> Tensor:
-    """Write the edge slots into a matrix ``[scene, receiver, sender]``; the inverse of :func:`to_slots`.
+    """The matrix ``[scene, receiver, sender]`` of edge slots; the inverse of :func:`to_slots`.
 
     Args:
         structures: ``[scene, slot]`` or, for values of every kind, ``[scene, slot, kind]``; node slots are ignored.
         num_entities: N.
-        diagonal: the value where an entity meets itself.
+        diagonal: the value on the diagonal (receiver = sender).
     """
     rest = structures.shape[2:]
     num_slots = num_entities * (num_entities - 1)
@@ -60,11 +60,11 @@ def to_matrix(structures: Tensor, num_entities: int, diagonal: float = -1) -> Te
 
 @dataclass(frozen=True, slots=True)
 class StructureSpace:
-    """All structures of a task: edge types on the slots of a graph, or modules on those of a composition.
+    """The set of all structures of a task: edge types on the slots of a graph, or modules on those of a composition.
 
     Attributes:
-        num_kinds: ``[slot]``, how many kinds each slot takes.
-        blocks: ``[block, width]``, slots that are redrawn together: a receiver's incoming edges, say.
+        num_kinds: ``[slot]``, the number of kinds of each slot.
+        blocks: ``[block, width]``, slots that are redrawn together, such as the incoming edges of a receiver.
     """
 
     num_kinds: tuple[int, ...]
@@ -72,17 +72,17 @@ class StructureSpace:
 
     @property
     def num_slots(self) -> int:
-        """Of a task."""
+        """The number of slots of a task."""
         return len(self.num_kinds)
 
     @property
     def num_structures(self) -> int:
-        """Of a task."""
+        """The number of different structures of a task."""
         return math.prod(self.num_kinds)
 
     @property
     def num_assignments(self) -> int:
-        """Joint assignments of kinds to the slots of one block (the largest): the length of its table."""
+        """The number of joint assignments of kinds to the slots of the largest block: the length of its table."""
         return max(math.prod(self.num_kinds[slot] for slot in block) for block in self.blocks.tolist())
 
     @property
@@ -98,12 +98,12 @@ class StructureSpace:
 
 @dataclass(frozen=True, slots=True)
 class Layout(StructureSpace):
-    """The space of the latent graphs of scenes with N entities; a block is all that decides about one receiver.
+    """The space of the latent graphs of scenes with N entities; one block for each receiver.
 
     Attributes:
         num_entities: N.
-        num_edge_kinds: edge types, the kinds that an edge slot takes.
-        num_node_kinds: kinds that a node slot takes; with 1 there are no node slots.
+        num_edge_kinds: number of edge types, the kinds that an edge slot takes.
+        num_node_kinds: number of node types, the kinds that a node slot takes; with 1 there are no node slots.
     """
 
     num_kinds: tuple[int, ...] = field(init=False, repr=False, compare=False)
@@ -122,12 +122,12 @@ class Layout(StructureSpace):
 
     @property
     def num_edge_slots(self) -> int:
-        """N (N - 1)."""
+        """The number of edge slots, N (N - 1)."""
         return self.num_entities * (self.num_entities - 1)
 
     @property
     def receiver_slots(self) -> Int[Tensor, "receiver width"]:
-        """The blocks of a graph: a receiver's incoming edges and, where there is one, its node slot."""
+        """The slots of each receiver: its incoming edges, then its node slot if there are node types."""
         return self.blocks
 
     @property

@@ -1,6 +1,7 @@
-"""Search kernels: pairs (init, step) whose target is ``exp(-loss / temperature + log_prior)``.
+"""Markov chain Monte Carlo over structures (latent graphs): Metropolis-Hastings, blocked Gibbs and exact draws.
 
-Every kernel works on all tasks at once, and only ever through a :data:`bouncegrad.types.LossFn`.
+All are search kernels (``init``, ``step``) with the target ``exp(-loss / temperature + log_prior)``. A kernel acts on
+all tasks at once and evaluates structures only through a :data:`bouncegrad.types.LossFn`.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from bouncegrad.structures.kernels import Kernel, Proposal, SearchInfo, SearchSt
 from bouncegrad.types import LogPrior, Losses, LossFn, Structures
 
 ENUMERATION_LIMIT = 2**16
-"""Structures that one step of :func:`exact` or :func:`gibbs` evaluates one by one at the most."""
+"""Largest number of structures that one step of :func:`exact` or :func:`gibbs` evaluates one by one."""
 
 
 def init_state(structures: Structures, loss_fn: LossFn, temperature: float) -> SearchState:
-    """Evaluate the structures afresh: losses of an earlier pass are stale, the modules have moved on."""
+    """The search state at these structures, with newly evaluated losses (the modules differ from earlier epochs)."""
     return SearchState(structures, _finite(loss_fn(structures)), temperature)
 
 
 def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
-    """Propose, then accept with probability ``min(1, exp(-d loss / T + d log_prior + log q(old|new) / q(new|old)))``.
+    """Accept proposals with probability ``min(1, exp(-d loss / T + d log_prior + log q(old|new) / q(new|old)))``.
 
-    At temperature 0 only moves that lower the loss are made (and ties, by the rest of the exponent). Impossible
-    structures (their loss is NaN or infinite, or the prior forbids them) are never accepted in place of possible ones;
-    a search that stands on one takes every proposal until it has walked out.
+    At temperature 0 only moves that lower the loss are accepted (ties are decided by the rest of the exponent).
+    Impossible structures (the loss is NaN or infinite, or the prior is 0) are never accepted in place of possible ones;
+    a chain whose current structure is impossible accepts every proposal.
     Source: Metropolis et al. 1953; Hastings 1970.
     """
     prior = log_prior or _uniform
@@ -43,6 +44,7 @@ def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
         bonus = prior(proposed.structures) - log_priors + proposed.log_ratio
         log_ratio = _divide(state.losses - losses, state.temperature) + bonus
         uniforms = torch.rand(len(losses), generator=generator, dtype=torch.float64)
+        # on an impossible structure accept every proposal, so that the chain can leave it
         accepted = (uniforms.log() < log_ratio) | ~_possible(state.losses, log_priors)
         new = SearchState(
             torch.where(accepted[:, None], proposed.structures, state.structures),
@@ -57,14 +59,14 @@ def metropolis(proposal: Proposal, log_prior: LogPrior | None = None) -> Kernel:
 
 
 def gibbs(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
-    """Redraw one block from its exact conditional, the same random block in all tasks.
+    """Blocked Gibbs sampling: redraw one block from its exact conditional, the same random block in all tasks.
 
-    Costs one loss evaluation for each joint assignment of the block.
+    A step costs one loss evaluation for each joint assignment of the block.
 
     Args:
         blocks: ``[block, width]``, the slots of each block.
-        num_kinds: ``[slot]``, how many kinds each slot takes.
-        log_prior: over whole structures.
+        num_kinds: ``[slot]``, the number of kinds of each slot.
+        log_prior: log prior of whole structures; None: uniform.
 
     Raises:
         ValueError: no block, slots that do not exist, or more than :data:`ENUMERATION_LIMIT` assignments of a block.
@@ -87,10 +89,10 @@ def gibbs(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int], log_prio
 
 
 def exact(num_kinds: Sequence[int], log_prior: LogPrior | None = None) -> Kernel:
-    """Draw whole structures from their exact distribution, independent of where the search stood.
+    """Draw whole structures exactly from the target, independent of the current ones.
 
-    Without a prior and with a :class:`FactorTables` as loss, every factor is drawn on its own by look-ups. Otherwise
-    all structures are enumerated.
+    Without a prior and with :class:`FactorTables` as loss, factors are independent and each is drawn by look-ups.
+    Otherwise all structures are enumerated.
 
     Raises:
         ValueError: (when stepping) more than :data:`ENUMERATION_LIMIT` structures to enumerate.
@@ -120,7 +122,7 @@ def _draw_factors(state: SearchState, tables: FactorTables, generator: Generator
 def _redraw(
     state: SearchState, candidates: list[Structures], loss_fn: LossFn, prior: LogPrior, generator: Generator
 ) -> tuple[SearchState, SearchInfo]:
-    """Draw one of the candidates for each task, in proportion to the target."""
+    """Draw one of the candidates for each task with probability proportional to the target."""
     losses = torch.stack([_finite(loss_fn(candidate)) for candidate in candidates], 1)
     log_priors = torch.stack([prior(candidate) for candidate in candidates], 1)
     drawn = draw_choices(_scores(losses, log_priors, state.temperature), generator)
@@ -138,7 +140,7 @@ def _next_state(
 
 
 def _scores(losses: Tensor, log_priors: Tensor, temperature: float) -> Float[Tensor, "*batch choice"]:
-    """``-loss / temperature + log_prior`` up to a constant; all alike where no choice is possible."""
+    """``-loss / temperature + log_prior`` up to a constant; uniform where no choice is possible."""
     possible = _possible(losses, log_priors)
     least = losses.masked_fill(~possible, math.inf).amin(-1, keepdim=True)
     scores = _divide(least - losses, temperature) + log_priors
@@ -146,7 +148,7 @@ def _scores(losses: Tensor, log_priors: Tensor, temperature: float) -> Float[Ten
 
 
 def _divide(differences: Tensor, temperature: float) -> Tensor:
-    """``differences / temperature`` in double precision (which holds the smallest temperatures); at 0 its limit."""
+    """``differences / temperature`` in double precision, for very small temperatures; the limit at temperature 0."""
     if temperature > 0:
         return differences.double() / temperature
     return torch.where(differences == 0, 0.0, differences.double() * math.inf)
@@ -157,7 +159,7 @@ def _possible(losses: Tensor, log_priors: Tensor) -> Tensor:
 
 
 def _finite(losses: Tensor) -> Tensor:
-    """NaN counts as infinitely bad: a diverged rollout is never accepted and never locks a state."""
+    """Losses with NaN as +inf, so that a diverged rollout is never accepted and never traps a chain."""
     return losses.nan_to_num(nan=math.inf, posinf=math.inf)
 
 
@@ -172,12 +174,12 @@ def _assign(structures: Structures, block: Tensor, kinds: Tensor) -> Structures:
 
 
 def _uniform(structures: Structures) -> Float[Tensor, "task"]:
-    """All structures alike: ``log p = 0`` up to a constant."""
+    """The uniform prior: ``log p = 0`` up to a constant."""
     return torch.zeros(len(structures), device=structures.device)
 
 
 def _check_blocks(blocks: Int[Tensor, "block width"], num_kinds: Sequence[int]) -> None:
-    """Raise a ValueError unless there are blocks, and ``num_kinds`` knows all their slots."""
+    """Raise a ValueError if there is no block, or a block has a slot without an entry in ``num_kinds``."""
     if blocks.dim() != 2 or not blocks.numel():
         raise ValueError(f"expected at least one block of slots, [block, width], got shape {tuple(blocks.shape)}")
     if blocks.min() < 0 or blocks.max() >= len(num_kinds):

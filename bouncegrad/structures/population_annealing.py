@@ -1,8 +1,8 @@
-"""Population annealing: particles, each a structure, are cooled from the prior to a temperature.
+"""Population annealing: particles, each a structure (latent graph), are cooled from the prior to the posterior.
 
-Knows integers and energies (:class:`bouncegrad.structures.factors.Factors`). Each rung of the ladder reweighs the
-particles of a task, resamples them by their weights, and redraws their slots by exact conditionals of small
-blocks (heat bath). The mean weights of all rungs multiply to the evidence.
+The sampler sees energies only (:class:`bouncegrad.structures.factors.Factors`). Each rung of the temperature ladder
+reweights the particles of a task, resamples them by their weights, and redraws their slots from the exact conditionals
+of small blocks (blocked Gibbs, heat bath). The product over rungs of the mean weights estimates the evidence.
 Source: Hukushima and Iba 2003, "Population annealing and its application to a spin glass"; Machta 2010.
 """
 
@@ -19,18 +19,18 @@ from torch import Generator, Tensor
 from bouncegrad.structures.factors import ChainState, Factors
 
 LEAP = 4.0
-"""Factor by which a rung may be colder than the one before, however little the energies differ."""
+"""Largest ratio of the inverse temperatures of two successive rungs, however small the spread of the energies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """How carefully particles are cooled.
+    """Effort of population annealing: number of particles, step in temperature, number of sweeps.
 
     Attributes:
-        num_particles: for each task; None: 320 for all factors together, at least 8, at most 64.
+        num_particles: particles for each task; None: 320 divided by the number of factors, at least 8, at most 64.
         stride: standard deviation of the log weights of a task that one rung may cause, nats.
-        num_sweeps: over all slots, at the last temperature; rungs above have one.
-        seed: of the randomness, so that an answer depends on the factors alone.
+        num_sweeps: sweeps over all slots at the last temperature; one sweep at all others.
+        seed: seed of the random numbers, so that a result depends on the factors only.
     """
 
     num_particles: int | None = None
@@ -40,21 +40,21 @@ class Ladder:
 
 
 THOROUGH = Ladder()
-"""For answers."""
+"""For final results (inference)."""
 
 QUICK = Ladder(8, 1.0, 1)
-"""For learning, where the next pass forgives."""
+"""For training, where errors of one epoch are corrected in the next."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Slots of many factors that are redrawn at once, each group of factors exactly and on its own.
+    """One parallel Gibbs update: each group of factors redraws its blocks jointly and independently of other groups.
 
     Attributes:
-        positions: ``[factor, block]``, the block of each factor; of those in no group any, that stays.
+        positions: ``[factor, block]``, the block of each factor; arbitrary and unused for factors in no group.
         groups: ``[group, member]``, factors that change together; no factor is in two groups.
         codes: ``[assignment, member]``, the codes of the members' blocks under each joint assignment of a group.
-        log_prior: ``[assignment]``.
+        log_prior: ``[assignment]``, log prior of each joint assignment, up to a constant.
     """
 
     positions: Int[Tensor, "factor block"]
@@ -65,13 +65,14 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What a prior tells the sampler.
+    """The interface of a prior to the sampler.
 
     Attributes:
-        draw: ``(num_tasks, num_particles, generator) -> kinds [task, chain, factor, width]``, from the prior.
-        sweep: ``generator -> rounds`` that redraw every slot at least once.
-        log_prior: ``kinds -> [task, chain, factor]``, in parts that may be added.
-        separate: factors do not know of each other, neither through the prior: each is weighed and drawn on its own.
+        draw: ``(num_tasks, num_particles, generator) -> kinds [task, chain, factor, width]``, samples of the prior.
+        sweep: ``generator -> rounds`` that together redraw every slot at least once.
+        log_prior: ``kinds -> [task, chain, factor]``, the contribution of each factor to the log prior.
+        separate: whether factors are independent under the prior too, so that each is weighted and resampled on its
+            own.
     """
 
     draw: Callable[[int, int, Generator], Tensor]
@@ -80,7 +81,7 @@ class Moves:
     separate: bool = False
 
     def by_unit(self, values: Float[Tensor, "task chain factor"]) -> Float[Tensor, "task chain unit"]:
-        """Add up what is weighed together: all factors of a task, or each on its own."""
+        """Sum over each unit of resampling: all factors of a task, or single factors if they are independent."""
         return values.double() if self.separate else values.double().sum(2, keepdim=True)
 
 
@@ -89,11 +90,11 @@ class Particles:
     """The particles of all tasks at one temperature.
 
     Attributes:
-        temperature: of the losses.
-        kinds: ``[task, chain, factor, width]``, equally probable samples.
-        marginals: ``[task, factor, width, kind]``, the mean of the conditionals from which they were drawn.
+        temperature: temperature of the losses.
+        kinds: ``[task, chain, factor, width]``, equally weighted samples.
+        marginals: ``[task, factor, width, kind]``, mean over particles of the conditionals of their last redraws.
         log_evidence: ``[task]``, log of the prior mean of ``exp(-loss / temperature)``.
-        best: ``[task, factor, width]``, the kinds with the largest posterior at the last temperature of all seen.
+        best: ``[task, factor, width]``, the visited kinds of largest posterior probability at the final temperature.
     """
 
     temperature: float
@@ -105,7 +106,7 @@ class Particles:
 
 @torch.no_grad()
 def anneal_population(factors: Factors, moves: Moves, coolest: float, ladder: Ladder = THOROUGH) -> Iterator[Particles]:
-    """Cool particles from the prior to ``coolest``, rung by rung; the last rung is at ``coolest``."""
+    """Cool particles from the prior to ``coolest``; yields the particles of every rung, the last at ``coolest``."""
     generator = Generator().manual_seed(ladder.seed)
     state = factors.chain_state(moves.draw(factors.num_tasks, _num_particles(factors, ladder), generator))
     log_evidence, colder = torch.zeros((), dtype=torch.float64), 0.0
@@ -113,6 +114,7 @@ def anneal_population(factors: Factors, moves: Moves, coolest: float, ladder: La
     while colder < 1 / coolest:
         energies, previous = moves.by_unit(state.energies), colder
         colder = _next(previous, energies, 1 / coolest, ladder.stride)
+        # importance weights from the previous to the new temperature; their means multiply to the evidence
         log_weights = (previous - colder) * energies
         log_evidence = log_evidence + (torch.logsumexp(log_weights, 1) - math.log(energies.shape[1])).sum(1)
         state = factors.chain_state(_resample(state.kinds, log_weights, generator))
@@ -130,12 +132,12 @@ def anneal_population(factors: Factors, moves: Moves, coolest: float, ladder: La
 def sweep(
     factors: Factors, state: ChainState, rounds: Iterable[Round], colder: float, generator: Generator | None
 ) -> tuple[ChainState, Float[Tensor, "task factor width kind"]]:
-    """Redraw blocks round by round from their conditionals at an inverse temperature.
+    """Blocked Gibbs sweep: redraw blocks round by round from their conditionals at inverse temperature ``colder``.
 
     Without a generator every group takes its most probable assignment.
 
     Returns:
-        The new state of the chains, and the mean conditionals, of the last round that redrew a slot.
+        The new state of the chains, and for each slot the conditional of its last redraw, averaged over chains.
     """
     num_kinds = max(factors.num_kinds)
     num_tasks, _, num_factors, width = state.kinds.shape
@@ -143,6 +145,7 @@ def sweep(
     for this in rounds:
         alternatives = factors.alternatives(state, this.positions)
         members = range(this.groups.shape[1])
+        # energy of every joint assignment of a group: the sum over its members of the energies of their codes
         parts = [alternatives[:, :, this.groups[:, member]][..., this.codes[:, member]] for member in members]
         probabilities = torch.softmax(this.log_prior.double() - colder * sum(parts).double(), 3)  # pyright: ignore[reportAttributeAccessIssue]
         codes = state.codes_at(this.positions, factors.num_kinds[int(this.positions[0, 0])])
@@ -156,7 +159,7 @@ def sweep(
 def by_slot(
     values: Shaped[Tensor, "task factor width *rest"], slots: Int[Tensor, "factor width"]
 ) -> Shaped[Tensor, "task slot *rest"]:
-    """What is on the slots of each factor, such as kinds, in the order of the slots: kinds become structures."""
+    """Values by factor and position rearranged into slot order, such as kinds into structures."""
     flat = values.flatten(1, 2)
     return torch.empty_like(flat).index_copy(1, slots.flatten(), flat)
 
@@ -166,14 +169,14 @@ def _num_particles(factors: Factors, ladder: Ladder) -> int:
 
 
 def _next(colder: float, energies: Float[Tensor, "task chain unit"], coldest: float, stride: float) -> float:
-    """The next inverse temperature: as much colder as the spread of the energies allows."""
+    """The next inverse temperature: the largest step for which log weights have standard deviation ``stride``."""
     spread = float(energies.var(1, correction=0).sum(1).sqrt().mean())
     allowed = colder + stride / max(spread, 1e-300)
     return min(coldest, allowed if colder == 0 else min(allowed, LEAP * colder))
 
 
 def _resample(kinds: Tensor, log_weights: Float[Tensor, "task chain unit"], generator: Generator) -> Tensor:
-    """As many particles, each as often as its weight says, by systematic resampling."""
+    """Systematic resampling: the same number of particles, drawn in proportion to their weights."""
     cumulative = torch.softmax(log_weights, 1).cumsum(1).transpose(1, 2).contiguous()
     num_particles = cumulative.shape[2]
     offsets = torch.rand((*cumulative.shape[:2], 1), generator=generator, dtype=torch.float64)
@@ -192,7 +195,7 @@ def _draw(probabilities: Tensor, generator: Generator | None) -> Tensor:
 def _write_marginals(
     marginals: Tensor, factors: Factors, this: Round, shares: Float[Tensor, "task group assignment"]
 ) -> None:
-    """Write the marginals of the slots that a round redraws."""
+    """Write the conditionals of the slots that a round redraws into ``marginals``."""
     count, size = factors.num_kinds[int(this.positions[0, 0])], this.positions.shape[1]
     for member in range(this.groups.shape[1]):
         rows = this.groups[:, member]
@@ -203,7 +206,7 @@ def _write_marginals(
 
 
 def _best_of(state: ChainState, moves: Moves, temperature: float) -> ChainState:
-    """The most probable particle, of each factor on its own where they are separate; its energies become scores."""
+    """The most probable particle (of each factor on its own if separate), with log posteriors in place of energies."""
     scores = moves.by_unit(moves.log_prior(state.kinds).double() - state.energies.double() / temperature)
     chosen = scores.argmax(1, keepdim=True)
     kinds = state.kinds.gather(1, chosen[..., None].expand(-1, -1, *state.kinds.shape[2:]))
@@ -211,7 +214,7 @@ def _best_of(state: ChainState, moves: Moves, temperature: float) -> ChainState:
 
 
 def _better(old: ChainState, new: ChainState) -> ChainState:
-    """The kinds with the higher score."""
+    """For each unit the kinds with the higher score."""
     improved = new.energies > old.energies
     kinds = torch.where(improved[..., None], new.kinds, old.kinds)
     return ChainState(kinds, torch.where(improved, new.energies, old.energies), kinds)

@@ -1,4 +1,4 @@
-"""Proposals: which structure to try next."""
+"""Proposal distributions of Metropolis-Hastings over structures (latent graphs), with their Hastings corrections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from bouncegrad.types import Structures
 
 
 def without_correction(proposal: Proposal) -> Proposal:
-    """Drop the Hastings term, as published (Alet et al. 2019): fine for annealing, wrong for probabilities."""
+    """The proposal without its Hastings correction, as published (Alet et al. 2019).
+
+    This is sufficient for optimisation by annealing, but samples are then not from the target.
+    """
 
     def propose(structures: Structures, generator: Generator) -> Proposed:
         proposed = proposal(structures, generator)
@@ -24,18 +27,18 @@ def without_correction(proposal: Proposal) -> Proposal:
 
 
 Beliefs: TypeAlias = Callable[[Structures], Float[Tensor, "task slot kind"]]
-"""Structures -> log probabilities of the kinds on every slot; minus infinity where a slot does not take a kind."""
+"""Structures -> log probabilities of the kinds (edge types) on every slot; -inf for kinds that a slot does not take."""
 
 
 BeliefsFn: TypeAlias = Callable[[Generator], Beliefs]
-"""Draws the circumstances of one proposal."""
+"""Generator -> the proposal probabilities of one step, after drawing their random parts (such as dropout)."""
 
 
 def uniform_beliefs(num_kinds: Sequence[int]) -> BeliefsFn:
-    """All kinds that a slot takes alike, whatever the structure.
+    """Uniform proposal probabilities over the kinds of each slot, independent of the structure.
 
     Args:
-        num_kinds: ``[slot]``, how many kinds each slot takes.
+        num_kinds: ``[slot]``, the number of kinds of each slot.
     """
     counts = torch.tensor(list(num_kinds))[:, None]
     table = torch.where(torch.arange(int(counts.max())) < counts, -counts.log(), -torch.inf)
@@ -43,59 +46,59 @@ def uniform_beliefs(num_kinds: Sequence[int]) -> BeliefsFn:
 
 
 def block_proposal(beliefs_fn: BeliefsFn, blocks: Int[Tensor, "block width"], *, flip: bool = False) -> Proposal:
-    """All slots of one random block of each task are redrawn from the beliefs, each on its own.
+    """Redraw all slots of one random block of each task, independently, from proposal probabilities.
 
     ``log q(old | new) - log q(new | old)`` is the sum over the block of ``log p(old) - log p(new)``, and with ``flip``
     also of ``log (1 - p(old)) - log (1 - p(new))``.
     Source: Alet et al. 2019, section 4.2: blocked Gibbs over the incoming edges of a node.
 
     Args:
-        beliefs_fn: says how probable each kind is.
+        beliefs_fn: the proposal probabilities of the kinds on every slot.
         blocks: ``[block, width]``, the slots of each block.
-        flip: every slot of the block gets another kind than it has.
+        flip: whether every slot of the block must change its kind.
     """
 
     def propose(structures: Structures, generator: Generator) -> Proposed:
         beliefs = beliefs_fn(generator)
         slots = blocks[torch.randint(len(blocks), (len(structures),), generator=generator)]
         old = structures.gather(1, slots)
-        there = _at(beliefs(structures), slots)
-        there = _without(there, old) if flip else there
-        new = draw_choices(there, generator)
+        forward = _at(beliefs(structures), slots)
+        forward = _without(forward, old) if flip else forward
+        new = draw_choices(forward, generator)
         proposed = structures.scatter(1, slots, new)
-        back = _at(beliefs(proposed), slots)
-        back = _without(back, new) if flip else back
-        return Proposed(proposed, (_of(back, old) - _of(there, new)).sum(1))
+        reverse = _at(beliefs(proposed), slots)
+        reverse = _without(reverse, new) if flip else reverse
+        return Proposed(proposed, (_of(reverse, old) - _of(forward, new)).sum(1))
 
     return propose
 
 
 def slot_proposal(beliefs_fn: BeliefsFn, num_slots: int, *, flip: bool = True) -> Proposal:
-    """One slot of each task is redrawn from the beliefs.
+    """Redraw one slot of each task from proposal probabilities.
 
-    With ``flip`` the slot and its new kind are drawn together, in proportion to the probability of that kind, from all
-    changes that there are (as the released code of Alet et al. 2019 does): the least credible slots change first.
-    Without it a slot is drawn at random, then its kind, perhaps the one it has.
+    With ``flip`` the slot and its new kind are drawn jointly from all possible changes, in proportion to the
+    probability of the new kind (as in the released code of Alet et al. 2019): slots whose current kind is improbable
+    change most often. Without ``flip`` a slot is drawn uniformly, then its kind, possibly the current one.
 
     Args:
-        beliefs_fn: says how probable each kind is.
-        num_slots: of each task.
-        flip: the slot gets another kind than it has.
+        beliefs_fn: the proposal probabilities of the kinds on every slot.
+        num_slots: number of slots of each task.
+        flip: whether the slot must change its kind.
     """
     if not flip:
         return block_proposal(beliefs_fn, torch.arange(num_slots)[:, None])
 
     def propose(structures: Structures, generator: Generator) -> Proposed:
         beliefs = beliefs_fn(generator)
-        there = _changes(beliefs(structures), structures)
-        tasks, num_kinds = torch.arange(len(structures)), there.shape[1] // num_slots
-        drawn = draw_choices(there, generator)
+        forward = _changes(beliefs(structures), structures)
+        tasks, num_kinds = torch.arange(len(structures)), forward.shape[1] // num_slots
+        drawn = draw_choices(forward, generator)
         slots, kinds = drawn // num_kinds, drawn % num_kinds
         old = structures[tasks, slots]
         proposed = structures.clone()
         proposed[tasks, slots] = kinds
-        back = _changes(beliefs(proposed), proposed)
-        return Proposed(proposed, back[tasks, slots * num_kinds + old] - there[tasks, drawn])
+        reverse = _changes(beliefs(proposed), proposed)
+        return Proposed(proposed, reverse[tasks, slots * num_kinds + old] - forward[tasks, drawn])
 
     return propose
 
@@ -109,14 +112,14 @@ def _of(beliefs: Float[Tensor, "*batch kind"], kinds: Int[Tensor, "*batch"]) -> 
 
 
 def _without(beliefs: Float[Tensor, "*batch kind"], kinds: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch kind"]:
-    """Normalised anew with these kinds ruled out; slots that take no other kind keep theirs."""
+    """Log probabilities renormalised without these kinds; unchanged on slots that take no other kind."""
     others = beliefs.scatter(-1, kinds[..., None], -torch.inf)
     alone = (others == -torch.inf).all(-1, keepdim=True)
     return torch.where(alone, beliefs, others.log_softmax(-1))
 
 
 def _changes(beliefs: Float[Tensor, "task slot kind"], structures: Structures) -> Float[Tensor, "task change"]:
-    """Log probabilities of all pairs of a slot and another kind for it, slot-major; of staying if there is none."""
+    """Log probabilities of all changes (slot, different kind), slot-major; of no change if no slot can change."""
     others = beliefs.scatter(2, structures[:, :, None], -torch.inf).flatten(1)
     stuck = (others == -torch.inf).all(1, keepdim=True)
     return torch.where(stuck, beliefs.flatten(1), others).log_softmax(1)
