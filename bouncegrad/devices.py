@@ -1,13 +1,13 @@
-"""Where networks compute: the CPU, or a GPU that torch can use.
+"""The device on which networks compute: the CPU, or a GPU that torch can use.
 
-Weights, scenes as a network takes them, messages and gradients are there. Structures, factors, priors and all
-randomness stay on the CPU: one seed draws the same numbers whatever the device. On the CPU altogether work what has no
-tables (scenes of many entities are searched by sums of messages, which come home), the search for hidden entities, and
-the misfit and the meaning of kinds.
+On the device: weights, the scenes that a network reads, messages and gradients. On the CPU: structures, factors,
+priors and all random numbers, so that one seed draws the same numbers on every device. Entirely on the CPU: the search
+without tables (for scenes of many entities; its sums of messages are copied to the CPU), the search for hidden
+entities, and the checks of misfit and of the meaning of edge types.
 
-A fit on the CPU is repeatable to the bit, on a GPU it is not: some sums there differ from run to run in their last
-digits, and a search makes much of little. Convolutions and recurrent networks there multiply with less precision
-(TF32), unless ``torch.backends.cudnn.allow_tf32`` is set to False.
+A fit on the CPU is repeatable to the bit. On a GPU it is not: some sums differ between runs in their last digits, and a
+search amplifies such differences. On a GPU convolutions and recurrent networks multiply with less precision (TF32)
+unless ``torch.backends.cudnn.allow_tf32`` is False.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torch import nn
 Network = TypeVar("Network", bound=nn.Module)
 
 Device: TypeAlias = str | torch.device
-"""``cpu``, ``cuda`` or ``cuda:1``."""
+"""A torch device or its name: ``cpu``, ``cuda`` or ``cuda:1``."""
 
 
 def device_named(name: Device) -> torch.device:
-    """The device of a name.
+    """The torch device with a name.
 
     Raises:
-        ValueError: no such device, or one that torch cannot use on this machine.
+        ValueError: the name of no device, or a device that torch cannot use on this machine.
 
     Example:
         >>> device_named("cpu")
@@ -50,16 +50,16 @@ def device_named(name: Device) -> torch.device:
 
 
 def on_cpu(network: Network) -> Network:
-    """The network, or a copy of it, on the CPU."""
+    """The network itself if all its weights are on the CPU, else a copy on the CPU."""
     away = any(weights.device.type != "cpu" for weights in network.state_dict().values())
     return copy.deepcopy(network).cpu() if away else network
 
 
 def gpu_of(network: nn.Module) -> list[str]:
-    """The name of the GPU on which a network computes, if it does."""
+    """The name of the GPU that holds a network, in a list; an empty list on the CPU."""
     return gpu_named(next(network.parameters()).device)
 
 
 def gpu_named(device: torch.device) -> list[str]:
-    """The name that a GPU has of itself; of the CPU none."""
+    """The product name of a GPU, in a list; an empty list for the CPU."""
     return [] if device.type == "cpu" else [torch.cuda.get_device_name(device)]

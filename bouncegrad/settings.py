@@ -1,4 +1,4 @@
-"""What settings may be: every record of settings checks itself with this when it is made."""
+"""Validation of settings: the ``*Config`` dataclasses call :func:`check_settings` in ``__post_init__``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def check_settings(
     shares: Sequence[str] = (),
     below_one: Sequence[str] = (),
 ) -> None:
-    """Check the values of a dataclass.
+    """Check the values of a dataclass of settings.
 
     Args:
-        settings: an instance; its fields of type ``Literal`` must hold one of their words.
+        settings: an instance; every field of type ``Literal`` must hold one of its choices.
         counts: the fields that must be whole numbers, 1 or more.
         positive: the fields that must be finite numbers above 0.
         shares: the fields that must be numbers from 0 to 1.
         below_one: the fields that must be numbers from 0 to below 1.
 
     Raises:
-        ValueError: naming the field, what was expected and what came.
+        ValueError: a value out of range; the message names the field, the expected values and the value.
     """
     hints = get_type_hints(type(settings))
     for field in fields(settings):

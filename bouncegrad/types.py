@@ -1,25 +1,28 @@
-"""The words of the project as types: axes, records and the seams between search and networks.
+"""Type aliases shared by the package, and the legend of axis names.
 
-Axis legend, used in every shape annotation of the package:
+A structure is the latent graph of a scene: an edge type (an integer, in code ``kind``) on every ordered pair of
+entities. Search algorithms see data and networks only through the function types below.
+
+Axis names in shape annotations:
 
 ==============  =====================================================================================
-``scene``       one recording of interacting entities, with its own relations
+``scene``       one recording of interacting entities, with its own latent graph
 ``time``        samples of a scene, equally spaced
-``entity``      the things of one scene (particles, cars, animals, players)
-``feature``     what is measured of an entity at one time (positions, then velocities)
+``entity``      the entities of one scene (particles, cars, animals, players)
+``feature``     the measurements of an entity at one time (positions, then velocities)
 ``receiver``    the entity that is acted on
 ``sender``      the entity that acts
 ``task``        one search problem: here a scene of the current batch
-``slot``        a place of a structure that holds one module (an ordered pair, or an entity)
-``kind``        which module of the library sits on a slot, an integer from 0
+``slot``        one latent variable of a structure: the edge type of an ordered pair, or the type of an entity
+``kind``        edge type (or node type): the index of the module on a slot, an integer from 0
 ``node``        an entity of any scene inside a super-graph of many scenes
 ``edge``        an ordered pair of nodes inside a super-graph
 ``start``       times from which rollouts begin, many in one batch
 ``step``        steps of a rollout
-``factor``      a term of a task's loss that sees few slots (under teacher forcing: one per receiver)
+``factor``      a term of a task's loss that depends on few slots (under teacher forcing: one per receiver)
 ``combination`` all joint assignments of kinds to the slots of one factor, mixed-radix order
 ``width``       the slots of one factor
-``chain``       structures of one task that are searched beside each other
+``chain``       parallel Markov chains, or particles, of one task
 ``block``       slots of one factor that are redrawn together
 ``code``        joint assignments of kinds to a block, mixed-radix order like combinations
 ==============  =====================================================================================
@@ -34,23 +37,24 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Structures: TypeAlias = Int[Tensor, "task slot"]
-"""The kind on every slot of every task: one integer tensor, nothing stored beside it."""
+"""The latent graphs of a batch: the kind (edge type) on every slot of every task."""
 
 
 RelaxedStructures: TypeAlias = Float[Tensor, "task slot kind"]
-"""How much of each kind is on every slot: what a gradient can pass through."""
+"""Relaxed latent graphs: a weight for each kind on every slot, differentiable."""
 
 
 Losses: TypeAlias = Float[Tensor, "task"]
+"""The loss (energy) of one structure for each task."""
 
 
 LossFn: TypeAlias = Callable[[Structures], Losses]
-"""Structures -> losses. All that a search kernel ever sees of data and networks."""
+"""Structures -> losses: the only interface of a search kernel to data and networks."""
 
 
 LogPrior: TypeAlias = Callable[[Structures], Float[Tensor, "task"]]
-"""Structures -> log prior probability, up to a constant of each task."""
+"""Structures -> log prior probability, up to an additive constant for each task."""
 
 
 Schedule: TypeAlias = Callable[[int], float]
-"""Step -> value. Numbers are lifted to schedules by :func:`bouncegrad.structures.annealing.as_schedule`."""
+"""Step -> value; :func:`bouncegrad.structures.annealing.as_schedule` turns a number into a constant schedule."""
