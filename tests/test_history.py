@@ -225,9 +225,9 @@ def test_too_short_for_a_history():
 
 def test_hidden_entities_are_not_sought_with_histories():
     scenes = recordings()
-    with pytest.raises(ValueError, match="sees 3 samples at once: fit one with history 1"):
+    with pytest.raises(ValueError, match="has history 3: fit one with history 1"):
         find_hidden(with_history(scenes), scenes)
-    with pytest.raises(DataError, match="no seen one may be exogenous"):
+    with pytest.raises(DataError, match="these scenes have exogenous entities"):
         find_hidden(with_history(scenes, 1), led_by_the_first(scenes))
 
 

@@ -1,4 +1,4 @@
-"""Finding what nobody sees: entities that were never observed, by their effect on those that were."""
+"""Hidden entities: infer trajectories and relations of unobserved entities from their effect on others."""
 
 from __future__ import annotations
 

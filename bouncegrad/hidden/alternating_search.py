@@ -1,4 +1,8 @@
-"""The search for hidden entities: many chains side by side, tracks and structures in turn."""
+"""Search for hidden entities: parallel chains that update tracks and structures (latent graphs) in turn.
+
+Given structures, a damped Gauss-Newton step improves the tracks; given tracks, the tables of energies yield the most
+probable structures. A chain stands for one pattern: one way in which the observed entities act on the hidden ones.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +31,24 @@ from bouncegrad.structures.layout import to_matrix
 from bouncegrad.types import Structures
 
 STARTS_IF_GIVEN = 4
-"""Times as many random first states where relations are given, and there is one pattern only."""
+"""Factor on the number of random first states where relations are given, since all chains then share one pattern."""
 
 Held: TypeAlias = Literal["both", "incoming", "nothing"]
-"""Which relations of the hidden entities a choice of structures leaves as they are."""
+"""Which relations of the hidden entities stay fixed while structures are updated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to search.
+    """Size of the search.
 
     Attributes:
-        num_patterns: ways in which the seen entities may act on the hidden ones, at the most; all where there are less.
-        num_starts: random first states for each of them, and draws of what the hidden ones do to others: 2 are enough
+        num_patterns: maximal number of ways in which the observed entities act on the hidden ones; all ways where there
+            are fewer.
+        num_starts: random first states per pattern, and draws of what the hidden entities do to others: 2 are enough
             where that follows from the pattern, as in symmetric graphs; else take 4.
-        first_rounds: rounds for all chains, each of which stands for its pattern; errors are taken as normal.
-        num_kept: chains of a scene that go on, of as many patterns.
-        last_rounds: rounds for these; errors have the tails that were learned, structures are free.
+        first_rounds: rounds of all chains, each with its pattern fixed and with normal errors.
+        num_kept: chains per scene that continue, each of another pattern.
+        last_rounds: rounds of these chains, with the learned error distribution and all relations free.
     """
 
     num_patterns: int = 128
@@ -60,22 +65,23 @@ class Effort:
 def search(
     model: Model, scenes: Scenes, num_hidden: int, belief: Belief, effort: Effort, generator: Generator
 ) -> Explanations:
-    """The best chains of every scene, ``num_kept`` or as many as there are patterns.
+    """Return the best chains of every scene, ``num_kept`` or as many as there are patterns.
 
-    From random first states under every pattern the modules lead to tracks; under tracks the tables say which
-    structures are best; under structures a Gauss-Newton step says which tracks are; and so on in turn.
+    1. Every pattern starts from random first states, rolled out by the modules to tracks.
+    2. Rounds of Gauss-Newton steps on tracks and best structures under them, with patterns fixed and normal errors.
+    3. The best chain per pattern is selected; the best patterns continue with the learned errors and free structures.
     """
-    begun = _initial_explanations(model, scenes, num_hidden, belief, effort, generator)
-    stage = complete(model, scenes.at(begun.scene), num_hidden)
-    found = _refine(model, stage, begun, belief, effort.first_rounds, Normal(), "incoming")
-    energies = _silent_first(model, scenes, found, energies_of(model, stage, found.tracks, found.structures))
-    best = _best(found, energies, 1 if belief.given is not None else effort.num_starts, effort.num_kept)
+    initial = _initial_explanations(model, scenes, num_hidden, belief, effort, generator)
+    stage = complete(model, scenes.at(initial.scene), num_hidden)
+    found = _refine(model, stage, initial, belief, effort.first_rounds, Normal(), "incoming")
+    energies = _idle_chain_first(model, scenes, found, energies_of(model, stage, found.tracks, found.structures))
+    best = _select_chains(found, energies, 1 if belief.given is not None else effort.num_starts, effort.num_kept)
     return refine(model, scenes, best, belief, effort.last_rounds)
 
 
 @torch.no_grad()
 def refine(model: Model, scenes: Scenes, found: Explanations, belief: Belief, rounds: int) -> Explanations:
-    """Some rounds under the errors that were learned, structures free."""
+    """Run rounds with the noise model of ``model`` and all relations free."""
     stage = complete(model, scenes.at(found.scene), found.tracks.shape[1])
     return _refine(model, stage, found, belief, rounds, model.noise, "nothing")
 
@@ -83,7 +89,7 @@ def refine(model: Model, scenes: Scenes, found: Explanations, belief: Belief, ro
 def _initial_explanations(
     model: Model, scenes: Scenes, num_hidden: int, belief: Belief, effort: Effort, generator: Generator
 ) -> Explanations:
-    """Every pattern from some random first states, the same in every scene."""
+    """Chains at random first states under every pattern, the same draws in every scene."""
     layout = model.layout(scenes.num_entities + num_hidden)
     if belief.given is None:
         patterns = patterns_of(belief.prior, layout, num_hidden, effort.num_patterns, generator)
@@ -95,8 +101,8 @@ def _initial_explanations(
     states = random_states(num_chains, num_hidden, scenes.num_features, generator).repeat(scenes.num_scenes, 1, 1)
     scene = torch.arange(scenes.num_scenes).repeat_interleave(num_chains)
     stage = complete(model, scenes.at(scene), num_hidden)
-    begun = Explanations(scene, roll_out_hidden(model, stage, states, structures), structures)
-    return replace(begun, structures=_chosen(model, stage, begun, belief, "both"))
+    initial = Explanations(scene, roll_out_hidden(model, stage, states, structures), structures)
+    return replace(initial, structures=_best_structures(model, stage, initial, belief, "both"))
 
 
 def _refine(
@@ -108,17 +114,19 @@ def _refine(
     noise: NoiseModel,
     held: Held,
 ) -> Explanations:
-    """Tracks and structures in turn."""
+    """Update tracks (Gauss-Newton) and structures (posterior mode) in turn."""
     estimate = Estimate.at(found.tracks)
     for _ in range(rounds):
         estimate = gauss_newton_step(model, stage, estimate, found.structures, noise)
         found = replace(found, tracks=estimate.tracks)
-        found = replace(found, structures=_chosen(model, stage, found, belief, held))
+        found = replace(found, structures=_best_structures(model, stage, found, belief, held))
     return found
 
 
-def _chosen(model: Model, stage: AugmentedScenes, found: Explanations, belief: Belief, held: Held) -> Structures:
-    """The most probable structures under supposed tracks."""
+def _best_structures(
+    model: Model, stage: AugmentedScenes, found: Explanations, belief: Belief, held: Held
+) -> Structures:
+    """The most probable structures given the tracks, with the relations in ``held`` fixed; given relations stay."""
     if belief.given is not None:
         return found.structures
     tables = tables_with(model, stage, found.tracks)
@@ -127,24 +135,25 @@ def _chosen(model: Model, stage: AugmentedScenes, found: Explanations, belief: B
     return belief.prior.posterior(tables, belief.temperature).best()
 
 
-def _silent_first(model: Model, scenes: Scenes, found: Explanations, energies: Tensor) -> Tensor:
-    """Energies ``[scene, chain]`` in which one chain of each scene that acts on nobody is before all others.
+def _idle_chain_first(model: Model, scenes: Scenes, found: Explanations, energies: Tensor) -> Tensor:
+    """Energies ``[scene, chain]`` in which the best chain per scene without effect on observed entities comes first.
 
-    Who touches nobody explains least, and needs no luck for it: it is weighed in the end, but has not the least energy.
+    A hidden entity without effect explains least, but its evidence depends on no lucky start. So one such chain always
+    continues and is compared by evidence in the end, although its energy is not the lowest.
     """
     energies = energies.nan_to_num(torch.inf, torch.inf, torch.inf).view(scenes.num_scenes, -1)
     nothing, num_hidden = weakest_kind(model, scenes), found.tracks.shape[1]
     if nothing is None:
         return energies
     relations = to_matrix(found.structures, scenes.num_entities + num_hidden)
-    silent = (relations[:, :-num_hidden, -num_hidden:] == nothing).flatten(1).all(1).view(energies.shape)
-    quietest = energies.masked_fill(~silent, torch.inf).argmin(1, keepdim=True)
-    least = torch.where(silent.any(1, keepdim=True), -torch.inf, energies.gather(1, quietest))
-    return energies.scatter(1, quietest, least)
+    idle = (relations[:, :-num_hidden, -num_hidden:] == nothing).flatten(1).all(1).view(energies.shape)
+    best_idle = energies.masked_fill(~idle, torch.inf).argmin(1, keepdim=True)
+    least = torch.where(idle.any(1, keepdim=True), -torch.inf, energies.gather(1, best_idle))
+    return energies.scatter(1, best_idle, least)
 
 
-def _best(found: Explanations, energies: Tensor, num_starts: int, num_kept: int) -> Explanations:
-    """For each scene the chains of least energy, one of ``num_starts``; they stand scene by scene, then by pattern."""
+def _select_chains(found: Explanations, energies: Tensor, num_starts: int, num_kept: int) -> Explanations:
+    """For each scene the chains of lowest energy in ascending order, one per ``num_starts`` neighbours (a pattern)."""
     num_scenes, num_chains = energies.shape
     least = energies.view(num_scenes, -1, num_starts).min(2)
     patterns = least.values.argsort(1)[:, :num_kept]

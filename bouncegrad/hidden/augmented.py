@@ -1,4 +1,4 @@
-"""Scenes completed by entities of which nobody has seen anything: where they are is supposed, task by task."""
+"""Scenes augmented by hidden entities, whose tracks are variables: one set of tracks per task."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from bouncegrad.structures.factors import FactorTables
 from bouncegrad.types import Structures
 
 Tracks: TypeAlias = Float[Tensor, "task hidden time feature"]
-"""Where hidden entities are supposed to be."""
+"""Normalised states of hidden entities over time, latent variables of the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class AugmentedScenes:
-    """Tasks with room for hidden entities, the last of each scene.
+    """Tasks with extra nodes for the hidden entities, which are the last nodes of each scene.
 
     Attributes:
-        batch: the seen entities and, as nodes of their own, the hidden ones, whose states are zeros.
-        nodes: ``[task, hidden]``, which nodes the hidden ones are.
-        touching: the graph of those edges alone that begin or end at a hidden entity.
-        background: ``[edge, kind, start, message]``, what seen entities say to each other under every kind; zeros on
-            the edges of ``touching``.
+        batch: the observed entities and the hidden ones, whose states are zeros.
+        nodes: ``[task, hidden]``, node numbers of the hidden entities.
+        touching: the graph of the edges that begin or end at a hidden entity.
+        background: ``[edge, kind, start, message]``, messages between observed entities under every edge type, which do
+            not depend on the tracks; zeros on the edges of ``touching``.
     """
 
     batch: Batch
@@ -40,21 +40,21 @@ class AugmentedScenes:
 
     @property
     def graph(self) -> SuperGraph:
-        """The complete graphs of all tasks."""
+        """The super-graph of all tasks, with edges between all entities."""
         return self.batch.graph
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks there are."""
+        """Number of tasks."""
         return len(self.nodes)
 
     def with_tracks(self, tracks: Tracks) -> Batch:
-        """The batch in which the hidden entities are where the tracks say."""
+        """The batch with the states of the hidden entities set to the tracks."""
         states = self.batch.states.index_copy(0, self.nodes.flatten(), tracks.flatten(0, 1))
         return replace(self.batch, states=states)
 
     def of_hidden(self, values: Float[Tensor, "node time feature"]) -> Float[Tensor, "task time size"]:
-        """The values of the hidden nodes; all numbers of a task and time side by side."""
+        """The values of the hidden nodes, all numbers of one task and time concatenated."""
         own = values[self.nodes.flatten()].view(*self.nodes.shape, *values.shape[1:])
         return own.transpose(1, 2).flatten(2)
 
@@ -63,13 +63,13 @@ class AugmentedScenes:
         return numbers.unflatten(2, (self.nodes.shape[1], -1)).transpose(1, 2)
 
     def messages_to(self, structures: Structures) -> Float[Tensor, "node start message"]:
-        """What the seen entities say to each node under structures."""
+        """Sum of the messages from observed to observed entities under structures, per receiving node."""
         kinds = self.graph.pack_edges(structures)
         return self.graph.incoming(self.background[torch.arange(len(kinds)), kinds])
 
 
 def with_room(scenes: Scenes, num_hidden: int) -> Scenes:
-    """Scenes to which entities are added that count as there at all times, at zero.
+    """Append hidden entities to scenes, marked as measured at all times, with states zero.
 
     >>> scenes = Scenes(torch.zeros(1, 9, 2, 1), torch.ones(1, 9, 2) > 0, 0.1, ("x",), ("a", "b"))
     >>> with_room(scenes, 1).entity_names
@@ -84,17 +84,17 @@ def with_room(scenes: Scenes, num_hidden: int) -> Scenes:
 
 @torch.no_grad()
 def complete(model: Model, scenes: Scenes, num_hidden: int) -> AugmentedScenes:
-    """Scenes with room for hidden entities; each of them is a task.
+    """Augment scenes by hidden entities; each scene becomes a task.
 
     Raises:
-        DataError: an entity that is not seen at all times in a scene that it is part of, or that is exogenous.
-        ValueError: a model with a history.
+        DataError: an observed entity with missing samples in a scene that it is part of, or an exogenous one.
+        ValueError: a model with a history of several samples.
     """
     check_complete(scenes)
     if model.config.network.history > 1:
         raise ValueError(
-            f"hidden entities are sought state by state, but this model sees {model.config.network.history} samples at "
-            "once: fit one with history 1"
+            "hidden entities are inferred by a model that predicts from one sample, but this model has history "
+            f"{model.config.network.history}: fit one with history 1"
         )
     batch = pack(model, with_room(scenes, num_hidden))
     graph, num_seen = batch.graph, scenes.num_entities
@@ -109,6 +109,7 @@ def complete(model: Model, scenes: Scenes, num_hidden: int) -> AugmentedScenes:
 
 
 def _edges_of(graph: SuperGraph, chosen: Bool[Tensor, "edge"]) -> SuperGraph:
+    """The super-graph restricted to the chosen edges."""
     return SuperGraph(
         graph.present,
         graph.senders[chosen],
@@ -120,19 +121,22 @@ def _edges_of(graph: SuperGraph, chosen: Bool[Tensor, "edge"]) -> SuperGraph:
 
 
 def check_complete(scenes: Scenes) -> None:
-    """Refuse scenes with gaps, or with entities of which nobody asks who acts on them."""
+    """Raise an error for scenes with missing samples or exogenous entities."""
     if scenes.exogenous is not None and scenes.exogenous.any():
-        raise DataError("hidden entities are sought by what they do to seen ones: no seen one may be exogenous")
+        raise DataError(
+            "hidden entities are inferred from their effect on observed ones, but these scenes have exogenous entities "
+            "(on which nothing acts): leave them out"
+        )
     gaps = scenes.present[:, None] & ~scenes.mask
     if gaps.any():
         scene, time, entity = gaps.nonzero()[0].tolist()
         raise DataError(
             f"entity {scenes.entity_names[entity]!r} of scene {scene} was not measured at time {time}: hidden entities "
-            "are sought beside others that are seen at all times; cut the scene or leave the entity out"
+            "need observed entities without missing samples; cut the scene or leave the entity out"
         )
 
 
 def tables_with(model: Model, stage: AugmentedScenes, tracks: Tracks) -> FactorTables:
-    """The one-step tables of the scenes in which the hidden entities are where the tracks say."""
+    """One-step tables of energies (a table per receiver) with the hidden entities on the given tracks."""
     batch = stage.with_tracks(tracks)
     return receiver_tables(model, batch, cut_windows(batch))

@@ -1,4 +1,4 @@
-"""How many entities are hidden: the number that foretells the late samples of a scene best from the early ones."""
+"""Number of hidden entities: compare numbers by how well they predict late samples of a scene from the early ones."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 
 EARLY = 2 / 3
-"""Share of the samples from which the rest is foretold."""
+"""Share of the samples that count as early."""
 
 MARGIN = 3.0
-"""Nats by which one more hidden entity must foretell the rest better: odds of twenty to one."""
+"""Nats that one more hidden entity must gain in predicting the late samples: odds of twenty to one."""
 
 
 @dataclass(frozen=True, slots=True)
 class HiddenCount:
-    """How many hidden entities the scenes speak for.
+    """Predictive gain of each number of hidden entities, per scene.
 
     Attributes:
-        candidates: the numbers that were compared, ascending.
-        gains: ``[scene, candidate]``, nats by which each foretells the late samples better than the first candidate.
+        candidates: numbers of hidden entities, ascending.
+        gains: ``[scene, candidate]``, log predictive probability of the late samples in nats, minus that of the first
+            candidate.
         num_hidden: ``[scene]``, the smallest number that no larger one beats by :data:`MARGIN`.
     """
 
@@ -44,7 +45,7 @@ class HiddenCount:
 
     @property
     def num_hidden(self) -> Int[Tensor, "scene"]:
-        """The number that each scene speaks for; more have to earn it."""
+        """The chosen number for each scene; a larger number must gain more than :data:`MARGIN`."""
         chosen = torch.zeros(len(self.gains), dtype=torch.long)
         for place in range(1, len(self.candidates)):
             before = self.gains.gather(1, chosen[:, None]).squeeze(1)
@@ -62,24 +63,25 @@ def count_hidden(
     effort: Effort | None = None,
     seed: int = 0,
 ) -> HiddenCount:
-    """Compare numbers of hidden entities by what they foretell::
+    """Compare numbers of hidden entities by their predictions::
 
-        gain(n) = log p(late samples | early samples, n hidden) - log p(late samples | early samples, nobody hidden)
+        gain(n) = log p(late samples | early samples, n hidden) - log p(late samples | early samples, none hidden)
 
-    less that of the first candidate. Whoever is supposed to be there also changes how large errors are expected to be,
-    so "nobody" is read beside the same entities, acting by the kind that does nothing, where the model has one.
+    minus that of the first candidate. Additional entities change the noise scale that the model expects. So "none
+    hidden" is evaluated with the same entities present but without effect, by the edge type without effect, where the
+    model has one.
 
-    Structures and tracks are sought in the early samples only; those that were found are weighed against each other by
-    them, and each is then held against the rest. A hidden entity that touches nobody foretells nothing and is not
+    Structures and tracks are inferred from the early samples only. Explanations are weighted by their evidence on the
+    early samples, and each predicts the late ones. A hidden entity without relations predicts nothing and is not
     counted.
 
     Args:
-        model: as :func:`bouncegrad.hidden.find_hidden` takes it.
-        scenes: likewise.
+        model: as for :func:`bouncegrad.hidden.find_hidden`.
+        scenes: as for :func:`bouncegrad.hidden.find_hidden`.
         candidates: numbers to compare.
-        prior: under which graphs are read.
-        effort: how long to search for each number.
-        seed: of the first states.
+        prior: prior over structures.
+        effort: size of the search for each number.
+        seed: seed of the random first states.
 
     Raises:
         DataError: fewer than 6 samples, no candidates, or what :func:`bouncegrad.hidden.find_hidden` refuses.
@@ -88,20 +90,20 @@ def count_hidden(
     if not numbers or numbers[0] < 0:
         raise DataError(f"expected numbers of hidden entities to compare, 0 or more, got {tuple(candidates)}")
     if scenes.num_times < 6:
-        raise DataError(f"expected 6 samples or more, to learn from and to foretell, got {scenes.num_times}")
+        raise DataError(f"expected 6 samples or more, early ones to infer from and late ones, got {scenes.num_times}")
     check_search(model, scenes, max(1, numbers[-1]))
-    model, foretold = on_cpu(model), []
+    model, gains = on_cpu(model), []
     for number in numbers:
         belief = belief_of(model, model.layout(scenes.num_entities + number), prior)
-        foretold.append(_foretold(model, scenes, number, belief, effort or Effort(), seed))
-    found = torch.stack(foretold, 1)
-    return HiddenCount(numbers, found - found[:, :1])
+        gains.append(_predictive_gain(model, scenes, number, belief, effort or Effort(), seed))
+    stacked = torch.stack(gains, 1)
+    return HiddenCount(numbers, stacked - stacked[:, :1])
 
 
-def _foretold(
+def _predictive_gain(
     model: Model, scenes: Scenes, number: int, belief: Belief, effort: Effort, seed: int
 ) -> Float[Tensor, "scene"]:
-    """Nats by which a number of hidden entities foretells the late samples better than nobody does."""
+    """Gain over no hidden entity in the log predictive probability of the late samples, nats."""
     if not number:
         return torch.zeros(scenes.num_scenes, dtype=torch.float64)
     layout = model.layout(scenes.num_entities + number)
@@ -111,10 +113,11 @@ def _foretold(
         some, generator = scenes.at(indices), Generator().manual_seed(seed)
         early = some.between(0, math.ceil(EARLY * scenes.num_times))
         found = search(model, early, number, belief, effort, generator)
+        # p(late | early) = sum over explanations of weight(early) * p(all) / p(early), relative to no hidden entity.
         log_weights, before = _evidence(model, early, found, belief)
-        onward = _extrapolate(model, some, found)
-        onward = refine(model, some, onward, replace(belief, given=onward.structures), effort.last_rounds)
-        _, after = _evidence(model, some, onward, belief)
+        continued = _extrapolate(model, some, found)
+        continued = refine(model, some, continued, replace(belief, given=continued.structures), effort.last_rounds)
+        _, after = _evidence(model, some, continued, belief)
         parts.append((log_weights.log_softmax(1) + after - before).logsumexp(1))
     return torch.cat(parts)
 
@@ -122,27 +125,27 @@ def _foretold(
 def _evidence(
     model: Model, scenes: Scenes, found: Explanations, belief: Belief
 ) -> tuple[Float[Tensor, "scene explanation"], Float[Tensor, "scene explanation"]]:
-    """The log evidence of explanations, and what of it they have before nobody."""
+    """Log evidence of explanations, and its difference to the log evidence without effects of hidden entities."""
     num_hidden = found.tracks.shape[1]
     stage = complete(model, scenes.at(found.scene), num_hidden)
     evidence = weigh(model, stage, found, belief).log_evidence
     nothing = weakest_kind(model, scenes)
     if nothing is None:
-        nobody = _log_evidence(model, scenes, belief)[found.scene]
+        baseline = _log_evidence(model, scenes, belief)[found.scene]
     else:
-        silent = pin_hidden(
+        idle = pin_hidden(
             tables_with(model, stage, found.tracks),
             torch.full_like(found.structures, nothing),
             num_hidden,
             outgoing=True,
         )
-        nobody = belief.prior.posterior(silent, belief.temperature).log_evidence.double()
+        baseline = belief.prior.posterior(idle, belief.temperature).log_evidence.double()
     shape = (scenes.num_scenes, -1)
-    return evidence.view(shape).nan_to_num(-torch.inf), (evidence - nobody).view(shape).nan_to_num(-torch.inf)
+    return evidence.view(shape).nan_to_num(-torch.inf), (evidence - baseline).view(shape).nan_to_num(-torch.inf)
 
 
 def _log_evidence(model: Model, scenes: Scenes, belief: Belief) -> Float[Tensor, "scene"]:
-    """Of scenes without hidden entities."""
+    """Log evidence of scenes without hidden entities."""
     batch = pack(model, scenes)
     plain = belief_of(model, model.layout(scenes.num_entities), belief.name)
     tables = receiver_tables(model, batch, cut_windows(batch))
@@ -150,7 +153,7 @@ def _log_evidence(model: Model, scenes: Scenes, belief: Belief) -> Float[Tensor,
 
 
 def _extrapolate(model: Model, scenes: Scenes, found: Explanations) -> Explanations:
-    """Tracks of the early samples, led on by the modules to the end."""
+    """Continue tracks of the early samples to the end by rollouts."""
     num_hidden, num_early = found.tracks.shape[1:3]
     stage = complete(model, scenes.at(found.scene), num_hidden)
     rest = roll_out_hidden(model, stage, found.tracks[:, :, -1], found.structures, num_early - 1)

@@ -1,4 +1,4 @@
-"""What would have happened: scenes with their hidden entities, from which somebody or a relation is taken away."""
+"""Counterfactual predictions: scenes with their hidden entities, rolled out without one entity or one relation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bouncegrad.types import Structures
 
 
 def with_hidden(scenes: Scenes, posterior: HiddenPosterior) -> Scenes:
-    """Scenes in which the hidden entities stand beside the seen ones, on their most probable tracks.
+    """Add the hidden entities to scenes, on their most probable tracks.
 
-    With ``posterior.best_structures`` they can be handed to :func:`bouncegrad.inference.predict`.
+    Together with ``posterior.best_structures`` they are inputs of :func:`bouncegrad.inference.predict`.
     """
     room = with_room(scenes, posterior.num_hidden)
     states = room.states.clone()
@@ -31,12 +31,12 @@ def with_hidden(scenes: Scenes, posterior: HiddenPosterior) -> Scenes:
 def without_entity(
     model: Model, scenes: Scenes, structures: Structures, entity: str, *, start: int, num_steps: int
 ) -> Float[Tensor, "scene step entity feature"]:
-    """Roll on from the states at ``start`` as if one entity had vanished then; its own states are NaN.
+    """Roll out from the states at ``start`` with one entity removed; its own states are NaN.
 
     Raises:
-        DataError: no entity of that name, or a span that cannot be (:func:`bouncegrad.inference.predict`).
+        DataError: no entity of that name, or a time span outside the scenes (:func:`bouncegrad.inference.predict`).
     """
-    place = _place(scenes, entity)
+    place = _index_of(scenes, entity)
     mask = scenes.mask.clone()
     mask[:, :, place] = False
     predicted = predict(model, replace(scenes, mask=mask), structures, start=start, num_steps=num_steps)
@@ -54,18 +54,19 @@ def without_relation(
     start: int,
     num_steps: int,
 ) -> Float[Tensor, "scene step entity feature"]:
-    """Roll on from the states at ``start`` as if one entity no longer acted on another; the way back stays.
+    """Roll out from the states at ``start`` with one directed relation removed; the opposite direction stays.
 
     Raises:
-        DataError: no entities of these names, an entity and itself, or a model all of whose kinds act.
+        DataError: no entities of these names, a relation of an entity to itself, or a model without an edge type that
+            has no effect.
     """
-    row, column = _place(scenes, receiver), _place(scenes, sender)
+    row, column = _index_of(scenes, receiver), _index_of(scenes, sender)
     nothing = weakest_kind(model, scenes)
     if nothing is None or row == column:
         raise DataError(
-            "a relation between two different entities is taken away by the kind that does nothing, "
+            "expected a relation between two different entities, which the edge type without effect replaces, "
             f"got {receiver!r}, {sender!r} and "
-            + ("no such kind: fit more kinds" if nothing is None else "such a kind")
+            + ("no such edge type: fit more kinds" if nothing is None else "such an edge type")
         )
     matrix = to_matrix(structures, scenes.num_entities, diagonal=0)
     matrix[:, row, column] = nothing
@@ -74,7 +75,8 @@ def without_relation(
     return predict(model, scenes, changed, start=start, num_steps=num_steps)
 
 
-def _place(scenes: Scenes, entity: str) -> int:
+def _index_of(scenes: Scenes, entity: str) -> int:
+    """Index of an entity by its name."""
     if entity not in scenes.entity_names:
         raise DataError(f"there is no entity {entity!r}: choose one of {', '.join(scenes.entity_names)}")
     return scenes.entity_names.index(entity)

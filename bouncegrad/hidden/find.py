@@ -1,4 +1,4 @@
-"""The question and its answer: who is there that nobody sees."""
+"""Infer hidden entities: a posterior over their trajectories ("tracks") and the structure (latent graph) of all."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.layout import Layout, to_slots
 
 CHAINS_AT_ONCE = 256
-"""Chains of a search side by side: more would not fit a core's cache, and gain nothing."""
+"""Chains that a search runs in parallel: more do not fit the cache of a core and bring no speed-up."""
 
 APART = 1.0
-"""Standard deviations, root mean square over a track, below which two tracks are one."""
+"""Standardised distance (root mean square over a track) below which two tracks count as equal."""
 
 
 def find_hidden(
@@ -38,85 +38,89 @@ def find_hidden(
     widening: float = 1.0,
     seed: int = 0,
 ) -> HiddenPosterior:
-    """Find entities that were never seen by what they do to those that were.
+    """Infer entities that were never observed from their effect on the observed ones.
 
-    Their tracks, their relations and the relations of all others are sought together; nothing is known of any.
-    A track is judged by the one-step errors of all entities, its own included, so nothing has to be rolled out far.
+    The tracks of the hidden entities, their relations and the relations of all other entities are inferred jointly;
+    none of them is given. A track is scored by the one-step errors of all entities, its own included, so no long
+    rollout is needed.
 
     Args:
-        model: with one round of messages and a learned or shared scale, good at scenes with as many entities.
-        scenes: what was seen, every entity at all times. Relations that they may carry are not looked at.
-        num_hidden: how many entities to look for.
-        relations: kinds of all pairs, the hidden entities last, where they are known (Alet et al. 2019, section 5.2).
-        prior: under which graphs are read (:func:`bouncegrad.inference.infer`).
-        effort: how long to search.
-        widening: factor on the spreads, as :func:`bouncegrad.hidden.widening_of` finds it on other scenes: modules are
-            a little wrong in the same way at all times, which makes tracks less sure than independent errors would.
-        seed: of the first states.
+        model: a model with one round of messages and a learned or shared noise scale, accurate on scenes with as many
+            entities.
+        scenes: the observed entities, each measured at all times. Labels of relations are ignored.
+        num_hidden: number of hidden entities to infer.
+        relations: edge types (kinds) of all pairs, the hidden entities last, where they are known (Alet et al. 2019,
+            section 5.2).
+        prior: prior over structures (:func:`bouncegrad.inference.infer`).
+        effort: size of the search.
+        widening: factor on the standard deviations of tracks, as :func:`bouncegrad.hidden.widening_of` estimates it on
+            other scenes: errors of the modules are correlated in time, so tracks are less certain than under
+            independent errors.
+        seed: seed of the random first states.
 
     Raises:
-        DataError: entities that were not seen at some time, scenes too large for tables, no hidden entity to find, or
-            relations of another shape.
-        ValueError: a model without a scale or with several rounds of messages, other features, or a prior that cannot
-            be.
+        DataError: entities with missing samples, scenes too large for tables, no hidden entity to infer, or relations
+            of another shape.
+        ValueError: a model without a noise scale or with several rounds of messages, other features, or a prior that
+            the model cannot use.
     """
     check_search(model, scenes, num_hidden)
     model = on_cpu(model)
     effort, layout = effort or Effort(), model.layout(scenes.num_entities + num_hidden)
     belief = replace(belief_of(model, layout, prior), widening=widening)
     if relations is not None:
-        belief = _knowing(belief, layout, relations, scenes.num_scenes)
+        belief = _with_given_relations(belief, layout, relations, scenes.num_scenes)
     num_patterns = 1 if relations is not None else num_patterns_of(layout, num_hidden, effort.num_patterns)
     parts = []
     for indices in scene_groups(scenes, num_patterns * effort.num_starts):
         some, part = scenes.at(indices), belief.at(indices)
         found = search(model, some, num_hidden, part, effort, Generator().manual_seed(seed))
         parts.append(_posterior_of(model, some, found, part))
-    return _joined(parts)
+    return _concatenate(parts)
 
 
 def check_search(model: Model, scenes: Scenes, num_hidden: int) -> None:
-    """Refuse what hidden entities cannot be sought with or in."""
+    """Raise an error if hidden entities cannot be inferred with this model or in these scenes."""
     if not model.noise.in_nats or model.config.network.message_steps != 1:
         raise ValueError(
-            "hidden entities are sought with a model of one round of messages that knows how large its errors are; "
+            "hidden entities are inferred with a model that has one round of messages and a noise scale; "
             f'this one has {model.config.network.message_steps} and noise.scale "{model.config.noise.scale}": '
             "fit one with the recipe fast"
         )
     if num_hidden < 1:
-        raise DataError(f"expected at least one hidden entity to look for, got {num_hidden}")
+        raise DataError(f"expected at least one hidden entity to infer, got {num_hidden}")
     if not model.layout(scenes.num_entities + num_hidden).fits_tables:
         raise DataError(
-            f"hidden entities are sought with tables, and {scenes.num_entities} seen and {num_hidden} hidden entities "
-            "are too many for them: look at fewer entities"
+            f"hidden entities are inferred with tables of energies, and {scenes.num_entities} observed and "
+            f"{num_hidden} hidden entities are too many for them: use fewer entities"
         )
     check_complete(scenes)
 
 
 def belief_of(model: Model, layout: Layout, prior: str) -> Belief:
-    """How graphs of a layout are read under a prior."""
+    """The prior over structures of a layout with its temperature, from the name of the prior."""
     name, graphs = prior_for_reading(model, layout, prior, factored=True)
     return Belief(name, graphs, model.reading.temperature_under(name))
 
 
-def _knowing(belief: Belief, layout: Layout, relations: Tensor, num_scenes: int) -> Belief:
-    """A belief about scenes whose relations are known."""
-    wanted = (num_scenes, layout.num_entities, layout.num_entities)
-    if tuple(relations.shape) != wanted or layout.num_node_kinds > 1:
+def _with_given_relations(belief: Belief, layout: Layout, relations: Tensor, num_scenes: int) -> Belief:
+    """Replace the search over structures by given relations."""
+    expected_shape = (num_scenes, layout.num_entities, layout.num_entities)
+    if tuple(relations.shape) != expected_shape or layout.num_node_kinds > 1:
         raise DataError(
-            f"expected kinds [scene, receiver, sender] = {wanted}, hidden entities last, of a model with one kind of "
-            f"entity, got {tuple(relations.shape)} and {layout.num_node_kinds} kinds of entity"
+            f"expected edge types [scene, receiver, sender] = {expected_shape}, hidden entities last, of a model with "
+            f"one node type, got {tuple(relations.shape)} and {layout.num_node_kinds} node types"
         )
     return replace(belief, name="given", given=to_slots(relations.long()))
 
 
 def scene_groups(scenes: Scenes, num_chains: int) -> Iterator[Tensor]:
-    """The indices of scenes that are searched together."""
+    """Indices of scenes that are searched together."""
     yield from torch.arange(scenes.num_scenes).split(max(1, CHAINS_AT_ONCE // num_chains))
 
 
 def _posterior_of(model: Model, scenes: Scenes, found: Explanations, belief: Belief) -> HiddenPosterior:
-    """Explanations as a posterior; those that say the same are counted once."""
+    """The posterior as a weighted set of explanations; duplicates get weight 0."""
     num_hidden = found.tracks.shape[1]
     scales = weigh(model, complete(model, scenes.at(found.scene), num_hidden), found, belief)
     log_evidence = _by_scene(scenes, scales.log_evidence).nan_to_num(-torch.inf, torch.inf, -torch.inf)
@@ -138,12 +142,12 @@ def _posterior_of(model: Model, scenes: Scenes, found: Explanations, belief: Bel
 
 
 def _by_scene(scenes: Scenes, values: Tensor) -> Tensor:
-    """The values of tasks ``[scene, explanation, ...]``."""
+    """Reshape values of tasks to ``[scene, explanation, ...]``."""
     return values.unflatten(0, (scenes.num_scenes, -1))
 
 
 def _is_duplicate(scenes: Scenes, found: Explanations, scales: Weights) -> Bool[Tensor, "scene explanation"]:
-    """Which explanations have the structure of one before them, and a track that is not told apart from its."""
+    """Which explanations share structure and track (up to :data:`APART`) with an earlier one."""
     structures, tracks = _by_scene(scenes, found.structures), _by_scene(scenes, found.tracks).double()
     variances = _by_scene(scenes, scales.variances).clamp_min(1e-12)
     same = (structures[:, :, None] == structures[:, None]).all(3)
@@ -151,7 +155,7 @@ def _is_duplicate(scenes: Scenes, found: Explanations, scales: Weights) -> Bool[
     return (same & (away.flatten(3).mean(3).sqrt() < APART)).tril(-1).any(2)
 
 
-def _joined(parts: Sequence[HiddenPosterior]) -> HiddenPosterior:
-    """The posteriors of all parts as one."""
+def _concatenate(parts: Sequence[HiddenPosterior]) -> HiddenPosterior:
+    """Concatenate posteriors along the scenes."""
     names = [field.name for field in fields(HiddenPosterior) if isinstance(getattr(parts[0], field.name), Tensor)]
     return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})

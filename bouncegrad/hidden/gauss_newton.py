@@ -1,12 +1,14 @@
-"""The most probable tracks of hidden entities under given structures, and how sure they are.
+"""Most probable tracks of hidden entities given structures, with their uncertainty: damped Gauss-Newton steps.
 
-All states of a track are unknown (multiple shooting, with soft joints): the one-step errors of the hidden entity cost
-what those of the seen ones cost. Of first states little is believed, ``h_0 ~ N(0, spread^2)``, so the energy is::
+All states of a track are free variables (multiple shooting with soft constraints): one-step errors of hidden entities
+are part of the energy as those of observed entities are. First states have the prior ``h_0 ~ N(0, spread^2)``, so the
+energy, a negative log posterior up to constants, is::
 
     E(h) = |h_0 / spread|^2 / 2 + sum over times and receivers of the negative log likelihood of their errors
 
-With linear modules and normal errors its minimum is the Rauch-Tung-Striebel smoother; in general that is one step of a
-Gauss-Newton iteration (Bell 1994, *The iterated Kalman smoother as a Gauss-Newton method*), here damped.
+With linear modules and normal errors one step reaches the minimum and equals the Rauch-Tung-Striebel smoother; in
+general the smoother is one step of a Gauss-Newton iteration (Bell 1994, *The iterated Kalman smoother as a Gauss-Newton
+method*), here damped.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from bouncegrad.models.noise import NoiseModel
 from bouncegrad.types import Structures
 
 FIRST_SPREAD = 0.5
-"""Standard deviation of what is believed of a first state: normalised states lie between -1 and 1."""
+"""Prior standard deviation of first states: normalised states lie between -1 and 1."""
 
 FASTEST, SLOWEST = 1e-9, 1e9
 """Limits of the damping."""
@@ -33,12 +35,12 @@ FASTEST, SLOWEST = 1e-9, 1e9
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Supposed tracks on their way to the most probable ones.
+    """State of the Gauss-Newton iteration.
 
     Attributes:
-        tracks: normalised.
-        damping: ``[task]``, by what share the curvature is exaggerated.
-        fallen: ``[task]``, by how many nats the last step lowered the energy.
+        tracks: normalised tracks.
+        damping: ``[task]``, Levenberg-Marquardt damping, as a share of the diagonal of the curvature.
+        fallen: ``[task]``, decrease of the energy in the last step, nats.
     """
 
     tracks: Tracks
@@ -47,18 +49,19 @@ class Estimate:
 
     @classmethod
     def at(cls, tracks: Tracks) -> Estimate:
-        """Where an iteration begins."""
+        """Start an iteration at given tracks."""
         return cls(tracks, tracks.new_full((len(tracks),), 1e-6), tracks.new_full((len(tracks),), torch.inf))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of all nodes from where they are supposed to be, in units of the network.
+    """One-step predictions of all nodes at given tracks: errors and Jacobian, in units of the network.
 
     Attributes:
-        residuals: ``[node, start, feature]``, where nodes went minus where they were foretold to go.
-        log_scales: of them, the same shape.
-        slopes: ``[size, node, start, feature]``, how the foretold moves with each number of the hidden states.
+        residuals: ``[node, start, feature]``, next state minus predicted next state.
+        log_scales: ``[node, start, feature]``, log noise scales of the residuals.
+        slopes: ``[size, node, start, feature]``, Jacobian: derivative of the prediction by each number of the hidden
+            states.
     """
 
     residuals: Float[Tensor, "node start feature"]
@@ -67,7 +70,7 @@ class Step:
 
 
 def energies_of(model: Model, stage: AugmentedScenes, tracks: Tracks, structures: Structures) -> Float[Tensor, "task"]:
-    """``E`` of tracks and structures, in nats."""
+    """Energy ``E`` of tracks under structures, nats."""
     states = stage.with_tracks(tracks).states
     residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit
     log_scales = model.log_scales(states[:, :-1], stage.graph)
@@ -75,53 +78,58 @@ def energies_of(model: Model, stage: AugmentedScenes, tracks: Tracks, structures
 
 
 def foretelling(model: Model, stage: AugmentedScenes, structures: Structures) -> Callable[[Tensor], Tensor]:
-    """One step of all nodes as a function of their states, in which only the hidden ones may be elsewhere."""
+    """Return a function that predicts the next states of all nodes from their states.
+
+    Only states of hidden nodes may vary: messages between observed nodes are computed beforehand.
+    """
     kinds, node_kinds = stage.touching.pack_edges(structures), stage.graph.pack_node_kinds(structures)
     background = stage.messages_to(structures)
 
-    def foretell(states: Float[Tensor, "node start feature"]) -> Float[Tensor, "node start feature"]:
+    def predict(states: Float[Tensor, "node start feature"]) -> Float[Tensor, "node start feature"]:
         messages = model.network.edge_modules(model.network.inputs_on(stage.touching, states), kinds)
         return model.network.update(states, background + stage.touching.incoming(messages), node_kinds)
 
-    return foretell
+    return predict
 
 
 def _energies(
     stage: AugmentedScenes, tracks: Tracks, residuals: Tensor, log_scales: Tensor, noise: NoiseModel
 ) -> Float[Tensor, "task"]:
+    """Energy from residuals and log scales: negative log likelihood plus the negative log prior of first states."""
     nats = noise.energy(residuals, log_scales).double().sum(1)
-    first = 0.5 * (tracks[:, :, 0].double() / FIRST_SPREAD).square().sum((1, 2))
-    return stage.graph.unpack_nodes(nats).sum(1) + first
+    first_energy = 0.5 * (tracks[:, :, 0].double() / FIRST_SPREAD).square().sum((1, 2))
+    return stage.graph.unpack_nodes(nats).sum(1) + first_energy
 
 
 def step_with_slopes(model: Model, stage: AugmentedScenes, tracks: Tracks, structures: Structures) -> Step:
-    """Take one step from everywhere, with its slopes."""
-    states, foretell = stage.with_tracks(tracks).states, foretelling(model, stage, structures)
+    """Predict one step from all times, and differentiate the predictions by the hidden states."""
+    states, predict = stage.with_tracks(tracks).states, foretelling(model, stage, structures)
     before = states[:, :-1]
-    slopes = torch.func.vmap(lambda way: torch.func.jvp(foretell, (before,), (way,))[1])(_ways(stage, before))
-    residuals = (states[:, 1:] - foretell(before)) / model.network.unit
+    tangents = _unit_tangents(stage, before)
+    slopes = torch.func.vmap(lambda tangent: torch.func.jvp(predict, (before,), (tangent,))[1])(tangents)
+    residuals = (states[:, 1:] - predict(before)) / model.network.unit
     return Step(residuals, model.log_scales(before, stage.graph), slopes / model.network.unit)
 
 
-def _ways(
+def _unit_tangents(
     stage: AugmentedScenes, states: Float[Tensor, "node start feature"]
 ) -> Float[Tensor, "size node start feature"]:
-    """The directions in which the hidden states can move."""
+    """Unit vectors in the space of hidden states, one for each hidden entity and feature: tangents of forward mode."""
     num_hidden, num_features = stage.nodes.shape[1], states.shape[2]
-    ways = states.new_zeros(num_hidden, num_features, *states.shape)
+    tangents = states.new_zeros(num_hidden, num_features, *states.shape)
     for hidden in range(num_hidden):
         for feature in range(num_features):
-            ways[hidden, feature, stage.nodes[:, hidden], :, feature] = 1
-    return ways.flatten(0, 1)
+            tangents[hidden, feature, stage.nodes[:, hidden], :, feature] = 1
+    return tangents.flatten(0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Parabola:
-    """The energy around supposed tracks, to second order.
+    """Second-order approximation of the energy at given tracks.
 
     Attributes:
-        curvature: of the energy.
-        gradient: ``[task, time, size]``.
+        curvature: Gauss-Newton approximation of the Hessian, block-tridiagonal in time.
+        gradient: ``[task, time, size]``, gradient of the energy.
     """
 
     curvature: BlockTridiagonal
@@ -129,26 +137,26 @@ class Parabola:
 
 
 def parabola(model: Model, stage: AugmentedScenes, tracks: Tracks, around: Step, noise: NoiseModel) -> Parabola:
-    """Gauss and Newton's, in double precision; what the scales do as tracks move is left out."""
+    """Gauss-Newton approximation of the energy, in double precision; derivatives of the noise scales are left out."""
     slopes, residuals = around.slopes.double(), around.residuals.double()
     weights = noise.precisions(around.residuals, around.log_scales).double()
     weighted = slopes * weights
-    pairs = stage.graph.unpack_nodes(torch.einsum("anif,bnif->niab", weighted, slopes)).sum(1)
-    pulls = stage.graph.unpack_nodes(torch.einsum("anif,nif->nia", weighted, residuals)).sum(1)
+    leaving_curvature = stage.graph.unpack_nodes(torch.einsum("anif,bnif->niab", weighted, slopes)).sum(1)
+    leaving_force = stage.graph.unpack_nodes(torch.einsum("anif,nif->nia", weighted, residuals)).sum(1)
+    # Residuals contain the arriving state itself (slope 1 / unit) and the prediction from the leaving state.
     unit = model.network.unit.double().repeat(stage.nodes.shape[1])
     precision = stage.of_hidden(weights) / unit.square()
-    push = precision * stage.of_hidden(residuals) * unit
-    moved = torch.stack([stage.of_hidden(slope) for slope in slopes], 3) * unit[:, None]
-    first = tracks[:, :, 0].double().flatten(1) / FIRST_SPREAD**2
-    believed = torch.diag(torch.full_like(unit, FIRST_SPREAD**-2)).expand(len(tracks), 1, -1, -1)
-    diagonal = _along_time(pairs, torch.diag_embed(precision), believed)
-    return Parabola(
-        BlockTridiagonal(diagonal, -precision[..., None] * moved), _along_time(-pulls, push, first[:, None])
-    )
+    arriving_gradient = precision * stage.of_hidden(residuals) * unit
+    jacobian = torch.stack([stage.of_hidden(slope) for slope in slopes], 3) * unit[:, None]
+    first_gradient = tracks[:, :, 0].double().flatten(1) / FIRST_SPREAD**2
+    first_precision = torch.diag(torch.full_like(unit, FIRST_SPREAD**-2)).expand(len(tracks), 1, -1, -1)
+    diagonal = _along_time(leaving_curvature, torch.diag_embed(precision), first_precision)
+    gradient = _along_time(-leaving_force, arriving_gradient, first_gradient[:, None])
+    return Parabola(BlockTridiagonal(diagonal, -precision[..., None] * jacobian), gradient)
 
 
 def _along_time(leaving: Tensor, arriving: Tensor, first: Tensor) -> Tensor:
-    """What steps say of the states that they leave and of those that they arrive at, with what is said of the first."""
+    """Sum of the terms at the states where steps leave and arrive, and of the prior term at the first state."""
     return torch.cat([leaving, torch.zeros_like(first)], 1) + torch.cat([first, arriving], 1)
 
 
@@ -158,7 +166,8 @@ def gauss_newton_step(
 ) -> Estimate:
     """One damped Gauss-Newton step (Levenberg and Marquardt) under a noise model, the model's own or a simpler one.
 
-    Scales are those at the tracks from which it starts: they weigh errors, and are no reason to be elsewhere.
+    Noise scales stay fixed at the tracks where the step begins: they weight errors but exert no force on the tracks. A
+    step that raises the energy is rejected, and the damping grows.
     """
     tracks = before.tracks
     around = step_with_slopes(model, stage, tracks, structures)
@@ -167,6 +176,7 @@ def gauss_newton_step(
     tried = tracks + stage.as_tracks(change).to(tracks.dtype)
     states = stage.with_tracks(tried).states
     residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit
+    # Accept the step where the energy falls, and adapt the damping.
     now = _energies(stage, tracks, around.residuals, around.log_scales, noise)
     fallen = now - _energies(stage, tried, residuals, around.log_scales, noise)
     better = fallen > 0

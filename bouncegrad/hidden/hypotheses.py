@@ -1,4 +1,4 @@
-"""Ways to explain what was seen by somebody who was not: tracks and structures, and what speaks for each."""
+"""Explanations of observed scenes by hidden entities: tracks with structures (latent graphs), and their evidence."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bouncegrad.types import Structures
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """How graphs are read.
+    """Prior over structures with its temperature, and the widening of tracks.
 
     Attributes:
-        name: of the prior, or "given".
-        prior: over the structures of scenes with their hidden entities.
-        temperature: divides energies, and multiplies variances.
-        widening: what standard deviations of tracks are multiplied by (:func:`bouncegrad.hidden.widening_of`), while
-            they are below what is believed of first states; it also divides energies, as the temperature does.
-        given: ``[scene, slot]``, structures that are known; None where they are sought.
+        name: name of the prior, or "given".
+        prior: prior over the structures of scenes with their hidden entities.
+        temperature: divides energies and multiplies variances.
+        widening: factor on the standard deviations of tracks (:func:`bouncegrad.hidden.widening_of`), up to the
+            standard deviation of the prior on first states; it also divides energies, as the temperature does.
+        given: ``[scene, slot]``, known structures; None where they are inferred.
     """
 
     name: str
@@ -37,27 +37,27 @@ class Belief:
 
     @property
     def hotter(self) -> float:
-        """The temperature at which explanations are weighed.
+        """Temperature at which explanations are weighted: ``temperature * widening``.
 
-        Where tracks are less sure than independent errors would make them, there is less that speaks for explanations
-        as well. With the temperature alone entities that touch nobody are explained by spurious relations; with the
-        square of the widening those that touch few are said to touch nobody.
+        Where tracks are less certain than under independent errors, differences in evidence count less too. With the
+        temperature alone, entities without relations are explained by spurious relations; with the square of the
+        widening, entities with few relations are inferred to have none.
         """
         return self.temperature * self.widening
 
     def at(self, scenes: Int[Tensor, "subset"]) -> Belief:
-        """About some of the scenes."""
+        """Restrict given structures to some of the scenes."""
         return self if self.given is None else replace(self, given=self.given[scenes])
 
 
 @dataclass(frozen=True, slots=True)
 class Explanations:
-    """Chains of a search, any number for each scene.
+    """Chains of a search, any number per scene, each with one guess of tracks and structure.
 
     Attributes:
-        scene: ``[task]``, which scene each is about.
-        tracks: normalised.
-        structures: that go with them.
+        scene: ``[task]``, index of the scene that each chain explains.
+        tracks: normalised tracks of the hidden entities.
+        structures: the structures that go with them.
     """
 
     scene: Int[Tensor, "task"]
@@ -65,18 +65,19 @@ class Explanations:
     structures: Structures
 
     def at(self, tasks: Tensor) -> Explanations:
-        """Some of them."""
+        """Select some of the chains."""
         return Explanations(self.scene[tasks], self.tracks[tasks], self.structures[tasks])
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What speaks for explanations, and how sure they are.
+    """Evidence of explanations, and the uncertainty of each.
 
     Attributes:
-        log_evidence: ``[task]``, log of all that a track leads to, structures and what is near the track summed over.
-        variances: ``[task, hidden, time, feature]``, of the normalised tracks.
-        marginals: ``[task, slot, kind]``.
+        log_evidence: ``[task]``, log evidence of each explanation: summed over structures, integrated over tracks near
+            its own.
+        variances: ``[task, hidden, time, feature]``, variances of the normalised tracks.
+        marginals: ``[task, slot, kind]``, posterior probability of each kind on each slot, given the tracks.
     """
 
     log_evidence: Float[Tensor, "task"]
@@ -86,9 +87,10 @@ class Weights:
 
 @torch.no_grad()
 def weigh(model: Model, stage: AugmentedScenes, found: Explanations, belief: Belief) -> Weights:
-    """Sum over structures exactly, and over tracks as if the energy were a parabola (Laplace's method).
+    """Evidence, variances and marginals: an exact sum over structures, Laplace's approximation over tracks.
 
-    The evidence is ``log sum_z p(z) exp(-E(h, z) / T) + log N(h_0) + log normalisers - log det(H / (2 pi T)) / 2``.
+    The evidence is ``log sum_z p(z) exp(-E(h, z) / T) + log N(h_0) + log normalisers - log det(H / (2 pi T)) / 2``,
+    with ``H`` the Gauss-Newton curvature and ``T`` the temperature :attr:`Belief.hotter`.
     """
     around = step_with_slopes(model, stage, found.tracks, found.structures)
     form = parabola(model, stage, found.tracks, around, model.noise)
@@ -97,12 +99,12 @@ def weigh(model: Model, stage: AugmentedScenes, found: Explanations, belief: Bel
     log_steps = (form.gradient.shape[1] - 1) * stage.nodes.shape[1] * _log_normaliser(model)
     log_evidence, marginals = _over_structures(model, stage, found, belief)
     log_first = _log_first(found.tracks, form.gradient.shape[2])
-    variances = _widened(stage.as_tracks(factor.covariances().diagonal(dim1=2, dim2=3)), belief)
+    variances = _widen(stage.as_tracks(factor.covariances().diagonal(dim1=2, dim2=3)), belief)
     return Weights(log_evidence + log_first + log_steps + log_volume, variances, marginals)
 
 
-def _widened(variances: Tracks, belief: Belief) -> Tracks:
-    """With the temperature and the widening; what knows no more than where first states are is not widened."""
+def _widen(variances: Tracks, belief: Belief) -> Tracks:
+    """Variances times temperature and squared widening, limited by the prior variance of first states."""
     wider = variances * belief.temperature * belief.widening**2
     return wider.minimum(variances.clamp_min(FIRST_SPREAD**2))
 
@@ -110,6 +112,7 @@ def _widened(variances: Tracks, belief: Belief) -> Tracks:
 def _over_structures(
     model: Model, stage: AugmentedScenes, found: Explanations, belief: Belief
 ) -> tuple[Float[Tensor, "task"], Float[Tensor, "task slot kind"]]:
+    """Log evidence summed over structures, and marginals; of the given structure alone where it is known."""
     if belief.given is not None:
         energies = energies_of(model, stage, found.tracks, found.structures) - _first_energy(found.tracks)
         num_kinds = max(model.layout(stage.graph.present.shape[1]).num_kinds)
@@ -119,13 +122,15 @@ def _over_structures(
 
 
 def _first_energy(tracks: Tracks) -> Float[Tensor, "task"]:
+    """Negative log prior of first states, without its normaliser."""
     return 0.5 * (tracks[:, :, 0].double() / FIRST_SPREAD).square().sum((1, 2))
 
 
 def _log_first(tracks: Tracks, size: int) -> Float[Tensor, "task"]:
+    """Log prior density of first states, with its normaliser for ``size`` numbers."""
     return -_first_energy(tracks) - size * math.log(FIRST_SPREAD * math.sqrt(2 * math.pi))
 
 
 def _log_normaliser(model: Model) -> float:
-    """What energies leave out of one step's density of a normalised state."""
+    """Log normaliser of one step's density of a normalised state, which energies leave out."""
     return float((model.noise.log_normaliser - model.network.unit.double().log()).sum())

@@ -1,4 +1,4 @@
-"""Where a search for hidden entities begins: who might act on them, and where they might be."""
+"""Initial guesses for hidden entities: which entities act on them (patterns), and their tracks by rollouts."""
 
 from __future__ import annotations
 
@@ -19,50 +19,54 @@ from bouncegrad.structures.priors.posterior import combination_kinds
 from bouncegrad.types import Structures
 
 FARTHEST = 10.0
-"""Where rollouts end that run away, in normalised units, of which scenes are two wide."""
+"""Clamp for diverging rollouts, in normalised units; scenes are two units wide."""
 
 RULED_OUT = 1e7
-"""Nats that a pattern costs which a chain does not stand for."""
+"""Energy in nats of a combination that contradicts the relations held fixed."""
 
 
 def patterns_of(
     prior: GraphPrior, layout: Layout, num_hidden: int, limit: int, generator: Generator
 ) -> Int[Tensor, "pattern hidden width"]:
-    """What may decide how the hidden entities move, the last of a layout: all of it, or ``limit`` draws of a prior."""
+    """Patterns: assignments of the slots that decide how hidden entities move (their incoming edges and node types).
+
+    All combinations if there are at most ``limit``, else up to ``limit`` distinct draws from the prior. Hidden entities
+    are the last of the layout.
+    """
     kinds = layout.receiver_kinds * num_hidden
     if math.prod(kinds) <= limit:
         return torch.cartesian_prod(*map(torch.arange, kinds)).view(-1, num_hidden, len(layout.receiver_kinds))
-    structures = prior.posterior(_flat(layout, 4 * limit), 1.0).draw(generator)
+    structures = prior.posterior(_flat_tables(layout, 4 * limit), 1.0).draw(generator)
     patterns = structures[:, layout.receiver_slots[-num_hidden:]].unique(dim=0)
     return patterns[torch.randperm(len(patterns), generator=generator)[:limit]]
 
 
-def _flat(layout: Layout, num_tasks: int) -> FactorTables:
-    """Tables of which nothing can be learned."""
+def _flat_tables(layout: Layout, num_tasks: int) -> FactorTables:
+    """Tables of energy zero, under which the posterior equals the prior."""
     energies = torch.zeros(num_tasks, layout.num_entities, layout.num_assignments)
     return FactorTables(energies, layout.receiver_slots, layout.receiver_kinds)
 
 
 def num_patterns_of(layout: Layout, num_hidden: int, limit: int) -> int:
-    """How many patterns :func:`patterns_of` gives, at the most."""
+    """Upper bound on the number of patterns from :func:`patterns_of`."""
     return min(limit, layout.num_assignments**num_hidden)
 
 
 def in_structures(layout: Layout, patterns: Int[Tensor, "task hidden width"]) -> Structures:
-    """Structures that hold the patterns, and kind 0 elsewhere."""
+    """Structures that contain the patterns, with kind 0 on all other slots."""
     structures = patterns.new_zeros(len(patterns), layout.num_slots)
     structures[:, layout.receiver_slots[-patterns.shape[1] :].flatten()] = patterns.flatten(1)
     return structures
 
 
 def pin_hidden(tables: FactorTables, structures: Structures, num_hidden: int, *, outgoing: bool) -> FactorTables:
-    """Tables that leave the hidden entities, the last, no choice but what structures say.
+    """Tables that force the slots of hidden entities (the last of a scene) to the kinds in given structures.
 
     Args:
-        tables: of scenes with their hidden entities.
-        structures: what to hold on to.
-        num_hidden: how many entities are hidden.
-        outgoing: hold on to what they do to others as well, not only to what is done to them.
+        tables: tables of scenes with their hidden entities.
+        structures: kinds to fix.
+        num_hidden: number of hidden entities.
+        outgoing: fix the edges from hidden entities as well as the edges to them.
     """
     num_entities = len(tables.slots)
     held = torch.zeros(num_entities, len(tables.num_kinds), dtype=torch.bool)
@@ -70,16 +74,16 @@ def pin_hidden(tables: FactorTables, structures: Structures, num_hidden: int, *,
     held[-num_hidden:] = True
     energies = tables.energies.clone()
     energies[:, -num_hidden:] = 0.0
-    wanted = structures[:, tables.slots][:, :, None]
-    ruled_out = ((combination_kinds(tables) != wanted) & held[:, None]).any(3)
+    fixed_kinds = structures[:, tables.slots][:, :, None]
+    ruled_out = ((combination_kinds(tables) != fixed_kinds) & held[:, None]).any(3)
     return replace(tables, energies=energies + RULED_OUT * ruled_out)
 
 
 def draw_given_patterns(
     prior: GraphPrior, layout: Layout, patterns: Int[Tensor, "task hidden width"], generator: Generator
 ) -> Structures:
-    """Structures drawn from a prior, given what decides how the hidden entities move."""
-    tables = _flat(layout, len(patterns))
+    """Draw structures from the prior, conditional on the patterns of hidden entities."""
+    tables = _flat_tables(layout, len(patterns))
     chosen = pin_hidden(tables, in_structures(layout, patterns), patterns.shape[1], outgoing=False)
     return prior.posterior(chosen, 1.0).draw(generator)
 
@@ -87,14 +91,14 @@ def draw_given_patterns(
 def random_states(
     num_chains: int, num_hidden: int, num_features: int, generator: Generator
 ) -> Float[Tensor, "chain hidden feature"]:
-    """First states as they are believed to be."""
+    """Draw first states of hidden entities from their prior."""
     return FIRST_SPREAD * torch.randn(num_chains, num_hidden, num_features, generator=generator)
 
 
 def roll_out_hidden(
     model: Model, stage: AugmentedScenes, states: Tensor, structures: Structures, start: int = 0
 ) -> Tracks:
-    """Where the modules lead hidden entities from their states at ``start``, the seen ones being where they were."""
+    """Roll out hidden entities from their states at ``start``, with teacher forcing for all observed entities."""
     own, graph = stage.nodes.flatten(), stage.touching
     kinds, node_kinds = graph.pack_edges(structures), stage.graph.pack_node_kinds(structures)
     path = [states]

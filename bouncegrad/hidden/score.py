@@ -1,4 +1,4 @@
-"""How well covered entities are found: entities that the data do have and the search does not see."""
+"""Evaluation of hidden-entity inference: hold observed entities back ("covered"), infer them, and compare."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
 
 OBSERVED = 50
-"""Samples that the search sees, as in section 5.2 of Alet et al. 2019."""
+"""Samples per scene that are used, as in section 5.2 of Alet et al. 2019."""
 
 LEVEL = 0.9
-"""Of the bands whose coverage is counted."""
+"""Probability of the credible bands whose coverage is measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HiddenScore:
-    """Figures of one model on scenes of which some entities were covered.
+    """Errors and accuracies of one model on scenes with covered entities.
 
     Attributes:
-        mse: ``[scene]``, mean squared error of the hidden entities over features and all times.
-        touching: ``[scene]``, some covered entity acts on somebody or is acted on; all where there are no labels.
-        right: ``[scene]``, share of the relations that a covered entity is part of; None without labels.
-        right_seen: the same of the others.
-        covered: ``[scene]``, share of the true numbers inside the bands.
-        unit: in which the errors are.
-        seconds: spent on the search.
-        posterior: what was found, hidden entities in the order of the covered ones.
+        mse: ``[scene]``, mean squared error of the covered entities over features and all times.
+        touching: ``[scene]``, whether a covered entity has any relation; True everywhere without labels.
+        right: ``[scene]``, accuracy of the relations from or to covered entities; None without labels.
+        right_seen: ``[scene]``, accuracy of all other relations; None without labels.
+        covered: ``[scene]``, share of the true numbers inside the bands of probability :data:`LEVEL`.
+        unit: name of the unit of the errors.
+        seconds: duration of the search.
+        posterior: the inferred posterior, hidden entities in the order of the covered ones.
     """
 
     mse: Float[Tensor, "scene"]
@@ -52,7 +52,7 @@ class HiddenScore:
     posterior: HiddenPosterior
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON; null where there is nothing to take a mean of."""
+        """The figures as plain JSON; null for means over no scenes and for accuracies without labels."""
         touching = self.touching
         return {
             "num_scenes": len(self.mse),
@@ -84,7 +84,7 @@ def _quartiles(values: Tensor) -> list[float] | None:
 
 
 def reorder(scenes: Scenes, order: Sequence[int]) -> Scenes:
-    """Some of the entities, in another order."""
+    """Select entities of scenes, in the given order."""
     chosen = list(order)
     relations = None if scenes.relations is None else scenes.relations[:, chosen][:, :, chosen]
     names = tuple(scenes.entity_names[place] for place in chosen)
@@ -98,16 +98,16 @@ def reorder(scenes: Scenes, order: Sequence[int]) -> Scenes:
 
 
 def move_covered_last(scenes: Scenes, hide: Sequence[int]) -> Scenes:
-    """Scenes in which the entities to be covered come last.
+    """Reorder entities so that the covered ones come last.
 
     Raises:
-        DataError: no entity with such a number, one named twice, or fewer than two left to look at.
+        DataError: an entity number that does not exist or is listed twice, or fewer than two observed entities left.
     """
     seen = [place for place in range(scenes.num_entities) if place not in hide]
     if not hide or len(seen) + len(hide) != scenes.num_entities or len(seen) < 2:
         raise DataError(
             f"expected different numbers of entities to cover, from 0 to {scenes.num_entities - 1}, that leave two or "
-            f"more to look at, got {list(hide)}"
+            f"more observed, got {list(hide)}"
         )
     return reorder(scenes, [*seen, *hide])
 
@@ -124,81 +124,83 @@ def score_hidden(
     match: RelationMatch | None = None,
     widening: float = 1.0,
 ) -> HiddenScore:
-    """Cover entities, find them by the first 50 samples of the others, and compare.
+    """Cover entities, infer them from the first 50 samples of the others, and compare with the truth.
 
     Args:
-        model: as :func:`bouncegrad.hidden.find_hidden` takes it.
-        scenes: with the entities to be covered; labels are used for the figures only, but for ``known``.
-        hide: which entities to cover, by their numbers.
-        unit: a name and the normalisation in which errors are given; by default the model's own.
-        known: give the search the true relations, as in the paper; ``match`` says which label is which kind.
-        prior: under which graphs are read.
-        effort: how long to search.
-        match: of labels to kinds on other scenes; by default of what is found here.
-        widening: of the bands (:func:`widening_of`).
+        model: as for :func:`bouncegrad.hidden.find_hidden`.
+        scenes: complete scenes, with the entities to be covered; labels are used only for accuracies and for ``known``.
+        hide: numbers of the entities to cover.
+        unit: name and normalisation of the unit of errors; None: the model's own.
+        known: give the true relations to the search, as in the paper; ``match`` then maps labels to edge types.
+        prior: prior over structures.
+        effort: size of the search.
+        match: map from labels to edge types, made on other scenes; None: made from the structures inferred here.
+        widening: factor on the standard deviations of tracks (:func:`widening_of`).
 
     Raises:
-        DataError: entities that cannot be covered, or no labels or match where relations are to be known.
+        DataError: entities that cannot be covered, or ``known`` without labels or ``match``.
     """
     whole = move_covered_last(scenes.between(0, min(OBSERVED, scenes.num_times)), hide)
     num_seen, started = scenes.num_entities - len(hide), time.perf_counter()
     seen, relations = reorder(whole, range(num_seen)), None
     if known:
-        relations = _known(whole, match)
+        relations = _true_kinds(whole, match)
     found = find_hidden(model, seen, len(hide), relations=relations, prior=prior, effort=effort, widening=widening)
     seconds = time.perf_counter() - started
     name, scale = unit or ("normalised by the model's training scenes", model.normalization)
     truth = whole.states[:, :, num_seen:].transpose(1, 2)
-    found = _in_order(found, truth)
+    found = _match_entities(found, truth)
     mse = (scale.apply(found.best_tracks, torch.float64) - scale.apply(truth, torch.float64)).square().mean((1, 2, 3))
     covered = found.band(LEVEL).covers(truth).double().mean((1, 2, 3))
-    touching, right, right_seen = _relations(model, whole, found, match)
+    touching, right, right_seen = _relation_accuracy(model, whole, found, match)
     return HiddenScore(mse, touching, right, right_seen, covered, name, seconds, found)
 
 
 def widening_of(
     model: Model, scenes: Scenes, hide: Sequence[int] = (0,), *, prior: str = "auto", effort: Effort | None = None
 ) -> float:
-    """What spreads are to be multiplied by for bands to hold: found by covering entities of scenes kept for this.
+    """Calibrate bands: the factor on standard deviations at which they have nominal coverage on calibration scenes.
 
-    The quantile of ``|error| / spread`` at :data:`LEVEL`, over that of a normal distribution (split conformal
-    prediction), over all scenes in which the covered entities are found to act; labels are not looked at.
+    The quantile of ``|error| / spread`` at :data:`LEVEL`, divided by that of a normal distribution (split conformal
+    prediction), at least 1. It is taken over all scenes in which the covered entities are inferred to act on others;
+    labels are ignored.
 
     Args:
-        model: as :func:`bouncegrad.hidden.find_hidden` takes it.
-        scenes: complete ones, not those in which entities are then sought.
-        hide: which entities to cover, by their numbers.
-        prior: under which graphs are read.
-        effort: how long to search.
+        model: as for :func:`bouncegrad.hidden.find_hidden`.
+        scenes: complete calibration scenes, other than those in which hidden entities are inferred afterwards.
+        hide: numbers of the entities to cover.
+        prior: prior over structures.
+        effort: size of the search.
 
     Raises:
-        DataError: in none of the scenes the covered entities are found to act.
+        DataError: the covered entities are not inferred to act in any of the scenes.
     """
     unlabelled = replace(scenes, relations=None)
     whole = move_covered_last(unlabelled.between(0, min(OBSERVED, scenes.num_times)), hide)
     num_seen = scenes.num_entities - len(hide)
     found = find_hidden(model, reorder(whole, range(num_seen)), len(hide), prior=prior, effort=effort)
     truth = whole.states[:, :, num_seen:].transpose(1, 2)
-    found = _in_order(found, truth)
+    found = _match_entities(found, truth)
     nothing = weakest_kind(model, whole)
-    acting = (found.relations[:, :num_seen, num_seen:] != (-1 if nothing is None else nothing)).flatten(1).any(1)
-    if not acting.any():
-        raise DataError("in none of these scenes the covered entities are found to act: bring more scenes")
-    ratios = ((found.best_tracks - truth).abs() / found.spreads[:, 0])[acting].flatten()
+    active = (found.relations[:, :num_seen, num_seen:] != (-1 if nothing is None else nothing)).flatten(1).any(1)
+    if not active.any():
+        raise DataError("in none of these scenes the covered entities are found to act: use more scenes")
+    ratios = ((found.best_tracks - truth).abs() / found.spreads[:, 0])[active].flatten()
     return max(1.0, float(ratios.quantile(LEVEL) / torch.special.ndtri(torch.tensor((1 + LEVEL) / 2).double())))
 
 
-def _known(whole: Scenes, match: RelationMatch | None) -> Tensor:
+def _true_kinds(whole: Scenes, match: RelationMatch | None) -> Tensor:
+    """True relations as edge types."""
     if match is None or whole.relations is None:
         raise DataError(
-            "true relations can be given to the search where scenes have labels and a match says which kind each label "
-            "is: score the model without hidden entities first, and hand its match over"
+            "true relations can be given to the search where scenes have labels and a match maps labels to edge types: "
+            "score the model without hidden entities first, and pass its match"
         )
     return match.true_kinds(whole.relations).clamp_min(0)
 
 
-def _in_order(found: HiddenPosterior, truth: Float[Tensor, "scene hidden time feature"]) -> HiddenPosterior:
-    """Hidden entities have no names: each scene's are put into the order in which they are nearest to the true ones."""
+def _match_entities(found: HiddenPosterior, truth: Float[Tensor, "scene hidden time feature"]) -> HiddenPosterior:
+    """Reorder the hidden entities of each scene, which are exchangeable, by least squared error to the true tracks."""
     if found.num_hidden == 1:
         return found
     orders = list(permutations(range(found.num_hidden)))
@@ -207,10 +209,10 @@ def _in_order(found: HiddenPosterior, truth: Float[Tensor, "scene hidden time fe
     return found.reorder_hidden(chosen)
 
 
-def _relations(
+def _relation_accuracy(
     model: Model, whole: Scenes, found: HiddenPosterior, match: RelationMatch | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Which scenes are touched, and the shares of right relations with a covered entity and without."""
+    """Which scenes have relations of covered entities, and the accuracies of relations with and without these."""
     if not whole.labelled or whole.relations is None:
         return torch.ones(whole.num_scenes, dtype=torch.bool), None, None
     match = match or match_relations(found.relations, whole.relations, whole.present)

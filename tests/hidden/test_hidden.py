@@ -269,9 +269,9 @@ def test_searches_that_cannot_be(model, scenes):
     mask[1, 5, 2] = False
     with pytest.raises(DataError, match="entity '2' of scene 1 was not measured at time 5"):
         find_hidden(model, replace(seen, mask=mask))
-    with pytest.raises(DataError, match="at least one hidden entity to look for, got 0"):
+    with pytest.raises(DataError, match="at least one hidden entity to infer, got 0"):
         find_hidden(model, seen, 0)
-    with pytest.raises(DataError, match="3 seen and 20 hidden entities are too many"):
+    with pytest.raises(DataError, match="3 observed and 20 hidden entities are too many"):
         find_hidden(model, seen, 20)
     with pytest.raises(DataError, match="6 samples or more"):
         count_hidden(model, seen.between(0, 5), (0, 1))

@@ -73,7 +73,7 @@ def test_bands_are_calibrated_where_there_are_scenes_for_it(scenes, tmp_path):
     assert HiddenRequest(good, "test", (3,), calibration=0).widening(model) == 1.0
     assert HiddenRequest(good, "test", (3,)).widening(model) == widening_of(model, scenes, (3,))
     assert HiddenRequest(idle, "test", (3,)).widening(model) == 1.0
-    with pytest.raises(DataError, match="found to act: bring more scenes"):
+    with pytest.raises(DataError, match="found to act: use more scenes"):
         HiddenRequest(idle, "test", (3,), calibration=2).widening(model)
 
 
