@@ -1,4 +1,4 @@
-"""Whether the answer can be believed: are there relations, does the model fit, what do kinds do, is it stable."""
+"""Tests of a model on scenes: permutation test for relations, goodness of fit, effects of edge types, stability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every pair does to its receiver in one step, in the units of the recording, and where both of them are."""
+"""Effect of each pair on its receiver in one step, in the units of the recording, with the states of both entities."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from bouncegrad.scenes.tables.columns import position_names, velocity_name
 
 @dataclass(frozen=True, slots=True)
 class Axes:
-    """Which features say where an entity is and how fast.
+    """Which features are positions and which are velocities.
 
     Attributes:
         places: features that are positions, named ``x``, ``y``, ``z`` or ``x0``, ``x1``, ...
-        speeds: for each of them the feature of its velocity, the same name behind a ``v``; empty if any has none.
+        speeds: the velocity feature of each position, the same name with a ``v`` in front; empty if one of them is
+            missing.
     """
 
     places: tuple[int, ...]
@@ -31,7 +32,7 @@ class Axes:
 
     @classmethod
     def of(cls, names: Sequence[str]) -> Axes:
-        """Read them off the names of features.
+        """Find the axes by the names of features.
 
         >>> Axes.of(("x", "y", "vx", "vy", "size"))
         Axes(places=(0, 1), speeds=(2, 3))
@@ -44,20 +45,21 @@ class Axes:
 
     @property
     def moved(self) -> tuple[int, ...]:
-        """The features by which a push is seen: velocities, or else positions."""
+        """Features in which a push is measured: velocities, or positions where there are none."""
         return self.speeds or self.places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairEffects:
-    """What senders did to receivers, one item for each pair and time.
+    """Effects of senders on receivers, one item for each pair and time.
 
     Attributes:
-        kinds: ``[item]``, the kind of the pair.
-        effects: ``[item, feature]``, by how much the receiver's next state is another than if the sender were silent.
-        differences: ``[item, feature]``, the sender's state less the receiver's.
-        shares: ``[kind]``, share of all pairs that have each kind.
-        unit: ``[feature]``, the spread of what the linear skip leaves over, to measure effects by.
+        kinds: ``[item]``, edge type (kind) of the pair.
+        effects: ``[item, feature]``, change of the receiver's next state by the message, in the units of the recording.
+        differences: ``[item, feature]``, state of the sender minus state of the receiver.
+        shares: ``[kind]``, share of all pairs that have each edge type.
+        unit: ``[feature]``, standard deviation of the residuals of the linear skip, the unit in which effects are
+            compared.
     """
 
     kinds: Int[Tensor, "item"]
@@ -69,14 +71,15 @@ class PairEffects:
     @classmethod
     @torch.no_grad()
     def of(cls, model: Model, scenes: Scenes, posterior: Posterior) -> PairEffects:
-        """The effect of each message under the most probable structures.
+        """The effect of each message under the most probable structures (latent graphs).
 
         ``effect of e = update(x_i, sum of messages) - update(x_i, sum without m_e, and with silence in its place)``;
-        where messages are superposed, this is ``unit (m_e - silence)``, whatever the others say. Silence is 0 where the
-        model has a silent kind; else a constant can hide in all messages and be undone by the state term, and silence
-        is the mean of what the kind says that varies least.
+        where messages are superposed, this is ``unit (m_e - silence)``, whatever the other messages are. Silence is the
+        message without effect. It is 0 where the model has an edge type that sends no messages. Otherwise the state
+        term can cancel a constant in all messages, so silence is the mean message of the edge type whose messages vary
+        least.
 
-        After several rounds of messages: what the first does.
+        With several rounds of messages: the effect of the first round.
         """
         silence = _silence(model, scenes)
         parts = [_chunk_effects(model, *chunk, silence) for chunk in beside_structures(model, scenes, posterior)]
@@ -90,6 +93,7 @@ class PairEffects:
 
 
 def _silence(model: Model, scenes: Scenes) -> Float[Tensor, "message"]:
+    """The message that stands for no effect (:meth:`PairEffects.of`)."""
     batch = pack(model, next(chunks(model, scenes, 1)))
     flat = messages_by_kind(model, batch, batch.num_starts)
     if model.config.network.silent_first:
@@ -98,6 +102,7 @@ def _silence(model: Model, scenes: Scenes) -> Float[Tensor, "message"]:
 
 
 def _chunk_effects(model: Model, scenes: Scenes, structures: Tensor, silence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Edge types, effects and differences of one chunk of scenes, normalised, one item per pair and time."""
     batch = pack(model, scenes)
     windows, graph, network = cut_windows(batch), batch.graph, model.network
     edge_kinds, node_kinds = graph.pack_edges(structures), graph.pack_node_kinds(structures)
@@ -111,13 +116,13 @@ def _chunk_effects(model: Model, scenes: Scenes, structures: Tensor, silence: Te
         effects = network.update(states, summed, kinds) - network.update(states, summed - messages + silence, kinds)
     newest = windows.states[..., -network.num_features :]
     differences = newest[graph.senders] - newest[graph.receivers]
-    seen = _seen(batch, windows, scenes)
-    kinds = edge_kinds[:, None].expand_as(seen)[seen]
-    return kinds, effects[seen].double(), differences[seen].double()
+    measured = _measured(batch, windows, scenes)
+    kinds = edge_kinds[:, None].expand_as(measured)[measured]
+    return kinds, effects[measured].double(), differences[measured].double()
 
 
-def _seen(batch: Batch, windows: Windows, scenes: Scenes) -> Tensor:
-    """``[edge, start]``, where a receiver is predicted and both ends were measured, with all of their history."""
-    graph, there = batch.graph, batch.complete[:, : batch.num_starts]
-    asked = (windows.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None] & there
-    return asked[graph.receivers] & there[graph.senders]
+def _measured(batch: Batch, windows: Windows, scenes: Scenes) -> Tensor:
+    """``[edge, start]``, whether the receiver is predicted and both ends are measured, with all of their history."""
+    graph, complete = batch.graph, batch.complete[:, : batch.num_starts]
+    receiver_is_predicted = (windows.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None] & complete
+    return receiver_is_predicted[graph.receivers] & complete[graph.senders]

@@ -1,4 +1,4 @@
-"""All that a model and scenes say about whether the model can be believed on them."""
+"""Examine a model on scenes: permutation test, goodness of fit, and the meaning of each edge type."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bouncegrad.trust.permutation_test import NullTest, null_test
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Three answers about one model and some scenes.
+    """Results of all tests of one model on some scenes.
 
     Attributes:
-        null: whether there are relations at all.
-        misfit: whether the model fits these scenes.
-        meanings: what each kind does.
+        null: permutation test for relations.
+        misfit: goodness of fit of the model on these scenes.
+        meanings: effect of each edge type.
     """
 
     null: NullTest
@@ -47,29 +47,30 @@ def examine(
     seed: int = 0,
     watch: Callable[[float, str], None] | None = None,
 ) -> Examination:
-    """Test for relations, for misfit, and describe the kinds; labels are not looked at.
+    """Test for relations and for misfit, and describe the edge types; labels are ignored.
 
     Args:
-        model: with one round of messages.
-        scenes: best ones that it was not trained on.
-        num_shuffles: sets of scenes of strangers (:func:`bouncegrad.trust.null_test`).
-        seed: of the shuffles.
-        watch: told which share is done, and what comes next.
+        model: a model with one round of messages.
+        scenes: scenes, preferably held out from training.
+        num_shuffles: number of sets of surrogate scenes (:func:`bouncegrad.trust.null_test`).
+        seed: seed of the shuffles.
+        watch: called with the share that is done and a description of the next part.
     """
-    num_parts = num_shuffles + 4  # the relations, the real scenes, the shuffled ones, misfit, kinds: about alike
+    # Posterior, real scenes, each set of surrogate scenes, misfit, edge types: parts of about equal duration.
+    num_parts = num_shuffles + 4
 
-    def tell(part: int, what: str) -> None:
+    def report_part(part: int, what: str) -> None:
         if watch:
             watch(part / num_parts, what)
 
     def report_shuffle(number: int) -> None:
-        tell(2 + number, f"scenes of strangers beside the real ones: {number} of {num_shuffles}")
+        report_part(2 + number, f"surrogate scenes of the permutation test: {number} of {num_shuffles}")
 
-    tell(0, f"relations of {scenes.num_scenes} scenes")
+    report_part(0, f"relations of {scenes.num_scenes} scenes")
     posterior = infer(model, scenes)
-    tell(1, "the real scenes, one half beside the other")
+    report_part(1, "real scenes of the permutation test")
     null = null_test(model, scenes, num_shuffles, seed, report_shuffle)
-    tell(num_parts - 2, "whether the model fits")
+    report_part(num_parts - 2, "goodness of fit")
     fits = misfit(model, scenes, posterior)
-    tell(num_parts - 1, "what each kind does")
+    report_part(num_parts - 1, "effect of each kind")
     return Examination(null, fits, describe_kinds(model, scenes, posterior))

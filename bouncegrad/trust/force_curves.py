@@ -1,4 +1,4 @@
-"""The push of one kind of relation: how strong it is, along which line, and how it depends on distance."""
+"""The push of one edge type: its strength, its direction, and its dependence on distance."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor
 from bouncegrad.trust.edge_effects import Axes
 
 STEEP = 1.5
-"""Ratio of strengths, of the farthest third of the pairs and of the nearest, that counts as a change with distance."""
+"""Ratio of the strengths of the farthest and the nearest third of the pairs that counts as a change with distance."""
 
 NUM_BINS, NUM_KNOTS, NUM_FITTED = 8, 12, 20_000
-"""Bins of a table, knots of a fitted curve, and pairs at most that it is fitted on."""
+"""Number of bins of a curve, of knots of a fitted function, and maximal number of pairs for the fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A push against what it depends on, in bins that hold the same number of pairs.
+    """A push as a function of distance or difference, in bins with the same number of pairs.
 
     Attributes:
-        at: ``[bin]``, the mean distance, or difference, of the pairs in each bin.
-        push: ``[bin]``, the median push, in the unit of the recording per time step; positive is towards the sender.
-        spread: ``[bin]``, half the width of the interval that holds the middle 68 % (the standard deviation, if they
-            are normal).
+        at: ``[bin]``, mean distance, or difference, of the pairs in each bin.
+        push: ``[bin]``, median push, in the unit of the recording per time step; positive is towards the sender.
+        spread: ``[bin]``, half the width of the interval that holds the middle 68 % (the standard deviation of a normal
+            distribution).
     """
 
     at: tuple[float, ...]
@@ -48,7 +48,7 @@ class Curve:
     def trend(self) -> str:
         """How the strength changes from near to far."""
         third = max(1, len(self.push) // 3)
-        near, far = (sum(map(abs, some)) for some in (self.push[:third], self.push[-third:]))
+        near, far = (sum(map(abs, subset)) for subset in (self.push[:third], self.push[-third:]))
         if far > STEEP * near:
             return "growing with distance"
         return "falling with distance" if near > STEEP * far else "much the same at all distances"
@@ -60,14 +60,14 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """How one feature of the receiver answers to its difference from the sender's.
+    """Effect on one feature of the receiver as a linear function of the difference to the sender's value.
 
     Attributes:
-        feature: its name.
+        feature: name of the feature.
         strength: root mean square of the effect, in the feature's unit per time step.
         slope: change per step and unit of difference, by least squares; positive: towards the sender's value.
-        explained: share of the squares that the slope accounts for.
-        curve: the effect against the difference.
+        explained: share of the sum of squares that the slope explains.
+        curve: the effect as a function of the difference.
     """
 
     feature: str
@@ -87,20 +87,22 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """The push of a kind on velocities, or on positions where there are none.
+    """The push of an edge type on velocities, or on positions where there are none.
 
-    Mere squares would be those of a few collisions, in which one step is too long to tell a direction. So in all shares
-    the pairs of about one distance count together as the root of their mean size ``m`` (squares with the weight
-    ``sqrt(m) / mean of squares``, sizes with ``1 / sqrt(m)``): all distances, and most of all those where the push is.
+    Plain sums of squares would be dominated by a few collisions, where one step is too long to resolve a direction. So
+    the shares weight pairs by distance: pairs of similar distance together get the weight of the root of their mean
+    size ``m`` (squares with the weight ``sqrt(m) / mean of squares``, sizes with ``1 / sqrt(m)``). All distances count,
+    and those with a strong push count most.
 
     Attributes:
         strength: root mean square, over all axes together.
-        towards: the part along the line to the sender, against distance.
-        by_place: share of the squares that ``g(distance) n`` accounts for, with ``n`` the direction to the sender and
-            ``g`` straight between :data:`NUM_KNOTS` knots.
-        by_speed: likewise ``h(distance) w``, with ``w`` the sender's velocity less the receiver's.
-        attracting: share of the part along the line that is towards the sender.
-        following: share of the part along ``w`` that is along it, not against it.
+        towards: component along the line to the sender, as a function of distance.
+        by_place: share of the squares that ``g(distance) n`` explains, with ``n`` the direction to the sender and ``g``
+            piecewise linear with :data:`NUM_KNOTS` knots.
+        by_speed: share of the squares that ``h(distance) w`` explains, with ``w`` the sender's velocity minus the
+            receiver's.
+        attracting: share of the component along the line that is towards the sender.
+        following: share of the component along ``w`` that has the direction of ``w``.
     """
 
     strength: float
@@ -112,11 +114,11 @@ class Push:
 
     @classmethod
     def of(cls, effects: Float[Tensor, "item feature"], differences: Float[Tensor, "item feature"], axes: Axes) -> Push:
-        """Fit both functions to what senders did.
+        """Fit both functions to the effects of senders.
 
         Args:
             effects: ``[item, feature]``.
-            differences: ``[item, feature]``, the sender's state less the receiver's.
+            differences: ``[item, feature]``, state of the sender minus state of the receiver.
             axes: which features are positions and velocities.
         """
         push, line = effects[:, list(axes.moved)], differences[:, list(axes.places)]
@@ -134,7 +136,7 @@ class Push:
 
 
 def _positive(values: Tensor, sizes: Tensor, distance: Tensor) -> float:
-    """The positive share of some values, so weighted that all distances count."""
+    """Share of positive values, weighted so that all distances count."""
     weighted = values / _mean_nearby(sizes, distance).sqrt()
     return float(weighted.clamp_min(0).sum() / weighted.abs().sum().clamp_min(1e-30))
 
@@ -142,12 +144,12 @@ def _positive(values: Tensor, sizes: Tensor, distance: Tensor) -> float:
 def _explained(
     push: Float[Tensor, "item axis"], along: Float[Tensor, "item axis"], distance: Float[Tensor, "item"]
 ) -> float:
-    """Share of a push that ``g(distance) along`` accounts for, ``g`` straight between knots."""
-    some = torch.linspace(0, len(push) - 1, min(NUM_FITTED, len(push))).long()
-    push, along, distance = push[some], along[some], distance[some]
+    """Share of a push that ``g(distance) along`` explains, by weighted least squares with a piecewise linear ``g``."""
+    subset = torch.linspace(0, len(push) - 1, min(NUM_FITTED, len(push))).long()
+    push, along, distance = push[subset], along[subset], distance[subset]
     sizes = push.norm(dim=1)
     weights = (_mean_nearby(sizes, distance).sqrt() / _mean_nearby(sizes.square(), distance)).sqrt()[:, None]
-    design = (_hats(distance)[:, None] * (weights * along)[:, :, None]).flatten(0, 1)
+    design = (_hat_functions(distance)[:, None] * (weights * along)[:, :, None]).flatten(0, 1)
     goal = (weights * push).flatten()
     if not goal.any():
         return 0.0
@@ -156,15 +158,15 @@ def _explained(
 
 
 def _mean_nearby(values: Float[Tensor, "item"], distance: Float[Tensor, "item"]) -> Float[Tensor, "item"]:
-    """The mean over the pairs of about the same distance."""
+    """Mean over the pairs of similar distance."""
     means = torch.empty_like(values)
-    for those in distance.argsort().tensor_split(2 * NUM_KNOTS):
-        means[those] = values[those].mean().clamp_min(1e-30)
+    for members in distance.argsort().tensor_split(2 * NUM_KNOTS):
+        means[members] = values[members].mean().clamp_min(1e-30)
     return means
 
 
-def _hats(distance: Float[Tensor, "item"]) -> Float[Tensor, "item knot"]:
-    """How much of each knot is in a function that is straight between knots; knots hold equally many pairs apart."""
+def _hat_functions(distance: Float[Tensor, "item"]) -> Float[Tensor, "item knot"]:
+    """Basis of piecewise linear functions ("hat" functions), with an equal number of pairs between knots."""
     knots = distance.quantile(torch.linspace(0, 1, NUM_KNOTS, dtype=distance.dtype))
     place = (torch.searchsorted(knots, distance) - 1).clamp(0, NUM_KNOTS - 2)
     part = ((distance - knots[place]) / knots.diff().clamp_min(1e-12)[place]).clamp(0, 1)[:, None]

@@ -1,4 +1,4 @@
-"""What each kind of relation does, read off its module: not from names, and not from labels."""
+"""Meaning of each edge type (kind): what its module does to receivers, measured without names and labels."""
 
 from __future__ import annotations
 
@@ -14,41 +14,44 @@ from bouncegrad.trust.edge_effects import Axes, PairEffects
 from bouncegrad.trust.force_curves import NUM_KNOTS, Curve, Push, Response
 
 Word: TypeAlias = Literal["nothing", "attracts", "repels", "follows", "avoids", "mixed", "unused"]
-"""What a kind does to the receiver: pushes it towards the sender or away; makes it move, or change, as the sender does
-or the other way; all or none of these."""
+"""Effect of an edge type on the receiver: pushes it towards the sender (attracts) or away (repels); makes it move, or
+change, as the sender does (follows) or the opposite way (avoids); an effect that none of these words describes (mixed);
+no effect (nothing); too few pairs to measure one (unused)."""
 
 WEAK = 0.1
-"""Typical size of effects beside the strongest kind's up to which a kind does nothing (of spreads, that is the limit of
-:func:`bouncegrad.inference.weakest_kind`). Springs of strength 0: 0.0003 to 0.02; charges that repel, beside charges
-that attract and so come close: 0.2."""
+"""Typical size of effects, relative to the strongest edge type's, up to which an edge type has no effect (for standard
+deviations, the limit of :func:`bouncegrad.inference.weakest_kind`). Springs of strength 0: 0.0003 to 0.02; charges that
+repel, beside charges that attract and so come close: 0.2."""
 
 UNSEEN = 0.006
-"""Typical size, in units of the spread of what the linear skip leaves over, up to which a kind does nothing, even if
-none does more. Models of particles that do not act: 0.001 to 0.005; charges that repel: 0.01 and more."""
+"""Typical size of effects, in standard deviations of the residuals of the linear skip, up to which an edge type has no
+effect even if it is the strongest. Models of particles without interaction: 0.001 to 0.005; charges that repel: 0.01
+and more."""
 
 EXPLAINED = 0.5
-"""Share of a kind's effects that a word must account for."""
+"""Share of an edge type's effects that a word must explain."""
 
 ONE_WAY = 0.8
-"""Share of these that must have one sign."""
+"""Share of the explained effects that must have one sign."""
 
 
 @dataclass(frozen=True, slots=True)
 class KindMeaning:
-    """What a kind does to the receiver.
+    """Effect of an edge type on the receiver.
 
     Attributes:
-        kind: its number.
-        word: in a word.
-        share: of all pairs that have it.
+        kind: number of the edge type.
+        word: the effect in one word.
+        share: share of all pairs with this edge type.
         strength: root mean square of its push, in the unit of ``features`` per time step.
-        relative: typical size of its effects in units of what the linear skip leaves over, all features together:
-            ``mean(sqrt(size))^2``, which a few collisions do not decide.
-        features: in which the push is seen: velocities, or positions where there are none; empty without positions.
-        towards: the push along the line to the sender against distance; None without positions.
+        relative: typical size of its effects in standard deviations of the residuals of the linear skip, over all
+            features: ``mean(sqrt(size))^2``, which a few collisions do not dominate.
+        features: features in which the push is measured: velocities, or positions where there are none; empty without
+            positions.
+        towards: push along the line to the sender as a function of distance; None without positions.
         explained_by_place: share of the push that acts along that line, as a function of distance.
         explained_by_speed: share that acts along the sender's velocity relative to the receiver's.
-        responses: of all features that are neither positions nor velocities.
+        responses: effects on all features that are neither positions nor velocities.
     """
 
     kind: int
@@ -72,8 +75,8 @@ class KindMeaning:
             return f"{head} is not used in these scenes"
         if self.word == "nothing":
             return f"{head} does next to nothing"
-        does = {"mixed": "does something that has no word"}.get(self.word, self.word)
-        lines = [f"{head} {does}"]
+        verb = {"mixed": "has an effect that no word describes"}.get(self.word, self.word)
+        lines = [f"{head} {verb}"]
         if self.towards is not None:
             what = f"{self.strength:.3g} (rms) in {', '.join(self.features)} a step; {self.towards.trend}"
             lines[0] += f": {what}; {100 * self.explained_by_place:.0f} % along the line to the sender"
@@ -89,27 +92,27 @@ class KindMeaning:
 
 
 def describe_kinds(model: Model, scenes: Scenes, posterior: Posterior | None = None) -> tuple[KindMeaning, ...]:
-    """What each edge kind does to the receiver's next state, over the pairs of scenes that have it.
+    """Describe the effect of each edge type on the receiver's next state, over the pairs of scenes that have it.
 
-    With positions, the push is the effect on the velocities (on the positions if nobody measured velocities). Two
+    With positions, the push is the effect on the velocities (on the positions where there are no velocities). Two
     functions are fitted to it by least squares (:mod:`bouncegrad.trust.force_curves`): ``g(distance) n``, with ``n``
-    the direction to the sender, and ``h(distance) w``, with ``w`` the sender's velocity less the receiver's. The share
-    that each accounts for says which word fits; the sign of the push says towards or away. Other features, and all
-    where there are no positions, answer to the difference of the same feature.
+    the direction to the sender, and ``h(distance) w``, with ``w`` the sender's velocity minus the receiver's. The word
+    follows from the share that each function explains and from the sign of the push. For other features, and for all
+    features of scenes without positions, the effect is fitted by the difference of the same feature.
 
     Args:
-        model: any composition of modules.
-        scenes: to see the kinds at work in.
-        posterior: of these scenes; inferred if None.
+        model: a model with any composition of modules.
+        scenes: scenes on which effects are measured.
+        posterior: posterior of these scenes; inferred if None.
 
     Returns:
-        One for each kind, in their order.
+        One description for each edge type, in the order of their numbers.
     """
     found = infer(model, scenes) if posterior is None else posterior
     pairs, axes = PairEffects.of(on_cpu(model), scenes, found), Axes.of(scenes.feature_names)
     sizes = (pairs.effects / pairs.unit).square().mean(1).sqrt()
     chosen = [pairs.kinds == kind for kind in range(len(pairs.shares))]
-    relative = [float(sizes[those].sqrt().mean().square()) if those.any() else 0.0 for those in chosen]
+    relative = [float(sizes[members].sqrt().mean().square()) if members.any() else 0.0 for members in chosen]
     least = max(WEAK * max(relative), UNSEEN)
     return tuple(
         _meaning(pairs, kind, axes, scenes.feature_names, (relative[kind], least)) for kind in range(len(chosen))
@@ -119,8 +122,8 @@ def describe_kinds(model: Model, scenes: Scenes, posterior: Posterior | None = N
 def _meaning(
     pairs: PairEffects, kind: int, axes: Axes, names: Sequence[str], sizes: tuple[float, float]
 ) -> KindMeaning:
-    those, relative = pairs.kinds == kind, sizes[0]
-    effects, differences = pairs.effects[those], pairs.differences[those]
+    members, relative = pairs.kinds == kind, sizes[0]
+    effects, differences = pairs.effects[members], pairs.differences[members]
     used = len(effects) >= NUM_KNOTS
     push = Push.of(effects, differences, axes) if axes.places and used else None
     others = [number for number in range(len(names)) if number not in (*axes.places, *axes.speeds)]
@@ -142,7 +145,7 @@ def _meaning(
 
 
 def _word(push: Push | None, responses: Sequence[Response], weights: Sequence[float]) -> Word:
-    """The word of what explains most: of the push, or of the strongest response where there is none."""
+    """The word for the better of both fits of the push, or for the strongest response where there is no push."""
     if push is None:
         response = responses[max(range(len(weights)), key=lambda place: weights[place])]
         return "mixed" if response.explained < EXPLAINED else "follows" if response.slope > 0 else "avoids"

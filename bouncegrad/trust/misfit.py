@@ -1,4 +1,4 @@
-"""Whether the model fits these scenes: what one-step predictions leave over, beside what its noise model claims."""
+"""Goodness of fit of a model on scenes: residuals of one-step predictions against the model's noise distribution."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from bouncegrad.trust.residual_checks import LEVELS, SIGNS, FeatureMisfit
 from bouncegrad.trust.residuals import Residuals
 
 STRANGE = 0.75
-"""Share of an entity's residuals beyond the 99 % interval from which it is unlike the others. Good models: up to 0.5,
-in a collision; entities with a relation of a missing kind: 1."""
+"""Share of an entity's residuals beyond the 99 % interval from which it counts as strange. Good models: up to 0.5, in a
+collision; entities with a relation of a missing edge type: 1."""
 
 FEW = 0.2
-"""Share of all entities above which it is no longer some that are strange, but the model."""
+"""Share of strange entities up to which they are reported one by one; above, the whole model does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strange:
-    """The entity that is least like the others.
+    """The entity with the largest share of outliers.
 
     Attributes:
-        scene: its scene.
-        entity: which of its entities.
+        scene: index of its scene.
+        entity: index of the entity in the scene.
         outliers: share of its residuals beyond the 99 % interval.
-        name: what both are called.
-        num_strange: how many entities of all scenes are at least :data:`STRANGE`.
-        num_entities: how many entities all scenes have.
+        name: name of the entity and its scene.
+        num_strange: number of entities in all scenes with a share of :data:`STRANGE` or more.
+        num_entities: number of entities in all scenes.
     """
 
     scene: int
@@ -47,14 +47,14 @@ class Strange:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """How the residuals of a model fit what it claims.
+    """Comparison of residuals with the noise distribution of the model.
 
     Attributes:
-        features: one by one.
-        worst: the entity that is least like the others.
-        claimed: whether the model has a noise model; if not, residuals are compared with a normal distribution of their
-            own size.
-        num_scenes: how many scenes were looked at.
+        features: statistics of each feature.
+        worst: the entity with the largest share of outliers.
+        claimed: whether the model has a noise scale; if not, residuals are compared with a normal distribution of their
+            own standard deviation.
+        num_scenes: number of scenes.
     """
 
     features: tuple[FeatureMisfit, ...]
@@ -64,12 +64,12 @@ class Misfit:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What does not fit, in plain sentences; empty where all is well."""
+        """Sentences that describe each misfit; empty if the model fits."""
         found = [_sentence(self._which(sign), text) for sign, text in SIGNS]
         if 0 < self.worst.num_strange <= FEW * self.worst.num_entities:
             who = f"{self.worst.name} does ({100 * self.worst.outliers:.0f} % of its samples are outliers)"
             more = f", and {self.worst.num_strange - 1} more do" if self.worst.num_strange > 1 else ""
-            found.append(f"some move in a way that no kind of this model explains: {who}{more}")
+            found.append(f"some entities move in a way that no kind of this model explains: {who}{more}")
         return tuple(text for text in found if text)
 
     def _which(self, sign: Callable[[FeatureMisfit], bool]) -> list[str]:
@@ -82,7 +82,7 @@ class Misfit:
     def __str__(self) -> str:
         num = sum(each.num_samples for each in self.features)
         if not self.warnings:
-            return f"The model fits: {num:,} residuals of {self.num_scenes} scenes are as it claims"
+            return f"The model fits: {num:,} residuals of {self.num_scenes} scenes are distributed as it claims"
         lines = [f"The model does not fit these scenes ({num:,} residuals of {self.num_scenes} scenes):"]
         return "\n".join([*lines, *(f"  - {text}" for text in self.warnings)])
 
@@ -94,32 +94,32 @@ def _sentence(features: Sequence[str], text: str) -> str:
 def misfit(model: Model, scenes: Scenes, posterior: Posterior | None = None) -> Misfit:
     """Compare residuals of one-step predictions with the noise model.
 
-    If the model is right, the residual over its scale is Student-t (or normal) whatever the state, so its cumulative
-    probability is uniform (Rosenblatt 1952; Dawid 1984) and does not depend on the one before. Counted are the distance
-    from uniform, the coverage of central intervals, outliers, the balance of signs, the autocorrelation, and the share
-    of motion that is left over. With thousands of samples any model fails a test of significance, so thresholds are
-    sizes that matter; what they were set by is told beside each. They do not see a model that is wrong in a way that
-    its scale has learned to cover and that leaves nothing predictable.
+    If the model is right, the residual divided by its scale is Student-t (or normal) distributed in any state, so its
+    cumulative probability is uniform (Rosenblatt 1952; Dawid 1984) and independent of the one before. The statistics
+    are the distance from uniform, the coverage of central intervals, outliers, the balance of signs, the
+    autocorrelation, and the share of unexplained motion. With thousands of samples any model fails a test of
+    significance, so thresholds are effect sizes; each states the measurements behind it. One misfit goes undetected:
+    errors that the noise scale has learned to cover and that leave nothing predictable.
 
     Args:
-        model: with its noise model; without one, tails alone are judged.
-        scenes: best ones that it was not trained on.
-        posterior: of these scenes; inferred if None.
+        model: a model with its noise model; without a noise scale only the tails are tested.
+        scenes: scenes, preferably held out from training.
+        posterior: posterior of these scenes; inferred if None.
 
     Raises:
-        DataError: nothing can be predicted, or a posterior of other scenes.
+        DataError: no sample has a prediction, or a posterior of other scenes.
     """
     found = infer(model, scenes) if posterior is None else posterior
     if len(found.structures) != scenes.num_scenes:
         raise DataError(f"expected the posterior of {scenes.num_scenes} scenes, got one of {len(found.structures)}")
     residuals = Residuals.of(on_cpu(model), scenes, found)
     if not residuals.valid.any():
-        raise DataError("no sample can be predicted from the one before: bring scenes with fewer gaps")
+        raise DataError("no sample can be predicted from the one before: use scenes with fewer gaps")
     return misfit_of(residuals, scenes)
 
 
 def misfit_of(residuals: Residuals, scenes: Scenes) -> Misfit:
-    """All figures of some residuals of scenes."""
+    """Compute all statistics from residuals of scenes."""
     features = tuple(_feature(residuals, number, name) for number, name in enumerate(scenes.feature_names))
     return Misfit(features, _worst(residuals, scenes), residuals.noise.in_nats, scenes.num_scenes)
 
@@ -145,8 +145,8 @@ def _feature(residuals: Residuals, number: int, name: str) -> FeatureMisfit:
     )
 
 
-def _share(those: Tensor) -> float:
-    return float(those.double().mean())
+def _share(mask: Tensor) -> float:
+    return float(mask.double().mean())
 
 
 def _worst(residuals: Residuals, scenes: Scenes) -> Strange:

@@ -1,4 +1,4 @@
-"""Are there relations at all? Real scenes beside scenes of strangers, between whom there can be none."""
+"""Permutation test for relations: likelihood of the real scenes against surrogate scenes, which have no relations."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from bouncegrad.structures.priors import GraphPrior, Leader, least_losses
 from bouncegrad.trust.surrogates import Shuffle
 
 LEVEL = 0.05
-"""Largest p-value at which relations are believed in."""
+"""Significance level: relations are reported up to this p-value."""
 
 LEAST_SHUFFLES = 19
-"""With fewer, no p-value can be as small as :data:`LEVEL`: the smallest is ``1 / (num_shuffles + 1)``."""
+"""Least number of shuffles that can reach :data:`LEVEL`: the smallest p-value is ``1 / (num_shuffles + 1)``."""
 
 NEGLIGIBLE = 0.01
-"""Nats per pair below which it makes no difference who is beside whom, however surely that little is there."""
+"""Least effect in nats per pair: smaller effects are negligible even if significant."""
 
 TEMPERATURES = (1.0, 8.0, 64.0, 512.0)
-"""Multiples of the reading temperature at which halves may foretell each other: strangers may suit a hotter one."""
+"""Candidate temperatures, as multiples of the model's, for predicting one half of the samples from the other: surrogate
+scenes may need a higher one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """How well one half of the samples of scenes is known from the other.
+    """Predictive log likelihood of one half of the samples given the other half.
 
     Attributes:
         predictive: mean of ``log p(late | early)`` and ``log p(early | late)``, nats per scene.
-        foretold: ``log p(late | early) / p(late)``, what is due to the structure alone, nats per scene.
+        foretold: ``log p(late | early) / p(late)``, the part that is due to the structure alone, nats per scene.
     """
 
     predictive: float
@@ -48,14 +49,14 @@ class Foresight:
 
 @dataclass(frozen=True, slots=True)
 class NullTest:
-    """Whether it matters who is beside whom.
+    """Result of the permutation test: whether the likelihood depends on which tracks share a scene.
 
     Attributes:
-        real: of the scenes as they are.
-        null: of each set of scenes of strangers.
-        num_scenes: how many scenes each set has.
-        num_pairs: ordered pairs in a scene, on average.
-        turned: whether tracks had to be turned in time, because there are few scenes.
+        real: predictive log likelihood of the real scenes.
+        null: predictive log likelihood of each set of surrogate scenes.
+        num_scenes: number of scenes in each set.
+        num_pairs: mean number of ordered pairs per scene.
+        turned: whether tracks are rotated in time, which is necessary with few scenes.
     """
 
     real: Foresight
@@ -66,32 +67,35 @@ class NullTest:
 
     @property
     def p_value(self) -> float:
-        """Chance that scenes without relations do as well as the real ones: ``(1 + #{null >= real}) / (1 + #null)``."""
-        return _rank(self.real.predictive, [each.predictive for each in self.null])
+        """p-value of the hypothesis that there are no relations: ``(1 + #{null >= real}) / (1 + #null)``."""
+        return _p_value(self.real.predictive, [each.predictive for each in self.null])
 
     @property
     def effect(self) -> float:
-        """How much likelier half of the samples is beside those who were really there than beside strangers, nats."""
+        """Predictive log likelihood of the real scenes minus the mean over surrogate scenes, nats per scene."""
         return self.real.predictive - sum(each.predictive for each in self.null) / len(self.null)
 
     @property
     def effect_per_pair(self) -> float:
-        """The same for each ordered pair, nats."""
+        """The effect per ordered pair, nats."""
         return self.effect / self.num_pairs
 
     @property
     def structure_p_value(self) -> float:
-        """The p-value of what one half foretells of the other's structure alone."""
-        return _rank(self.real.foretold, [each.foretold for each in self.null])
+        """p-value of the part of the predictive log likelihood that is due to the structure (latent graph) alone."""
+        return _p_value(self.real.foretold, [each.foretold for each in self.null])
 
     @property
     def structure_effect(self) -> float:
-        """How much more one half foretells of the other's structure than between strangers, nats per scene."""
+        """The part due to the structure alone, real scenes minus mean over surrogate scenes, nats per scene."""
         return self.real.foretold - sum(each.foretold for each in self.null) / len(self.null)
 
     @property
     def has_relations(self) -> bool:
-        """Whether there are relations, as far as this model can see them."""
+        """Whether relations are detected: a significant effect that is not negligible.
+
+        This depends on the power of the model: a bad model can miss relations.
+        """
         return self.p_value <= LEVEL and self.effect_per_pair >= NEGLIGIBLE
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,22 +113,23 @@ class NullTest:
         }
 
     def __str__(self) -> str:
-        beside = f"than beside strangers (p = {self.p_value:.2g}, {len(self.null)} shuffles)"
+        null = f"than in surrogate scenes (p = {self.p_value:.2g}, {len(self.null)} shuffles)"
         size = f"{abs(self.effect):.3g} nats a scene ({abs(self.effect_per_pair):.3g} a pair)"
         if not self.has_relations:
-            much = f"{size} {'more' if self.effect > 0 else 'less'} likely"
-            return f"No relations are seen: beside those who were there motion is {much} {beside}"
+            likelihood = f"{size} {'more' if self.effect > 0 else 'less'} likely"
+            return f"No relations are detected: in the real scenes motion is {likelihood} {null}"
         varied = self.structure_p_value <= LEVEL
         which = (
-            f"the relations of one half of a scene foretell {self.structure_effect:.3g} nats of those of the other"
+            f"the relations in one half of a scene predict {self.structure_effect:.3g} nats of those in the other"
             if varied
-            else "but who has which relation is not seen: perhaps all pairs are alike"
+            else "but the test detects no difference between pairs: perhaps all have the same kind"
         )
-        said = f"There are relations: beside those who were there motion is {size} likelier {beside}; {which}"
-        return f"{said}. (What acts on all of a scene alike looks the same.)"
+        verdict = f"There are relations: in the real scenes motion is {size} more likely {null}; {which}"
+        return f"{verdict}. (A common cause that acts on all entities of a scene has the same effect.)"
 
 
-def _rank(real: float, null: Sequence[float]) -> float:
+def _p_value(real: float, null: Sequence[float]) -> float:
+    """Rank of the real value among the values under the null hypothesis, as a p-value."""
     return (1 + sum(each >= real for each in null)) / (1 + len(null))
 
 
@@ -135,33 +140,35 @@ def null_test(
     seed: int = 0,
     watch: Callable[[int], None] | None = None,
 ) -> NullTest:
-    """Test whether there are relations at all: real scenes beside scenes of strangers.
+    """Test by permutation whether there are any relations: real scenes against surrogate scenes.
 
-    If nobody acts on anybody, a scene is a bundle of tracks that know nothing of each other, and tracks that are
-    exchanged between scenes (:class:`bouncegrad.trust.surrogates.Shuffle`) are distributed as before. So the real
-    scenes are as likely to stand on any rank among ``num_shuffles`` shuffled ones, and ``(1 + #{null >= real}) / (1 +
-    num_shuffles)`` is a p-value (Davison and Hinkley 1997, section 4.2; Phipson and Smyth 2010), whatever the model:
-    a bad one sees less, but nothing that is not there. With fewer scenes than entities, where tracks are turned in
+    Without relations the tracks of a scene are independent, and tracks that are exchanged between scenes
+    (:class:`bouncegrad.trust.surrogates.Shuffle`) have the same distribution as before. So the real scenes take each
+    rank among ``num_shuffles`` shuffled sets with the same probability, and ``(1 + #{null >= real}) / (1 +
+    num_shuffles)`` is a p-value (Davison and Hinkley 1997, section 4.2; Phipson and Smyth 2010) for any model: a bad
+    model lowers the power of the test, not its validity. With fewer scenes than entities, where tracks are rotated in
     time, this holds for long stationary recordings.
 
-    What is compared is how likely one half of the samples is, given the other, over the graphs that the first half
-    leaves possible (:attr:`bouncegrad.structures.calibration.Halves.predictive`), at the temperature of reading. That
-    sees relations of which all pairs have the same kind as well as those that differ; what one half foretells of the
-    structure alone, at the best of :data:`TEMPERATURES`, is reported beside it.
+    The test statistic is the log likelihood of one half of the samples given the other half, averaged over the
+    posterior over structures (latent graphs) given that half
+    (:attr:`bouncegrad.structures.calibration.Halves.predictive`), at the model's temperature. It detects relations
+    whether or not all pairs have the same edge type. The part that is due to the structure alone, at the best of
+    :data:`TEMPERATURES`, is reported too.
 
-    The test tells that those in a scene belong together. A cause that all of them share (a wind of that day) does that
-    as well.
+    The test detects dependence between the entities of a scene. A common cause of all of them (the wind of a day) has
+    the same effect as relations.
 
     Args:
-        model: whose relations are in doubt; one round of messages.
-        scenes: that it was not trained on, or it has seen those who were there and no strangers.
-        num_shuffles: sets of scenes of strangers, :data:`LEAST_SHUFFLES` or more.
-        seed: of the shuffles.
-        watch: called after each set of scenes of strangers, with how many are done.
+        model: a model with one round of messages.
+        scenes: held-out scenes; on its training scenes a model has fitted the real combinations of tracks and not the
+            surrogate ones.
+        num_shuffles: number of sets of surrogate scenes, :data:`LEAST_SHUFFLES` or more.
+        seed: seed of the shuffles.
+        watch: called after each set of surrogate scenes with the number of sets that are done.
 
     Raises:
-        DataError: scenes too short to have two halves.
-        ValueError: too few shuffles, or several rounds of messages.
+        DataError: scenes too short for two halves.
+        ValueError: too few shuffles, or a model with several rounds of messages.
     """
     _check(model, scenes, num_shuffles)
     generator = Generator().manual_seed(seed)
@@ -185,24 +192,29 @@ def null_test(
 
 
 def _check(model: Model, scenes: Scenes, num_shuffles: int) -> None:
+    """Raise an error for too few shuffles, too few samples, or a model with several rounds of messages."""
     if num_shuffles < LEAST_SHUFFLES:
-        raise ValueError(f"expected {LEAST_SHUFFLES} shuffles or more, got {num_shuffles}: fewer can prove nothing")
+        raise ValueError(
+            f"expected {LEAST_SHUFFLES} shuffles or more, got {num_shuffles}: with fewer no p-value reaches {LEVEL}"
+        )
     fewest = model.config.network.history + 2
     if scenes.num_times < fewest:
         raise DataError(f"expected scenes of {fewest} samples or more, got {scenes.num_times}: bring longer ones")
     if model.config.network.message_steps != 1:
         raise ValueError(
-            f"the null test needs a model with one round of messages, this one has {model.config.network.message_steps}"
+            "the permutation test needs a model with one round of messages, this one has "
+            f"{model.config.network.message_steps}"
         )
 
 
 def _rows(model: Model, scenes: Scenes) -> int:
+    """Combinations of edge types that the tables hold per receiver; 1 without tables."""
     layout = model.layout(scenes.num_entities)
     return layout.num_assignments if layout.fits_tables else 1
 
 
 def _nats(model: Model, scenes: Scenes) -> float:
-    """What turns losses into nats, as the real scenes say (:func:`bouncegrad.inference.search.nats_per_loss`)."""
+    """Factor from losses to nats, estimated on the real scenes (:func:`bouncegrad.inference.search.nats_per_loss`)."""
     if model.noise.in_nats:
         return 1.0
     some = next(chunks(model, scenes, _rows(model, scenes)))
@@ -213,13 +225,13 @@ def _nats(model: Model, scenes: Scenes) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """Sums over all scenes.
+    """Sums of predictive log likelihoods over all scenes.
 
     Attributes:
         predictive: nats.
-        foretold: at each temperature, nats.
-        count: how many next states were predicted.
-        num_scenes: how many scenes.
+        foretold: nats due to the structure alone, at each temperature.
+        count: number of predicted next states.
+        num_scenes: number of scenes.
     """
 
     predictive: float
@@ -229,8 +241,9 @@ class _Sums:
 
     @classmethod
     def of(cls, model: Model, scenes: Scenes, nats: float) -> _Sums:
+        """Sum over chunks of scenes."""
         layout = model.layout(scenes.num_entities)
-        prior, coolest = _belief(model, layout), model.reading.temperature / nats
+        prior, coolest = _prior_of_test(model, layout), model.reading.temperature / nats
         temperatures = [coolest * factor for factor in TEMPERATURES]
         predictive, foretold, count = 0.0, torch.zeros(len(temperatures)), 0.0
         for chunk in chunks(model, scenes, _rows(model, scenes)):
@@ -239,19 +252,23 @@ class _Sums:
         return cls(predictive, tuple(foretold.tolist()), count, scenes.num_scenes)
 
     def foresight(self, real: _Sums) -> Foresight:
-        """Per scene; where samples are missing, as if as many had been predicted as in the ``real`` scenes."""
+        """Means per scene, rescaled to the number of predictions in the ``real`` scenes where samples are missing."""
         alike = real.count / max(1.0, self.count)
         return Foresight(alike * self.predictive / self.num_scenes, max(self.foretold) / self.num_scenes)
 
 
-def _belief(model: Model, layout: Layout) -> GraphPrior:
-    """No belief; where the model reads leaders, that there is one at most: exact, whatever the number of entities."""
+def _prior_of_test(model: Model, layout: Layout) -> GraphPrior:
+    """The prior of the test: ``none``, or one leader at most where the model infers leaders or files.
+
+    Both are exact for any number of entities.
+    """
     if model.reading.prior not in ("leader", "file"):
         return trained_prior(model, layout, "none")
     return Leader(layout, torch.tensor(model.reading.weights[model.reading.prior]))
 
 
 def _halves(model: Model, scenes: Scenes, prior: GraphPrior, temperatures: Sequence[float]) -> Any:
+    """Log likelihoods of one chunk (predictive, structure alone), and its number of predicted states."""
     batch = pack(model, scenes)
     found = Halves.of(prior, *halves(model, [batch]), temperatures)
     return (float(found.predictive[0].sum()), found.foretold.sum(1)), float(cut_windows(batch).weights.sum())

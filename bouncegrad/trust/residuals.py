@@ -1,4 +1,4 @@
-"""What one-step predictions leave over, in units of the scale that the model claims for it."""
+"""Residuals of one-step predictions, in units of the noise scale that the model predicts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class Residuals:
     """Standardised residuals of one-step predictions, ``(x_(t+1) - prediction) / sigma``.
 
     Attributes:
-        values: ``[scene, start, entity, feature]``, 0 where nothing was predicted.
-        moved: likewise, how far the linear skip was off, in the unit of its spread; what modules have to explain.
-        left: likewise, how far the prediction was off, in the same unit.
-        valid: ``[scene, start, entity]``, where there was something to predict from and to compare with.
-        noise: the model's; where it has no scale, the root mean square of these residuals stands in for it.
+        values: ``[scene, start, entity, feature]``, standardised residuals; 0 where nothing is predicted.
+        moved: the same shape, residuals of the linear skip alone, in units of their standard deviation: the motion that
+            the modules have to explain.
+        left: the same shape, residuals of the prediction in the same unit.
+        valid: ``[scene, start, entity]``, where there is a prediction and a measurement to compare it with.
+        noise: noise model; ``values`` of a model without a noise scale are divided by their root mean square.
     """
 
     values: Float[Tensor, "scene start entity feature"]
@@ -36,7 +37,7 @@ class Residuals:
 
     @classmethod
     def of(cls, model: Model, scenes: Scenes, posterior: Posterior) -> Residuals:
-        """Predict every sample of scenes from the one before, under the most probable structures."""
+        """Predict every sample of scenes from the one before, under the most probable structures (latent graphs)."""
         parts = [_residuals(model, *chunk) for chunk in beside_structures(model, scenes, posterior)]
         values, moved, left, valid = (torch.cat(each) for each in zip(*parts, strict=True))
         if not model.noise.in_nats:
@@ -44,21 +45,21 @@ class Residuals:
         return cls(values, moved, left, valid, model.noise)
 
     def of_feature(self, feature: int) -> Float[Tensor, "item"]:
-        """All valid ones of a feature."""
+        """All valid standardised residuals of a feature."""
         return self.values[..., feature][self.valid]
 
     def uniform(self, feature: int) -> Float[Tensor, "item"]:
-        """Their probability integral transform: uniform on [0, 1] where the noise model is right."""
+        """Probability integral transform of the residuals: uniform on [0, 1] if the noise model is right."""
         return self.noise.cdf(self.of_feature(feature))
 
     def bound(self, level: float) -> float:
-        """How far from 0 the central interval of a level reaches."""
+        """Half the width of the central interval with probability ``level``, in noise scales."""
         return self.noise.ppf(0.5 + 0.5 * level)
 
     def autocorrelation(self, feature: int) -> float:
-        """Correlation of the residuals of an entity with those of its next start; 0 where there are no two in a row.
+        """Correlation between residuals of an entity at consecutive starts; 0 where no two are consecutive.
 
-        Of their ranks about the middle (the probability integral transform less a half), so that tails do not decide.
+        It is computed from the probability integral transforms minus one half, so that heavy tails do not dominate.
         """
         ranks = self.noise.cdf(self.values[..., feature]) - 0.5
         both = self.valid[:, 1:] & self.valid[:, :-1]
@@ -68,6 +69,7 @@ class Residuals:
 
 @torch.no_grad()
 def _residuals(model: Model, scenes: Scenes, structures: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Standardised residuals, residuals of the linear skip, residuals, and validity of one chunk of scenes."""
     batch = pack(model, scenes)
     windows, graph, network = cut_windows(batch), batch.graph, model.network
     targets = windows.targets[:, :, 0]
@@ -76,6 +78,6 @@ def _residuals(model: Model, scenes: Scenes, structures: Tensor) -> tuple[Tensor
     moved = (targets - network.linear(windows.states)) / network.unit
     values = left * torch.exp(-log_scales_of(model, graph, windows)[:, :, 0])
     valid = (windows.weights[:, :, 0] > 0) & graph.pack_nodes(scenes.predicted)[:, None]
-    seen = valid[..., None].to(left.dtype)
-    values, moved, left = (graph.unpack_nodes(each * seen).transpose(1, 2) for each in (values, moved, left))
+    is_valid = valid[..., None].to(left.dtype)
+    values, moved, left = (graph.unpack_nodes(each * is_valid).transpose(1, 2) for each in (values, moved, left))
     return values, moved, left, graph.unpack_nodes(valid.float()).transpose(1, 2) > 0

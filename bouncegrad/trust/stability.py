@@ -1,4 +1,4 @@
-"""Whether other random beginnings lead to the same answer."""
+"""Stability: whether fits with different seeds infer the same relations."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from bouncegrad.recipes import Recipe
 from bouncegrad.scenes import DataError, Scenes, split
 
 ASKED = 0.2
-"""Share of the scenes, at most :data:`bouncegrad.fit.HELD_OUT`, that no fit learns from and all are asked about."""
+"""Share of the scenes, at most :data:`bouncegrad.fit.HELD_OUT`, that is held out from all fits to compare their
+inference."""
 
 ALIKE = 0.95
-"""Mean agreement from which fits are called alike; the default recipe was measured at 0.99 and more."""
+"""Mean agreement from which posteriors are called alike; the default recipe was measured at 0.99 and more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
-    """How far several answers about the same scenes agree.
+    """Agreement between several posteriors for the same scenes.
 
     Attributes:
-        pairwise: ``[answer, answer]``, share of the ordered pairs of entities on which two of them agree, kinds matched
-            one to one so that most do.
-        unanimous: share on which all agree, kinds matched to those of the answer that is closest to the others.
-        by_chance: what :attr:`pairwise` would be, on average off the diagonal, if each drew its matched kinds at random
-            in the shares that it has.
-        kinds_used: for each answer, how many kinds it has on any pair.
-        num_pairs: ordered pairs that were compared.
+        pairwise: ``[answer, answer]``, share of the ordered pairs of entities on which two posteriors agree, after
+            matching edge types one to one for maximal agreement.
+        unanimous: share on which all agree, after matching edge types to those of the posterior closest to the others.
+        by_chance: expected mean of :attr:`pairwise` off the diagonal if each posterior assigned its matched edge types
+            at random with its own frequencies.
+        kinds_used: for each posterior, the number of edge types that occur.
+        num_pairs: number of ordered pairs that are compared.
     """
 
     pairwise: Float[Tensor, "answer answer"]
@@ -50,13 +51,13 @@ class Agreement:
 
     @property
     def mean(self) -> float:
-        """The mean agreement of two different answers."""
+        """Mean agreement of two different posteriors."""
         num = len(self.pairwise)
         return float((self.pairwise.sum() - num) / (num * (num - 1)))
 
     @property
     def alike(self) -> bool:
-        """Whether all of them say about the same, and more than chance would."""
+        """Whether agreement is high (:data:`ALIKE`) and exceeds chance by at least half of what is possible."""
         beyond = self.mean - self.by_chance
         return self.mean >= ALIKE and beyond > 0 and beyond >= 0.5 * (1 - self.by_chance)
 
@@ -75,23 +76,23 @@ class Agreement:
     def __str__(self) -> str:
         verdict = "The answers are alike" if self.alike else "The answers differ: do not rely on any of them"
         return (
-            f"{verdict}: two of {len(self.pairwise)} agree on {100 * self.mean:.1f} % of {self.num_pairs:,} pairs (by "
-            f"chance {100 * self.by_chance:.0f} %), all of them on {100 * self.unanimous:.1f} %"
+            f"{verdict}: two of {len(self.pairwise)} agree on {100 * self.mean:.1f} % of {self.num_pairs:,} pairs on "
+            f"average (by chance {100 * self.by_chance:.0f} %), all of them on {100 * self.unanimous:.1f} %"
         )
 
 
 def agreement(posteriors: Sequence[Posterior], scenes: Scenes | None = None) -> Agreement:
-    """Compare several answers about the same scenes, most probable kinds with most probable kinds.
+    """Compare the most probable edge types of several posteriors for the same scenes.
 
-    Numbers of kinds mean nothing across fits: those of two answers are matched by the linear assignment that makes most
-    pairs agree (:func:`bouncegrad.evaluation.metrics.match_relations`; Kuhn 1955).
+    Numbers of edge types are arbitrary in each fit: those of two posteriors are matched by the linear assignment with
+    maximal agreement (:func:`bouncegrad.evaluation.metrics.match_relations`; Kuhn 1955).
 
     Args:
-        posteriors: two or more.
-        scenes: that they are about, so that pairs of absent entities are left out; None: all are present.
+        posteriors: two or more posteriors.
+        scenes: the scenes, to leave out pairs of absent entities; None: all entities are present.
 
     Raises:
-        ValueError: fewer than two, or answers about other scenes.
+        ValueError: fewer than two posteriors, or posteriors of other scenes.
     """
     if len(posteriors) < 2:
         raise ValueError(f"expected two answers or more to compare, got {len(posteriors)}")
@@ -103,11 +104,11 @@ def agreement(posteriors: Sequence[Posterior], scenes: Scenes | None = None) -> 
     num = len(relations)
     pairwise, chance = torch.eye(num, dtype=torch.float64), torch.zeros(num, num, dtype=torch.float64)
     for one, other in combinations(range(num), 2):
-        mapped = _renumbered(relations[other], relations[one], pairs)
+        mapped = _renumber(relations[other], relations[one], pairs)
         pairwise[one, other] = pairwise[other, one] = float((mapped == relations[one])[pairs].double().mean())
         chance[one, other] = chance[other, one] = _by_chance(mapped[pairs], relations[one][pairs])
     middle = int(pairwise.sum(1).argmax())
-    mapped = torch.stack([_renumbered(each, relations[middle], pairs) for each in relations])
+    mapped = torch.stack([_renumber(each, relations[middle], pairs) for each in relations])
     return Agreement(
         pairwise=pairwise,
         unanimous=float((mapped == relations[middle]).all(0)[pairs].double().mean()),
@@ -117,22 +118,25 @@ def agreement(posteriors: Sequence[Posterior], scenes: Scenes | None = None) -> 
     )
 
 
-def _renumbered(
+def _renumber(
     relations: Int[Tensor, "scene receiver sender"],
     reference: Int[Tensor, "scene receiver sender"],
     pairs: Bool[Tensor, "scene receiver sender"],
 ) -> Int[Tensor, "scene receiver sender"]:
-    """Kinds in the numbering of other relations; those that match none get numbers that these do not have."""
+    """Edge types in the numbering of reference relations; unmatched ones get numbers that the reference lacks."""
     match = match_relations(relations, reference.double().masked_fill(~pairs, math.nan))
-    strange = int(reference.max()) + 1
+    unmatched = int(reference.max()) + 1
     numbers = [
-        int(match.labels[label]) if label >= 0 else strange + kind for kind, label in enumerate(match.relabelling)
+        int(match.labels[label]) if label >= 0 else unmatched + kind for kind, label in enumerate(match.relabelling)
     ]
-    lookup = torch.tensor([*numbers, *range(strange + len(numbers), strange + len(numbers) + int(relations.max()) + 2)])
+    lookup = torch.tensor(
+        [*numbers, *range(unmatched + len(numbers), unmatched + len(numbers) + int(relations.max()) + 2)]
+    )
     return lookup[relations.clamp_min(0)]
 
 
 def _by_chance(one: Int[Tensor, "pair"], other: Int[Tensor, "pair"]) -> float:
+    """Expected agreement of independent random assignments with the same frequencies."""
     size = int(torch.maximum(one, other).max()) + 1
     shares = (torch.bincount(each, minlength=size).double() / len(each) for each in (one, other))
     first, second = shares
@@ -144,13 +148,13 @@ class Stability:
     """Several fits of one method to the same scenes.
 
     Attributes:
-        seeds: of the fits.
-        agreement: of what they say of scenes that none of them learned from.
-        kinds_found: how many kinds each model has.
-        losses: mean loss of the best structures of these scenes, one step ahead: nats per scene with the units of the
-            recording, so that they can be compared, up to a constant of the noise model; without a learned scale, mean
-            squared errors in the unit of each model.
-        models: the fits.
+        seeds: seeds of the fits.
+        agreement: agreement of their posteriors on scenes that are held out from all fits.
+        kinds_found: number of edge types of each model.
+        losses: mean loss of the most probable structures (latent graphs) on these scenes, one step ahead: nats per
+            scene in the units of the recording, so that models are comparable, up to a constant of the noise model;
+            without a learned noise scale, mean squared errors in the unit of each model.
+        models: the fitted models.
     """
 
     seeds: tuple[int, ...]
@@ -161,7 +165,7 @@ class Stability:
 
     @property
     def best(self) -> Model:
-        """The model that explains the scenes best."""
+        """The model with the lowest loss."""
         return self.models[min(range(len(self.losses)), key=lambda place: self.losses[place])]
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,35 +192,36 @@ def stability(
     minutes: float | None = None,
     device: Device = "cpu",
 ) -> Stability:
-    """Fit with several seeds and see whether they say the same of scenes that none of them learned from.
+    """Fit with several seeds and compare their inference on scenes that are held out from all fits.
 
     Args:
-        scenes: a fifth of which (at most 200) is kept from all fits and asked about.
+        scenes: scenes to fit; a fifth of them (at most 200) is held out from all fits.
         recipe: as in :func:`bouncegrad.fit.fit`, likewise ``kinds``, ``minutes`` (of each fit) and ``device``.
-        seeds: two or more.
+        seeds: two or more seeds.
 
     Raises:
-        DataError: too few scenes to keep one.
+        DataError: too few scenes to hold one out.
         ValueError: fewer than two seeds, or what :func:`bouncegrad.fit.fit` cannot use.
     """
     if len(seeds) < 2:
         raise ValueError(f"expected two seeds or more to compare, got {len(seeds)}")
     if scenes.num_scenes < 5:
-        raise DataError(f"expected 5 scenes or more, of which a fifth is kept to ask about, got {scenes.num_scenes}")
-    learned, asked = split(scenes, (1 - ASKED, ASKED), Generator().manual_seed(0))
-    asked = asked.at(range(min(HELD_OUT, asked.num_scenes)))
-    models = tuple(fit(learned, recipe, kinds=kinds, minutes=minutes, seed=seed, device=device) for seed in seeds)
-    answers = [infer(model, asked) for model in models]
+        raise DataError(f"expected 5 scenes or more, of which a fifth is held out, got {scenes.num_scenes}")
+    training, held_out = split(scenes, (1 - ASKED, ASKED), Generator().manual_seed(0))
+    held_out = held_out.at(range(min(HELD_OUT, held_out.num_scenes)))
+    models = tuple(fit(training, recipe, kinds=kinds, minutes=minutes, seed=seed, device=device) for seed in seeds)
+    posteriors = [infer(model, held_out) for model in models]
     return Stability(
         seeds=tuple(seeds),
-        agreement=agreement(answers, asked),
+        agreement=agreement(posteriors, held_out),
         kinds_found=tuple(model.config.network.num_edge_kinds for model in models),
-        losses=tuple(_loss(model, asked, found) for model, found in zip(models, answers, strict=True)),
+        losses=tuple(_loss(model, held_out, found) for model, found in zip(models, posteriors, strict=True)),
         models=models,
     )
 
 
 def _loss(model: Model, scenes: Scenes, found: Posterior) -> float:
+    """Mean loss in the units of the recording where the model has a noise scale."""
     loss = float(found.losses.mean())
     if not model.noise.in_nats:
         return loss

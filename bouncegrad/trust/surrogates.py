@@ -1,4 +1,4 @@
-"""Scenes of strangers: every track is real, but those beside each other have never met."""
+"""Surrogate scenes for the permutation test: real tracks from different scenes, so that there can be no relations."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bouncegrad.scenes import Scenes
 
 @dataclass(frozen=True, slots=True)
 class Shuffle:
-    """Which track stands where.
+    """A permutation of tracks between scenes.
 
     Attributes:
-        sources: ``[scene, entity]``, the scene that the track comes from.
-        shifts: ``[scene, entity]``, samples by which it is turned in time; 0 where there are scenes enough.
+        sources: ``[scene, entity]``, scene from which each track comes.
+        shifts: ``[scene, entity]``, samples by which each track is rotated in time; 0 where there are enough scenes.
     """
 
     sources: Int[Tensor, "scene entity"]
@@ -25,12 +25,13 @@ class Shuffle:
 
     @classmethod
     def draw(cls, scenes: Scenes, generator: Generator) -> Shuffle:
-        """Draw one at random.
+        """Draw a random permutation.
 
-        Scenes in which the same entities are present exchange tracks: in a random circle of scenes, each entity takes
-        the track of the same entity from another distance. So tracks keep their place (a ball stays the ball) and their
-        time, and no two of a scene come from the same one. Where fewer scenes than entities are alike, tracks are also
-        turned in time, by shifts that lie at least half of ``num_times / num_entities`` apart from each other.
+        Scenes with the same present entities exchange tracks: the scenes are put on a random circle, and each entity
+        takes the track of the same entity at another distance along it. So tracks keep their entity (a ball stays the
+        ball) and their time, and no two tracks of a scene come from the same scene. Where a group has fewer scenes than
+        entities, tracks are also rotated in time, by shifts that differ by at least half of ``num_times /
+        num_entities``.
         """
         present = scenes.present
         sources = torch.arange(scenes.num_scenes)[:, None].repeat(1, scenes.num_entities)
@@ -49,13 +50,13 @@ class Shuffle:
 
     @property
     def turns(self) -> bool:
-        """Whether any track is turned in time."""
+        """Whether any track is rotated in time."""
         return bool(self.shifts.any())
 
     def apply(self, scenes: Scenes) -> Scenes:
-        """The scenes of strangers; labels and names stay behind.
+        """The surrogate scenes, without labels and names.
 
-        Where a track is turned, its end is followed by its beginning: the first sample behind that seam is masked.
+        A rotated track continues with its beginning after its end; the first sample after that seam is masked.
         """
         times = (torch.arange(scenes.num_times)[None, :, None] + self.shifts[:, None]) % scenes.num_times
         at = (self.sources[:, None].expand_as(times), times, torch.arange(scenes.num_entities).expand_as(times))
@@ -69,15 +70,17 @@ class Shuffle:
         )
 
     def as_gappy(self, scenes: Scenes) -> Scenes:
-        """The scenes as they are, with samples masked where those of :meth:`apply` have seams."""
+        """The original scenes, with the samples masked that are seams in :meth:`apply`."""
         times = (torch.arange(scenes.num_times)[None, :, None] + self.shifts[:, None]) % scenes.num_times
         return replace(scenes, mask=scenes.mask & ~self._seams(times))
 
     def _seams(self, times: Tensor) -> Bool[Tensor, "scene time entity"]:
+        """The samples at which rotated tracks begin anew."""
         return (times == 0) & (self.shifts != 0)[:, None]
 
 
 def _shifts(num_times: int, num_scenes: int, num_entities: int, generator: Generator) -> Int[Tensor, "scene entity"]:
+    """Random shifts of a group of scenes, spread over the times."""
     width = num_times / num_entities
     places = torch.rand(num_scenes, num_entities, generator=generator).argsort(1)
     within = 0.5 * torch.rand(num_scenes, num_entities, generator=generator)

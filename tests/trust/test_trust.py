@@ -95,7 +95,7 @@ def test_strangers_are_not_related(springs_model):
     unseen = strangers(40, seed=6)
     found = null_test(springs_model, unseen)
     assert not found.has_relations
-    assert "No relations are seen" in str(found)
+    assert "No relations are detected" in str(found)
     assert not null_test(fit(strangers(24), tiny()), unseen).has_relations
 
 
@@ -160,7 +160,7 @@ def test_springs_fit_and_other_worlds_do_not(springs_model):
         "larger than the model claims": replace(scenes, states=scenes.states[:, ::2], mask=scenes.mask[:, ::2]),
         "something that acts is missing": from_arrays(strengths.loc, strengths.vel),
         "most errors have one sign": blown(scenes),
-        "measured with noise": shaken(scenes),
+        "measurement noise": shaken(scenes),
     }.items():
         assert any(sign in text for text in misfit(springs_model, other).warnings), sign
 
@@ -199,7 +199,7 @@ def test_what_is_left_over():
     going_on, alternating = (white[:, 1:] + white[:, :-1]) / 2**0.5, (white[:, 1:] - white[:, :-1]) / 2**0.5
     assert misfit_of(residuals(white[:, 1:]), scenes).warnings == ()
     assert "something that acts is missing" in misfit_of(residuals(going_on), scenes).warnings[0]
-    assert "alternates in sign" in misfit_of(residuals(alternating), scenes).warnings[0]
+    assert "alternate in sign" in misfit_of(residuals(alternating), scenes).warnings[0]
     assert misfit_of(residuals(going_on, left=0.05), scenes).warnings == ()
 
 

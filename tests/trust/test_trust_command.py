@@ -19,7 +19,7 @@ def test_command(springs_model, tmp_path, capsys):
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert said.err.splitlines()[0] == "  0%  relations of 25 scenes"
-    assert "scenes of strangers beside the real ones: 19 of 19" in said.err
+    assert "surrogate scenes of the permutation test: 19 of 19" in said.err
     assert len(said.err.splitlines()) <= 11
     assert found["null"]["has_relations"]
     assert found["null"]["num_scenes"] == 25
