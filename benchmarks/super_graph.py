@@ -21,7 +21,7 @@ from bouncegrad.models.model import Model
 from bouncegrad.recipes import RECIPES
 from bouncegrad.scenes import Normalization, Scenes, from_arrays
 from bouncegrad.simulate import Springs, simulate
-from bouncegrad.structures.kernels import Kernel
+from bouncegrad.structures.kernel_interface import Kernel
 from bouncegrad.structures.mcmc import exact, metropolis
 from bouncegrad.structures.proposals import block_proposal, uniform_beliefs
 from bouncegrad.training import TrainingConfig

@@ -24,7 +24,7 @@ from torch import Generator
 
 from bouncegrad.energies import loss_fn, receiver_energies, receiver_tables
 from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, from_arrays

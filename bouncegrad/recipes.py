@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import ProposerConfig

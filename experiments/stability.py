@@ -30,8 +30,8 @@ from torch.nn import functional
 from bouncegrad.energies.windows import Batch, pack
 from bouncegrad.inference.beliefs import with_floor
 from bouncegrad.models import proposer as proposer_module
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.encoders import Perceptron
-from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig
 from bouncegrad.plots.colours import ENTITY_COLOURS, INK, MISSED, PALE, WRONG

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bouncegrad.hidden.score import reorder
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig, SharedScale
 from bouncegrad.models.super_graph import super_graph

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.structures.annealing import anneal, schedule_annealing
+from bouncegrad.structures.kernel_interface import Kernel, Proposal, Proposed, SearchInfo, SearchState
 from bouncegrad.structures.kernel_wrappers import best_so_far, mixture
-from bouncegrad.structures.kernels import Kernel, Proposal, Proposed, SearchInfo, SearchState
 from bouncegrad.structures.mcmc import exact, gibbs, init_state, metropolis
 from bouncegrad.structures.proposals import Beliefs, BeliefsFn, block_proposal, slot_proposal
 from bouncegrad.types import LogPrior, LossFn, Structures

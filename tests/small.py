@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bouncegrad.energies.windows import Batch, pack
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import Recipe

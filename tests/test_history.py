@@ -15,7 +15,7 @@ from bouncegrad.evaluation.score import num_observed, prediction_errors, score
 from bouncegrad.hidden import find_hidden
 from bouncegrad.inference import place_start, weakest_kind
 from bouncegrad.model_card import Origin
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import Recipe

@@ -15,7 +15,7 @@ from torch import Tensor
 from bouncegrad.devices import on_cpu
 from bouncegrad.energies import CHUNK_CELLS, cells_at_once
 from bouncegrad.energies.windows import Batch, Windows
-from bouncegrad.models.decoder import Decoder
+from bouncegrad.models.decoder_protocol import Decoder
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseModel
 from bouncegrad.models.super_graph import SuperGraph

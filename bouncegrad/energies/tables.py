@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from bouncegrad.energies import energies as of
 from bouncegrad.energies.windows import Batch, Windows, cut_windows
-from bouncegrad.models.graph_network import mask_senders
+from bouncegrad.models.decoder import mask_senders
 from bouncegrad.models.model import Model
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.structures.factors import FactorTables

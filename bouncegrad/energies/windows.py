@@ -30,7 +30,7 @@ class Batch:
         exogenous: ``[node]``, which nodes have given trajectories that are not predicted; None: none.
         history: number of samples of a node that the model reads.
         unseen: how to treat samples with senders that were not measured
-            (:class:`bouncegrad.models.graph_network.NetworkConfig`).
+            (:class:`bouncegrad.models.decoder.NetworkConfig`).
     """
 
     states: Float[Tensor, "node time feature"]

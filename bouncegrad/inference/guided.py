@@ -20,8 +20,8 @@ from bouncegrad.inference.posterior import Posterior, chunks, concatenate
 from bouncegrad.inference.search import nats_per_loss, trained_prior
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
+from bouncegrad.structures.kernel_interface import Kernel
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture
-from bouncegrad.structures.kernels import Kernel
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.mcmc import metropolis
 from bouncegrad.structures.proposals import Beliefs, BeliefsFn, block_proposal, slot_proposal

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bouncegrad.devices import Device, device_named
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.edge_kinds import KindsReport
-from bouncegrad.models.graph_network import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from bouncegrad.models.decoder import GraphNetwork, NetworkConfig
 from bouncegrad.models.edge_kinds import KindsReport
-from bouncegrad.models.graph_network import GraphNetwork, NetworkConfig
 from bouncegrad.models.noise import NoiseConfig, NoiseModel, noise_model, scale_of
 from bouncegrad.models.proposer import Proposer
 from bouncegrad.models.super_graph import SuperGraph

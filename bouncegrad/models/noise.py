@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Generator, Tensor, nn
 
-from bouncegrad.models.graph_network import mask_senders
+from bouncegrad.models.decoder import mask_senders
 from bouncegrad.models.module_bank import ModuleBank
 from bouncegrad.models.super_graph import SuperGraph
 from bouncegrad.settings import check_settings

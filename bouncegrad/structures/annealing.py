@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Generator
 
-from bouncegrad.structures.kernels import Kernel, SearchInfo, SearchState
+from bouncegrad.structures.kernel_interface import Kernel, SearchInfo, SearchState
 from bouncegrad.types import LossFn, Schedule, Structures
 
 COLDEST, HOTTEST = 1e-30, 1e30

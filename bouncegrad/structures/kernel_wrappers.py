@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from bouncegrad.structures.kernels import Kernel, SearchInfo, SearchState
+from bouncegrad.structures.kernel_interface import Kernel, SearchInfo, SearchState
 from bouncegrad.types import Losses, LossFn, Structures
 
 

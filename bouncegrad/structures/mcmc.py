@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from bouncegrad.structures.factors import FactorTables
-from bouncegrad.structures.kernels import Kernel, Proposal, SearchInfo, SearchState, draw_choices
+from bouncegrad.structures.kernel_interface import Kernel, Proposal, SearchInfo, SearchState, draw_choices
 from bouncegrad.types import LogPrior, Losses, LossFn, Structures
 
 ENUMERATION_LIMIT = 2**16

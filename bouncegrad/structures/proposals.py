@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from bouncegrad.structures.kernels import Proposal, Proposed, draw_choices
+from bouncegrad.structures.kernel_interface import Proposal, Proposed, draw_choices
 from bouncegrad.types import Structures
 
 

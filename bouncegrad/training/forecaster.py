@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bouncegrad.evaluation.drift import FORESIGHT, drift, drift_of_rest
 from bouncegrad.inference import infer
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Scenes

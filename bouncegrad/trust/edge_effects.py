@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.inference import Posterior, beside_structures, chunks, messages_by_kind
-from bouncegrad.models.graph_network import mask_senders
+from bouncegrad.models.decoder import mask_senders
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.tables.columns import position_names, velocity_name

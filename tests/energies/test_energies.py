@@ -17,7 +17,7 @@ from bouncegrad.energies import (
     training_loss,
 )
 from bouncegrad.energies.windows import Rollout, cut_windows, pack
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig, NoiseModel, Normal, SharedScale, StudentT
 from bouncegrad.models.super_graph import super_graph

@@ -8,7 +8,7 @@ from bouncegrad.energies import CHUNK_CELLS, receiver_energies
 from bouncegrad.energies.factors_of import factors_of
 from bouncegrad.energies.message_sums import MessageSums, message_sums
 from bouncegrad.energies.windows import cut_windows, pack
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.structures.factors import FactorTables, block_kinds
 from bouncegrad.structures.layout import TABLE_LIMIT, Layout

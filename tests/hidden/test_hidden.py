@@ -20,7 +20,7 @@ from bouncegrad.hidden import (
 from bouncegrad.hidden.initial_tracks import draw_given_patterns, patterns_of
 from bouncegrad.hidden.score import move_covered_last, reorder
 from bouncegrad.inference import predict
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Scenes, stack_scenes

@@ -12,7 +12,7 @@ from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer, predict, weakest_kind
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import DataError, Scenes, from_arrays, stack_scenes

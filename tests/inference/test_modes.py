@@ -15,7 +15,7 @@ from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import load_model, save_model
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig

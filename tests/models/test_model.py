@@ -5,7 +5,7 @@ import torch
 
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import Rollout, cut_windows, of_tasks, pack, split_tasks
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes

@@ -17,8 +17,8 @@ from bouncegrad.structures.annealing import (
     schedule_annealing,
     step_temperature,
 )
+from bouncegrad.structures.kernel_interface import Kernel, SearchInfo
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far
-from bouncegrad.structures.kernels import Kernel, SearchInfo
 from bouncegrad.structures.mcmc import metropolis
 from kernels import frozen, repeat, uniform_slot
 from worlds import canonical, generator, tabulated

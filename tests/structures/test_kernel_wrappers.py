@@ -4,8 +4,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from bouncegrad.structures.kernel_interface import Kernel
 from bouncegrad.structures.kernel_wrappers import BestState, best_so_far, mixture
-from bouncegrad.structures.kernels import Kernel
 from bouncegrad.structures.mcmc import exact
 from kernels import KERNELS, first_of, frozen, mixed, repeat, trace
 from worlds import WORLDS, World, canonical, evaluate_all, for_tasks

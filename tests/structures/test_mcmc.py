@@ -9,8 +9,8 @@ import torch
 
 from bouncegrad.structures.annealing import anneal, exponential, schedule_annealing
 from bouncegrad.structures.factors import FactorTables
+from bouncegrad.structures.kernel_interface import Kernel
 from bouncegrad.structures.kernel_wrappers import BestState
-from bouncegrad.structures.kernels import Kernel
 from bouncegrad.structures.mcmc import ENUMERATION_LIMIT, exact, gibbs, metropolis
 from bouncegrad.structures.proposals import without_correction
 from bouncegrad.types import Structures

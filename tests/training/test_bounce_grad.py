@@ -15,7 +15,7 @@ from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.fit import fit
 from bouncegrad.inference import infer
 from bouncegrad.models.checkpoint import CheckpointError
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import RECIPES, Recipe

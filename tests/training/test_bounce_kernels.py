@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bouncegrad.energies import loss_fn
 from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig

@@ -16,7 +16,7 @@ from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.fit import fit
 from bouncegrad.inference import infer
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.models.proposer import Proposer, ProposerConfig

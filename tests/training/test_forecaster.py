@@ -9,7 +9,7 @@ from bouncegrad.evaluation.drift import drift, drift_of_rest
 from bouncegrad.fit import RunConfig, fit, fit_folder
 from bouncegrad.inference import infer, predict
 from bouncegrad.models.checkpoint import load_model, save_model
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import Recipe

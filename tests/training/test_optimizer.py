@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization

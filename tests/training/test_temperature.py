@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bouncegrad.energies.windows import Batch, Rollout, Windows, cut_windows, pack
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.annealing import AcceptedWorse
-from bouncegrad.structures.kernels import SearchInfo
+from bouncegrad.structures.kernel_interface import SearchInfo
 from bouncegrad.training.bounce import BounceConfig
 from bouncegrad.training.bounce.target import SceneTarget, automatic_temperature
 from bouncegrad.training.bounce.temperature import SearchTemperature

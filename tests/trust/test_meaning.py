@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bouncegrad.energies.windows import pack
 from bouncegrad.inference import Posterior, infer
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.plots import draw_meanings

@@ -10,7 +10,7 @@ from torch import Tensor
 from bouncegrad.energies.windows import pack
 from bouncegrad.fit import fit
 from bouncegrad.inference import infer
-from bouncegrad.models.graph_network import NetworkConfig
+from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseConfig, Normal
 from bouncegrad.scenes import DataError, Scenes, from_arrays

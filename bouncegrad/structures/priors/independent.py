@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK, THOROUGH, Ladder, anneal_population
-from bouncegrad.structures.priors.block_moves import independent_moves
+from bouncegrad.structures.priors.annealing_moves import independent_moves
 from bouncegrad.structures.priors.posterior import (
     FactoredPosterior,
     SampledPosterior,

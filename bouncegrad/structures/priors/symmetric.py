@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from bouncegrad.structures.factors import Factors, FactorTables
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.structures.population_annealing import THOROUGH, Ladder, anneal_population
-from bouncegrad.structures.priors.block_moves import symmetric_moves
+from bouncegrad.structures.priors.annealing_moves import symmetric_moves
 from bouncegrad.structures.priors.pair_elimination import ELIMINATION_CELLS, PairElimination, elimination_cells
 from bouncegrad.structures.priors.posterior import (
     SampledPosterior,

@@ -10,7 +10,7 @@ from torch import Generator
 
 from bouncegrad.inference.beliefs import network_guess
 from bouncegrad.structures.factors import Factors
-from bouncegrad.structures.kernels import Kernel, Proposal, Proposed
+from bouncegrad.structures.kernel_interface import Kernel, Proposal, Proposed
 from bouncegrad.structures.layout import Layout, StructureSpace
 from bouncegrad.structures.mcmc import exact, gibbs, metropolis
 from bouncegrad.structures.proposals import (

@@ -13,7 +13,7 @@ from bouncegrad.structures.annealing import (
     acceptance_target,
     step_temperature,
 )
-from bouncegrad.structures.kernels import SearchInfo
+from bouncegrad.structures.kernel_interface import SearchInfo
 from bouncegrad.training.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
 from bouncegrad.training.bounce.target import Target
 from bouncegrad.types import Structures
