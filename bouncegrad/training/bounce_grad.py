@@ -1,4 +1,9 @@
-"""BounceGrad: bounce (search every scene's structure, modules fixed), then grad (train the modules, structures fixed).
+"""BounceGrad, the training loop: bounce (E-step: search the structures, modules fixed) and grad (M-step: gradient steps
+on the modules, structures fixed), batch by batch.
+
+A structure is the latent graph of one scene: an edge type for each ordered pair of entities. After each epoch the
+held-out scenes choose the best weights and the prior over graphs, merge edge types that are not needed, and decide
+whether the training restarts because it collapsed or overfits (:mod:`bouncegrad.training.restarts`).
 
 Source: Alet, Weng, Lozano-Perez and Kaelbling, 2019, "Neural relational inference with fast modular meta-learning",
 algorithm 1; Alet, Lozano-Perez and Kaelbling, 2018, "Modular meta-learning", for the alternation itself.
@@ -45,14 +50,14 @@ from bouncegrad.types import Structures
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What was done with one batch.
+    """Results of one batch.
 
     Attributes:
-        indices: ``[task]``, of its scenes.
-        losses: of each gradient step.
-        found: by the search.
-        guess: ``[task, slot]``, what the proposal network thought.
-        errors: ``[step]``, of rollouts.
+        indices: ``[task]``, the indices of its scenes.
+        losses: loss of each gradient step.
+        found: result of the E-step.
+        guess: ``[task, slot]``, the most probable structures by the proposal network; None without network.
+        errors: ``[step]``, mean squared errors of rollouts; None where rollouts have one step.
     """
 
     indices: Tensor
@@ -63,16 +68,17 @@ class _Part:
 
 
 class BounceGrad(Trainer[Model, _Part]):
-    """A training of modules that searches one structure for each scene.
+    """Trains modules and infers one structure (latent graph) for each scene, by E-step and M-step in turn.
 
     Args:
-        scenes: to learn from; their relations are only ever compared with, never learned from, unless
+        scenes: training scenes; their relations only serve to report an accuracy, and are never learned from unless
             ``config.bounce.search`` is "frozen".
-        held_out: scenes by which the best modules are chosen; unlabelled as well.
-        model_config: what the model is made of.
-        config: how it is trained.
-        seed: of all randomness.
-        structures: ``[scene, slot]`` to begin with; None: at random, or with search "frozen" the true relations.
+        held_out: scenes that choose the best weights; their relations are not used either.
+        model_config: settings of the model.
+        config: settings of the training.
+        seed: seed of all randomness.
+        structures: ``[scene, slot]``, the initial structures; None: random ones, or with search "frozen" the true
+            relations.
         device: where the model computes (:mod:`bouncegrad.devices`).
     """
 
@@ -120,11 +126,11 @@ class BounceGrad(Trainer[Model, _Part]):
 
     @property
     def progress(self) -> float:
-        """Share of ``config.num_passes`` that is done; passes of attempts that led nowhere do not count."""
+        """Share of ``config.num_passes`` that is done; epochs before the last restart do not count."""
         return (self.num_passes_done - self.restarts.num_passes_lost) / self.config.num_passes
 
     def finish_epoch(self, parts: Sequence[_Part], clock: Clock) -> EpochReport:
-        """Judge the pass on the held-out scenes, which also choose priors, kinds and whether to begin anew."""
+        """Judge the epoch on the held-out scenes, which also decide on the prior, merged edge types and restarts."""
         factors = self.held_out.factors(self.ema_model)
         self.bounce.finish_epoch(self.held_out.in_nats(factors, self.model, self.layout))
         report = self._report(parts, factors)
@@ -135,52 +141,55 @@ class BounceGrad(Trainer[Model, _Part]):
         return report
 
     def learn_from(self, indices: Tensor, progress: float) -> _Part:
-        """Bounce and grad of one batch, and a step of the proposal network."""
+        """E-step and M-step of one batch, and a gradient step of the proposal network if there is one."""
         batch = pack(self.model, self.scenes.at(indices))
         windows, before = self._windows(batch, progress), self.structures[indices]
+        # bounce: the E-step, under the averaged weights
         found = self.bounce.search(SceneTarget(self.ema_model, batch, windows), before, progress, self.generator)
         self.structures[indices] = found.structures
+        # grad: the M-step, under the structures just found
         losses = self._grad(batch, windows, found.structures, progress)
         guess, errors = found.guess, None
         if self.learner:
             guess = self.learner.guess(batch, before, self.generator) if guess is None else guess
             self.learner.learn(batch, SearchOutcome(before, found.structures, found.accepted), self.generator)
         if self.config.horizon > 1:
-            tasks, some, their = next(split_tasks(batch, windows, tasks_at_once(self.model, batch, windows)))
-            errors = step_errors(self.ema_model, some, their, found.structures[tasks])
+            # a report only, so of no more scenes than fit into memory at once
+            tasks, some, some_windows = next(split_tasks(batch, windows, tasks_at_once(self.model, batch, windows)))
+            errors = step_errors(self.ema_model, some, some_windows, found.structures[tasks])
         return _Part(indices, losses, found, guess, errors)
 
     def _restart_if_collapsed(self, progress: float, factors: tuple[Factors, Factors] | None) -> None:
-        """Restart from new weights if the edge types carry no information by the time they should."""
+        """Restart from new weights if the training has collapsed: its edge types carry no information."""
         if factors is None:
             return
         if self.restarts.has_collapsed(progress, self.descent.num_steps, lambda: self._meaning(factors)):
             self._restart()
 
     def _restart_if_overfitted(self, restarted_at: float, factors: tuple[Factors, Factors] | None) -> None:
-        """Restart from new weights if the held-out scenes have long been explained worse than before."""
+        """Restart from new weights if the training overfits: the held-out loss has risen for long."""
         if self.kinds.merges:
             return
         when = self.since_best, self.descent.num_steps, restarted_at
         if self.restarts.has_overfitted(*when, lambda: self._meaning(factors)):
             best = None
-            if not self.learner:  # its network would not know the edge types of other modules
+            if not self.learner:  # the proposal network is replaced at a restart, and fits no earlier modules
                 best = self._attempt(self.held_out.factors(self._model_of(self.best_weights)))
             self.restarts.count_overfit(best)
             self._restart()
 
     def _attempt(self, factors: tuple[Factors, Factors] | None) -> Attempt:
-        """The best modules since the last restart, judged by their factors."""
+        """The best weights since the last restart and their meaning, measured by the factors of the held-out scenes."""
         return Attempt(self._meaning(factors), self.since_best, self.best_weights, self.bounce.state())
 
     @property
     def weight_decay(self) -> float:
-        """Of the present attempt."""
+        """Weight decay of the present attempt."""
         return self.restarts.weight_decay
 
     @property
     def since_best(self) -> float:
-        """Share of the passes since the held-out scenes were explained best."""
+        """Share of all epochs since the one with the least held-out loss."""
         return (self.num_passes_done - self.best_pass) / self.config.num_passes
 
     def _meaning(self, factors: tuple[Factors, Factors] | None) -> float:
@@ -198,7 +207,7 @@ class BounceGrad(Trainer[Model, _Part]):
         self.restarts.count_restart(self.num_passes_done)
 
     def _merge_kinds(self, progress: float) -> None:
-        """Judge the kinds when it is time to, and go on with those that are needed."""
+        """Merge the edge types that are not needed, when it is time to test them, and continue with the others."""
         due = num_judgements_due(progress, self.config.bounce.cooling)
         if not self.config.merge_kinds or due <= self.num_judgements:
             return
@@ -213,7 +222,7 @@ class BounceGrad(Trainer[Model, _Part]):
             self.best_score = self.held_out.least_loss(factors, self.model)
 
     def _continue_as(self, model: Model) -> None:
-        """Go on with another model, of fewer kinds or of new modules; what was best so far is forgotten."""
+        """Continue with another model, of fewer edge types or of new weights; the best weights so far are dropped."""
         self.follow(model)
         self.layout = model.layout(self.scenes.num_entities)
         self.learner = self._new_learner()
@@ -221,14 +230,14 @@ class BounceGrad(Trainer[Model, _Part]):
         self.bounce.load_state({**self.bounce.state(), "chosen": chosen})
 
     def _windows(self, batch: Batch, progress: float) -> Windows:
-        """A random part of a batch's windows, the larger the further the training is."""
+        """A random part of a batch's windows; its share grows geometrically from ``config.starts`` to all of them."""
         whole = training_windows(self.config, batch)
         cooled = min(1.0, progress / max(self.config.bounce.cooling, 1e-9))
         share = self.config.starts ** (1 - cooled)
         return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
 
     def _grad(self, batch: Batch, windows: Windows, structures: Structures, progress: float) -> list[float]:
-        """Gradient steps on all starts, a few at a time; returns the loss of each."""
+        """The M-step: gradient steps on all starts, a few at a time; returns the loss of each."""
         order = torch.randperm(windows.states.shape[1], generator=self.generator)
         parts = order.chunk(max(1, round(len(order) / self.config.starts_per_step)))
         return [self._step(batch, windows.of_starts(part), structures, progress) for part in parts]
@@ -261,7 +270,7 @@ class BounceGrad(Trainer[Model, _Part]):
         )
 
     def _held_out(self, factors: tuple[Factors, Factors] | None, otherwise: float) -> float:
-        """What passes are judged by."""
+        """The loss by which epochs are compared: of the held-out scenes where it is defined, else ``otherwise``."""
         if self.ema_model.proposer:
             return relaxed_loss(self.ema_model, self.held_out.batches, self.config.relaxation)
         return otherwise if factors is None else self.held_out.least_loss(factors, self.model)
@@ -271,7 +280,7 @@ class BounceGrad(Trainer[Model, _Part]):
         return self._accuracy(torch.cat(guesses), torch.cat([part.indices for part in parts])) if guesses else None
 
     def _accuracy(self, structures: Structures, indices: Tensor | None = None) -> float | None:
-        """Of all training scenes, or of some."""
+        """Relation accuracy of structures of all training scenes, or of the scenes ``indices``; None without labels."""
         if self.scenes.relations is None or not self.scenes.labelled:
             return None
         scenes = self.scenes if indices is None else self.scenes.at(indices)
@@ -281,14 +290,14 @@ class BounceGrad(Trainer[Model, _Part]):
         return match_relations(kinds, known, scenes.present).accuracy
 
     def best_model(self) -> Model:
-        """The model of the pass that explained the held-out scenes best, ready for use; of several attempts, that whose
-        structures mean most.
+        """The model of the epoch with the least held-out loss, ready for use; of several attempts, that with the most
+        meaning (:class:`bouncegrad.training.restarts.Attempt`). Warns where it has collapsed or overfits.
 
         Raises:
-            ValueError: the training diverged from its first pass on.
+            ValueError: no epoch had a finite loss.
         """
         if self.num_passes_done and self.best_score == math.inf:
-            raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
+            raise ValueError("no epoch had a finite loss: the training diverged; lower learning_rate or clip_norm")
         best, search_state = self._model_of(self.best_weights), self.bounce.state()
         factors = self.held_out.factors(best)
         if is_testable(1.0, self.descent.num_steps):
@@ -311,7 +320,7 @@ class BounceGrad(Trainer[Model, _Part]):
         return best
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that a continued training needs, as tensors and JSON."""
+        """All that resuming the training needs, as tensors and JSON."""
         tensors, meta = super().state()
         kept, restarts = self.restarts.state()
         own = {"kinds": self.kinds.to_dict(), "num_judgements": self.num_judgements}

@@ -1,4 +1,4 @@
-"""How a training is set, and what it says of each pass."""
+"""Settings of a training, and the report of each epoch."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from bouncegrad.training.elbo import RelaxationConfig
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class TrainingConfig:
-    """How modules and structures are learned.
+    """How modules and structures (latent graphs) are learned.
 
     Attributes:
-        num_passes: times that every training scene is searched and learned from.
+        num_passes: number of epochs; each searches the structure of every training scene and learns from it.
         batch_size: scenes in one super-graph; fewer where scenes are so large that memory would not hold them.
-        learning_rate: of Adam, at its highest.
-        warm_up: steps over which the learning rate rises to it: Adam's first steps are as long as any, whatever the
-            gradient. 1: none.
-        schedule: of the learning rate: "cosine", to near 0 at the end of the training; "plateau", halved where the loss
-            stops falling; "steps", halved every 200 passes (:class:`bouncegrad.training.optimizer.Descent`).
-        clip_norm: the gradient's norm is cut to this.
-        weight_decay: share of each weight that a step takes away, over the learning rate (Loshchilov and Hutter 2019).
-            Small weights remember single scenes less, and follow forces less that change fast. A training that learned
-            its scenes by heart tries others by itself (:mod:`bouncegrad.training.restarts`).
-        horizon: steps of the rollouts that are trained and searched on: those of receivers alone with search "exact",
-            of whole scenes with the others.
+        learning_rate: peak learning rate of Adam.
+        warm_up: gradient steps over which the learning rate rises to its peak: Adam's first steps are as long as any,
+            whatever the gradient. 1: no warm-up.
+        schedule: schedule of the learning rate: "cosine", to near 0 at the end of the training; "plateau", halved where
+            the loss stops falling; "steps", halved every 200 epochs
+            (:class:`bouncegrad.training.optimizer.ScheduledOptimizer`).
+        clip_norm: norm to which longer gradients are clipped.
+        weight_decay: share of each weight that a step subtracts, divided by the learning rate (Loshchilov and Hutter
+            2019). Small weights memorise single scenes less, but fit forces that change fast less well. A training that
+            overfits restarts with other values by itself (:mod:`bouncegrad.training.restarts`).
+        horizon: steps of the rollouts in the loss of E-step and M-step: of one receiver among true senders (teacher
+            forcing) with search "exact", of whole scenes with the others.
         stride: samples between the starts of those rollouts.
-        partial: also learn from rollouts that the end of a scene cuts short.
-        starts: share of the starts that each batch is searched and learned on, drawn at random, at the start; grows
-            geometrically to all of them while the search cools. Few samples cost little, but what a relation does again
-            and again then shows less beside what single samples seem to say: on charged scenes a third of the samples
-            let one seed of three settle on kinds that mean nothing.
-        starts_per_step: starts of each scene that one gradient step sees; the structures drawn for a batch pay for as
-            many steps as it takes to see all its starts once.
-        averaging: per gradient step, how much of the averaged modules stays. The averaged modules are those that
-            structures are drawn with, that are judged on held-out scenes, and that a fit returns; 0: no averaging.
-        merge_kinds: merge edge kinds that turn out not to be needed, when the search has cooled and once more halfway
-            from there to the end (exact search only).
-        bounce: how structures are searched.
-        proposer: the network that learns to propose structures from those that the search finds, for learned proposals
-            and for answers at once (``infer(mode="proposal")``).
-        relaxation: how that network's structures are sampled and weighed with search "relaxed".
+        partial: whether rollouts that the end of a scene cuts short count as well.
+        starts: share of the starts that each batch uses at the beginning of the training, drawn at random; it grows
+            geometrically to 1 while the search cools. Few samples cost little time, but are noisier evidence of the
+            edges: on charged scenes a third of the samples made one seed of three collapse to edge types without
+            meaning.
+        starts_per_step: starts of each scene in one gradient step; the M-step of a batch takes as many steps as it
+            needs to use each start once.
+        averaging: decay of the exponential moving average of the weights, per gradient step. The averaged weights are
+            used in the E-step and on held-out scenes, and are what a fit returns; 0: no averaging.
+        merge_kinds: merge kinds (edge types) that are not needed, when the search has cooled and once more halfway from
+            there to the end (exact search only).
+        bounce: settings of the E-step.
+        proposer: settings of the proposal network (encoder), which learns from the structures that the search finds;
+            used for learned proposals and for amortised inference (``infer(mode="proposal")``).
+        relaxation: settings of the relaxed E-step and the ELBO, for search "relaxed".
 
     Raises:
-        ValueError: a number or word that makes no training.
+        ValueError: a number out of range, or words that do not go together.
     """
 
     num_passes: int = 40
@@ -83,27 +84,27 @@ class TrainingConfig:
         if self.merge_kinds and self.bounce.search != "exact":
             raise ValueError(f'kinds are merged by tables: expected search "exact", got {self.bounce.search!r}')
         if (self.bounce.search, self.bounce.proposals) == ("metropolis", "learned") and self.proposer.sees == "nothing":
-            raise ValueError('learned proposals need a network: set proposer.sees to what it is to see, not "nothing"')
+            raise ValueError('learned proposals need a network: set proposer.sees to its input, not to "nothing"')
         if self.bounce.search == "relaxed" and self.proposer.sees != "trajectories":
             raise ValueError(f'search "relaxed" needs proposer.sees "trajectories", got {self.proposer.sees!r}')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochReport:
-    """What one pass over the training scenes did; None where a training has no such thing.
+    """Figures of one epoch, a line of ``log.jsonl``; None where a training has no such figure.
 
     Attributes:
-        number: passes done, counted from 1.
+        number: number of the epoch, counted from 1.
         loss: mean training loss of the modules.
-        temperature: of the last batch.
+        temperature: temperature of the E-step in the last batch.
         acceptance: share of scenes whose structure changed.
-        prior: what the search believed of graphs.
+        prior: name of the prior over graphs in the E-step.
         held_out: mean loss of the held-out scenes under their best structures, nats or mean squares per scene.
-        relation_accuracy: of the current training structures, where labels exist; never used to learn.
+        relation_accuracy: accuracy of the current training structures, where labels exist; never used to learn.
         progress: share of the training that is done.
-        seconds: since the training began, interruptions left out.
-        proposed: share of scenes for which another structure than theirs was proposed.
-        proposal_accuracy: of the structures that the proposal network thinks most probable, like relation_accuracy;
+        seconds: seconds since the training began, without interruptions.
+        proposed: share of scenes whose proposed structure differs from the current one.
+        proposal_accuracy: accuracy of the most probable structures by the proposal network, like relation_accuracy;
             None without labels or network.
         step_errors: mean squared errors of the first and of the last step of rollouts, of some scenes of each batch, in
             the unit of the normalised states; None where rollouts have one step.

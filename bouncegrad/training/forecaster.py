@@ -1,9 +1,9 @@
-"""The forecaster: modules of their own for what happens next, under the structures that a model reads.
+"""The forecaster: a second decoder, trained on rollouts under the structures (latent graphs) that the model infers.
 
-Modules that learned single steps, weighed by how surprising they are, say best who acts on whom, but where small errors
-grow (entities that bounce, or pass each other closely) they go astray when they go on from their own predictions.
-A forecaster learns whole rollouts by their mean squared error instead, on the structures that the model finds, by the
-loop of every training. Graphs are never read off it, so it cannot harm them.
+Modules trained on the likelihood of single steps infer relations best, but where small errors grow (entities that
+bounce, or pass each other closely) their rollouts drift. A forecaster is trained on the mean squared error of whole
+rollouts, by the same loop, with the structures fixed to those that the model infers. It only predicts: inference keeps
+using the model's own modules.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class ForecasterConfig:
     """How a forecaster is trained.
 
     Attributes:
-        num_passes: times that every training scene is learned from; 0: there is none.
+        num_passes: number of epochs; 0: no forecaster.
         horizon: steps of the rollouts, or as many as the scenes have.
         hidden: width of all hidden layers.
         batch_size: scenes in one super-graph.
-        learning_rate: of Adam, at its highest; it ends near 0 on a cosine.
-        enough: no forecaster is trained for a model whose own rollouts have less than this share of the error that
-            standing still has.
+        learning_rate: peak learning rate of Adam; it falls to near 0 on a cosine.
+        enough: no forecaster is trained if the error of the model's own rollouts is below this share of the error of a
+            prediction that every entity stays where it is.
 
     Raises:
-        ValueError: a number that makes no forecaster.
+        ValueError: a number out of range.
     """
 
     num_passes: int = 0
@@ -60,15 +60,15 @@ class ForecasterConfig:
 def add_forecaster(
     model: Model, scenes: Scenes, held_out: Scenes, config: ForecasterConfig, seed: int, run: Run | None = None
 ) -> Model:
-    """A model with a forecaster, if the configuration asks for one, one is needed and it predicts better.
+    """A copy of the model with a forecaster, or the model itself if none is asked for or needed, or if it is no better.
 
     Args:
-        model: trained; not changed.
-        scenes: to learn from; labels are not looked at.
-        held_out: scenes that tell whether one is needed, and whether it is better.
+        model: a trained model; not changed.
+        scenes: training scenes; labels are not used.
+        held_out: scenes that decide whether a forecaster is needed, and whether it is better.
         config: settings of the forecaster.
-        seed: of all randomness.
-        run: how it is trained; None: in memory.
+        seed: seed of all randomness.
+        run: where the training is carried out and stored; None: in memory.
     """
     if not config.num_passes:
         return model
@@ -83,14 +83,14 @@ def add_forecaster(
 def forecaster_training(
     model: Model, scenes: Scenes, held_out: Scenes, config: ForecasterConfig, seed: int = 0
 ) -> BounceGrad:
-    """A training of the forecaster of a model, not yet begun; its structures are those that the model infers and stay.
+    """The training of a forecaster, not yet started; its structures are fixed to those that the model infers.
 
     Args:
-        model: trained; not changed.
-        scenes: to learn from; labels are not looked at.
+        model: a trained model; not changed.
+        scenes: training scenes; labels are not used.
         held_out: scenes that choose between epochs.
         config: settings of the forecaster.
-        seed: of all randomness.
+        seed: seed of all randomness.
 
     Raises:
         ValueError: scenes of other features than the model's.
@@ -119,8 +119,8 @@ def forecaster_training(
         bounce=BounceConfig(search="frozen"),
     )
     structures = infer(model, scenes).structures
-    made_of = ModelConfig(network, NoiseConfig("none", None))
-    return BounceGrad(scenes, held_out, made_of, training, seed, structures, model.device)
+    model_config = ModelConfig(network, NoiseConfig("none", None))
+    return BounceGrad(scenes, held_out, model_config, training, seed, structures, model.device)
 
 
 def with_forecaster(
@@ -129,10 +129,10 @@ def with_forecaster(
     """A copy of a model with a forecaster, or the model itself where its own held-out rollouts drift less.
 
     Args:
-        model: trained; not changed.
-        forecaster: trained.
+        model: a trained model; not changed.
+        forecaster: a trained forecaster.
         held_out: scenes to compare on.
-        structures: ``[scene, slot]``, as the model infers them for these scenes.
+        structures: ``[scene, slot]``, those that the model infers for these scenes.
         config: settings of the forecaster.
     """
     horizon = FORESIGHT * config.horizon
@@ -144,6 +144,7 @@ def with_forecaster(
 
 
 def _drifts_little(model: Model, held_out: Scenes, structures: Structures, config: ForecasterConfig) -> bool:
+    """Whether the model's own rollouts are so good that no forecaster is needed (:attr:`ForecasterConfig.enough`)."""
     horizon = FORESIGHT * config.horizon
     limit = math.log(max(config.enough, 1e-300)) + drift_of_rest(model, held_out, horizon)
     return drift(model, held_out, structures, horizon) < limit

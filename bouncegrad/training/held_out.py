@@ -1,4 +1,8 @@
-"""What held-out scenes say of a training: whether its structures mean anything, and how graphs are read in the end."""
+"""Held-out scenes: held-out loss, information in the structures (against collapse and overfitting), prior and
+temperature of inference.
+
+All is computed without labels from the factors (energies of receivers) of the first and the second half of the samples.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +24,17 @@ from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import fast_priors, fit_weights, least_losses, priors_for
 
 LEARNINGS = 20
-"""Rounds in which the shares of kinds are learned where the search has not learned them."""
+"""Rounds in which the frequencies of edge types are fitted where the search has not learned them."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Scenes that only choose between passes, as the model of a training takes them.
-
-    What they say is read off their factors under a model, those of the first and of the second half of their samples.
+    """Held-out scenes, packed for the model of a training.
 
     Attributes:
         batches: the scenes.
-        has_halves: whether they have such factors: they are searched exactly, and long enough.
+        has_halves: whether factors of both halves of the samples exist: the search is exact, and the scenes are long
+            enough.
     """
 
     batches: Sequence[Batch]
@@ -39,49 +42,51 @@ class HeldOut:
 
     @classmethod
     def of(cls, scenes: Scenes, model: Model, batch_size: int, search: str) -> HeldOut:
-        """Pack scenes, ``batch_size`` at a time, for a training with a ``search``."""
+        """Pack scenes, ``batch_size`` at a time; ``search`` is the word of the E-step."""
         batches = [pack(model, scenes.at(part)) for part in torch.arange(scenes.num_scenes).split(batch_size)]
         return cls(batches, search == "exact" and batches[0].num_starts >= 2)
 
     def check_size(self, layout: Layout, prior: str) -> None:
-        """Refuse to choose between priors over graphs of another size.
+        """Refuse held-out scenes of another size where they choose between priors.
 
         Args:
-            layout: of the scenes that are learned from.
-            prior: its name, or "auto" for those that the search compares.
+            layout: slots of the training scenes.
+            prior: name of the prior, or "auto" for all that the search compares.
 
         Raises:
-            ValueError: there are several to choose between, and these scenes have other graphs.
+            ValueError: there are several priors to choose between, and these scenes have another number of entities.
         """
-        there, several = self.batches[0].graph.present.shape[1], len(fast_priors(layout)) > 1
-        if self.has_halves and prior == "auto" and several and there != layout.num_entities:
+        size, several = self.batches[0].graph.present.shape[1], len(fast_priors(layout)) > 1
+        if self.has_halves and prior == "auto" and several and size != layout.num_entities:
             raise ValueError(
                 f'with prior "auto" held-out scenes choose between priors over graphs of {layout.num_entities} '
-                f"entities, but they have {there}: hold scenes of the same size out (entities that are masked at all "
+                f"entities, but they have {size}: hold out scenes of the same size (entities that are masked at all "
                 "times fill smaller ones up), or name a prior"
             )
 
     def layout(self, model: Model) -> Layout:
-        """The slots of the scenes."""
+        """Slots of the held-out scenes."""
         return model.layout(self.batches[0].graph.present.shape[1])
 
     def factors(self, model: Model) -> tuple[Factors, Factors] | None:
-        """Of the first and the second half of the samples; None where these cannot be halved or searched."""
+        """Factors of the first and of the second half of the samples; None without halves (:attr:`has_halves`)."""
         return halves(model, self.batches) if self.has_halves else None
 
     def least_loss(self, factors: tuple[Factors, Factors], model: Model) -> float:
-        """Mean loss under the best structures of all samples."""
+        """Mean loss of a scene under its best structure, over all samples."""
         return float(least_losses(factors[0].plus(factors[1]), self.layout(model)).mean())
 
     def in_nats(
         self, factors: tuple[Factors, Factors] | None, model: Model, layout: Layout
     ) -> tuple[Factors, Factors] | None:
-        """What priors can be compared by: mean squares count as if their variance were that of the best structures.
+        """Factors in nats, by which priors are compared; None where mean squares are not in tables.
+
+        Mean squares become nats of a Gaussian whose variance is the mean square of the best structures.
 
         Args:
-            factors: of both halves.
-            model: whose factors they are.
-            layout: of the scenes that it learns from.
+            factors: factors of both halves.
+            model: the model of the factors.
+            layout: slots of the training scenes.
         """
         if factors is None or model.noise.in_nats:
             return factors
@@ -96,41 +101,50 @@ class HeldOut:
     def meaning(
         self, factors: tuple[Factors, Factors] | None, model: Model, layout: Layout, search_state: Mapping[str, Any]
     ) -> float:
-        """The share of a structure's nats that one half of the samples foretells of the other.
+        """Share of a structure's information that one half of the samples predicts of the other: 1 = all, 0 = none.
 
-        Under the one prior that the search was told to believe in, else under that which believes least.
+        ``log p(late | early) / p(late)`` over the prior entropy of the edges, both in nats: low after collapse and
+        where the training overfits. Under the prior of the search where it has a single one, else under the weakest
+        prior, whose slots are independent.
 
         Args:
-            factors: of both halves.
-            model: whose factors they are.
-            layout: of the scenes that it learns from.
-            search_state: the state of the bounce.
+            factors: factors of both halves.
+            model: the model of the factors.
+            layout: slots of the training scenes.
+            search_state: state of the E-step.
         """
         factors = self.in_nats(factors, model, layout)
         if factors is None or layout.num_edge_kinds == 1:
             return 1.0
-        told = search_state["weights"]
-        weakest = priors_for(self.layout(model), told)[next(iter(told)) if len(told) == 1 else "none"]
-        for _ in range(0 if told else LEARNINGS):
+        weights = search_state["weights"]
+        weakest = priors_for(self.layout(model), weights)[next(iter(weights)) if len(weights) == 1 else "none"]
+        # with even frequencies one half would predict a rare edge type in the other merely by its being rare
+        for _ in range(0 if weights else LEARNINGS):
             found = weakest.posterior(factors[0].plus(factors[1]), search_state["temperature"] or 1.0, QUICK)
-            weakest = fit_weights(weakest, found.usage())  # or a seldom kind would be foretold by being seldom
+            weakest = fit_weights(weakest, found.usage())
         nats = Halves.of(weakest, *factors, READING_TEMPERATURES[::2]).foretold.mean(1).max()
-        left = entropy_left(weakest, factors[0]) if len(told) == 1 else 1.0
-        if not left:  # nobody is asked about
+        left = entropy_left(weakest, factors[0]) if len(weights) == 1 else 1.0
+        if not left:  # the prior or the scenes leave no slot undecided
             return 1.0
         return float(nats) / (left * _num_edges(factors[0], layout) * math.log(layout.num_edge_kinds))
 
     def reading(
         self, factors: tuple[Factors, Factors] | None, model: Model, search_state: Mapping[str, Any]
     ) -> Reading:
-        """Prior and temperature: the first half of the samples against the second; ``search_state`` as above."""
+        """Prior and temperature of later inference: those under which one half of the samples best predicts the other.
+
+        Args:
+            factors: factors of both halves.
+            model: the model of the factors.
+            search_state: state of the E-step.
+        """
         if factors is None or not model.noise.in_nats:
             return Reading()
         return reading_of(priors_for(self.layout(model), search_state["weights"]), *factors)
 
 
 def _num_edges(factors: Factors, layout: Layout) -> float:
-    """Of a scene with all of its entities, or on average where some are absent; at least 1."""
+    """Number of existing edges of a scene, on average where entities are absent; at least 1."""
     if factors.exist is None:
         return layout.num_edge_slots
     edges = factors.exist[..., : layout.num_entities - 1]

@@ -1,9 +1,9 @@
-"""How many kinds of relation there are: a kind that foretells nothing of its own is merged with another.
+"""The number of edge types: an edge type that predicts nothing of its own is merged with another.
 
-Two kinds differ if it pays to tell them apart: what the first half of a scene says about who has which must make the
-second half likelier. Modules that merely share the work (two copies of one module, each better in some place) fit
-every scene better, so the energies alone ask for ever more kinds; but which of them fits an edge better changes from
-one half of the scene to the other, and foretells nothing.
+Two edge types differ if the distinction predicts: which of them an edge has in the first half of a scene must make the
+second half more probable. The likelihood alone always favours more edge types, because two modules that share one
+relation, each better in some places, fit every scene better. But which of such two fits an edge better changes from one
+half of the scene to the other, and predicts nothing.
 """
 
 from __future__ import annotations
@@ -27,32 +27,33 @@ from bouncegrad.structures.priors import PRIORS, GraphPrior, fit_weights, priors
 from bouncegrad.structures.priors.posterior import combination_kinds
 
 WORTH = 0.3
-"""Share of what the distinction of two kinds could foretell that it must foretell to be kept. It could foretell its own
-nats (what it adds to the information in a structure), as far as the samples are good enough for the others': second
-copies of a module were measured to foretell 1 to 3 % of that, up to 25 % in a bad fit, real kinds 100 % and more."""
+"""Share of the nats that an edge type could predict which it must predict to be kept. It could predict the nats that it
+adds to the information in a structure, times the share of that information which all edge types together predict:
+second copies of a module were measured to predict 1 to 3 % of that, up to 25 % in a bad fit, real edge types 100 % and
+more."""
 
 
 NEGLIGIBLE = 0.05
-"""Nats per scene below which a kind is not needed, however seldom it is used."""
+"""Nats per scene below which an edge type is not needed, however rare it is."""
 
 
 PLAIN = 0.01
-"""Pseudo-count of the weights under which kinds are judged: more would lend an unused kind pairs to foretell."""
+"""Pseudo-count of the prior's weights in the test: a larger one would give an unused edge type pairs to predict."""
 
 
 LEARNINGS = 3
-"""Rounds in which the weights of a prior are learned anew when kinds are left out."""
+"""Rounds in which the weights of a prior are fitted again when edge types are left out."""
 
 
 def merge_kinds(model: Model, scenes: Scenes) -> Model:
-    """Merge the kinds of a trained model that are not needed.
+    """Merge the edge types of a trained model that are not needed.
 
-    Structures without the kinds that go have the same energies under the model that is returned; prior and temperature
-    of its reading are found anew, and its ``kinds`` say what was merged.
+    Structures (latent graphs) of the edge types that stay have the same energies under the returned model. Prior and
+    temperature of its ``reading`` are chosen again, and its ``kinds`` report what was merged.
 
     Args:
-        model: with a learned scale.
-        scenes: that the model was not trained on; their relations are not looked at.
+        model: a model with a learned noise scale; not changed.
+        scenes: scenes that the model was not trained on; their relations are not used.
 
     Raises:
         ValueError: scenes too short to have two halves, or a model without a learned scale.
@@ -72,12 +73,12 @@ def merge_kinds(model: Model, scenes: Scenes) -> Model:
 
 
 def unneeded_kinds(model: Model, batches: Sequence[Batch], weights: Mapping[str, Sequence[float]]) -> KindsReport:
-    """Which kinds of a model in training are not needed.
+    """Report which edge types of a model in training are not needed.
 
     Args:
-        model: with a learned scale.
-        batches: scenes that it does not learn from.
-        weights: prior -> log weights, as learned so far.
+        model: a model with a learned noise scale.
+        batches: held-out scenes.
+        weights: name of a prior -> its log weights, as learned so far.
     """
     early, late = _tables(model, batches)
     layout = model.layout(batches[0].graph.present.shape[1])
@@ -85,18 +86,18 @@ def unneeded_kinds(model: Model, batches: Sequence[Batch], weights: Mapping[str,
 
 
 def judge_kinds(early: FactorTables, late: FactorTables, layout: Layout, reading: Reading) -> KindsReport:
-    """Which kinds are not needed, the least needed first.
+    """Report which edge types are not needed, by backward elimination: the least needed first, one at a time.
 
     Args:
         early: tables of the first halves of scenes.
-        late: of the second halves.
+        late: tables of the second halves.
         layout: the slots.
-        reading: prior and temperature at which the scenes are read.
+        reading: prior and temperature of the posteriors.
     """
     report = KindsReport(layout.num_edge_kinds)
     name = reading.prior if _possible(reading.prior, layout) else "none"
     while report.found > 1 and _possible(name, replace(layout, num_edge_kinds=report.found - 1)):
-        merge = _least_needed(report, _Seen(early, late, layout), name, reading.temperature)
+        merge = _least_needed(report, _Evidence(early, late, layout), name, reading.temperature)
         if merge is None:
             break
         report = KindsReport(report.asked, (*report.merges, merge))
@@ -104,6 +105,7 @@ def judge_kinds(early: FactorTables, late: FactorTables, layout: Layout, reading
 
 
 def _possible(name: str, layout: Layout) -> bool:
+    """Whether a prior exists for so many edge types."""
     try:
         PRIORS[name](layout)
     except ValueError:
@@ -112,21 +114,25 @@ def _possible(name: str, layout: Layout) -> bool:
 
 
 def check_judgeable(model: Model, layout: Layout, num_times: int) -> None:
-    """Refuse models without nats in tables, and scenes without two halves."""
+    """Refuse models without tables in nats, and scenes without two halves.
+
+    Raises:
+        ValueError: no learned scale, several rounds of messages, tables too large, or too few samples.
+    """
     if not model.noise.in_nats or model.config.network.message_steps != 1:
         raise ValueError(
-            "kinds are judged by nats of tables: expected a model with a learned scale and one round of messages, got "
-            f"scale {model.config.noise.scale!r} and message_steps {model.config.network.message_steps}"
+            "edge types are merged by tables in nats: expected a model with a learned scale and one round of messages, "
+            f"got scale {model.config.noise.scale!r} and message_steps {model.config.network.message_steps}"
         )
     if not layout.fits_tables:
         raise ValueError(
-            f"kinds are judged by tables of at most {TABLE_LIMIT} joint assignments of one entity's edges, here "
-            f"{layout.num_assignments}: choose the number of kinds yourself"
+            f"edge types are merged by tables of at most {TABLE_LIMIT} joint assignments of one entity's edges, here "
+            f"{layout.num_assignments}: choose the number of edge types yourself"
         )
     fewest = model.config.network.history + 2
     if num_times < fewest:
         raise ValueError(
-            f"kinds are judged by two halves of a scene: expected {fewest} samples or more, got {num_times}; "
+            f"edge types are merged by two halves of a scene: expected {fewest} samples or more, got {num_times}; "
             "bring longer scenes"
         )
 
@@ -136,50 +142,58 @@ def _tables(model: Model, batches: Sequence[Batch]) -> tuple[FactorTables, Facto
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """Both halves of the scenes, with all kinds or some."""
+class _Evidence:
+    """Tables of both halves of the scenes, of all edge types or of some."""
 
     early: FactorTables
     late: FactorTables
     layout: Layout
 
-    def only(self, kinds: Sequence[int]) -> _Seen:
+    def only(self, kinds: Sequence[int]) -> _Evidence:
         early, late = (_only(tables, kinds, self.layout) for tables in (self.early, self.late))
-        return _Seen(early, late, replace(self.layout, num_edge_kinds=len(kinds)))
+        return _Evidence(early, late, replace(self.layout, num_edge_kinds=len(kinds)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """What some kinds say: foretold nats, evidence and nats of the structures per scene, and the marginals."""
+    """Value of a set of edge types, in nats per scene, and the marginals under it.
 
-    foretold: float
+    Attributes:
+        predicted: ``log p(late | early) / p(late)``, how much more probable one half makes the other.
+        evidence: log evidence of all samples.
+        information: ``- log p(structure)`` of the most probable structures.
+        marginals: posterior probability of each edge type on each edge.
+    """
+
+    predicted: float
     evidence: float
     information: float
     marginals: Float[Tensor, "task slot kind"]
 
 
-def _judgement(seen: _Seen, name: str, temperature: float) -> _Judgement:
-    both = seen.early.plus(seen.late)
-    prior = _learned_on(PRIORS[name](seen.layout), both, temperature, PLAIN)
+def _judgement(scenes: _Evidence, name: str, temperature: float) -> _Judgement:
+    both = scenes.early.plus(scenes.late)
+    prior = _learned_on(PRIORS[name](scenes.layout), both, temperature, PLAIN)
     posterior = prior.posterior(both, temperature)
     return _Judgement(
-        foretold=float(Halves.of(prior, seen.early, seen.late, [temperature]).foretold.mean()),
+        predicted=float(Halves.of(prior, scenes.early, scenes.late, [temperature]).foretold.mean()),
         evidence=float(posterior.log_evidence.mean()),
         information=-float(prior.log_probability(posterior.best()).mean()),
-        marginals=posterior.marginals()[:, : seen.layout.num_edge_slots],
+        marginals=posterior.marginals()[:, : scenes.layout.num_edge_slots],
     )
 
 
-def _least_needed(report: KindsReport, seen: _Seen, name: str, temperature: float) -> Merge | None:
-    """Of the kinds that are not needed, the one whose loss costs the least evidence."""
-    now = _judgement(seen.only(report.kept), name, temperature)
+def _least_needed(report: KindsReport, scenes: _Evidence, name: str, temperature: float) -> Merge | None:
+    """The edge type, of those that are not needed, whose removal costs the least evidence; None if all are needed."""
+    now = _judgement(scenes.only(report.kept), name, temperature)
     found: list[tuple[float, Merge]] = []
     for place, kind in enumerate(report.kept):
         rest = [other for other in report.kept if other != kind]
-        then = _judgement(seen.only(rest), name, temperature)
-        lost = now.foretold - then.foretold
-        could = (now.information - then.information) * now.foretold / max(now.information, 1e-9)
+        then = _judgement(scenes.only(rest), name, temperature)
+        lost = now.predicted - then.predicted
+        could = (now.information - then.information) * now.predicted / max(now.information, 1e-9)
         if lost <= WORTH * max(0.0, could) + NEGLIGIBLE:
+            # merge it into the edge type that takes most of its edges over
             instead = (now.marginals[:, :, place, None] * then.marginals).sum((0, 1))
             share = float(now.marginals[:, :, place].mean())
             found.append((now.evidence - then.evidence, Merge(kind, rest[int(instead.argmax())], share, lost)))
@@ -187,7 +201,7 @@ def _least_needed(report: KindsReport, seen: _Seen, name: str, temperature: floa
 
 
 def _only(tables: FactorTables, kinds: Sequence[int], layout: Layout) -> FactorTables:
-    """The tables without the combinations that have other kinds on an edge."""
+    """The tables without the combinations that have any other kind on an edge."""
     edges = combination_kinds(tables)[:, : layout.num_entities - 1]
     kept = torch.isin(edges, torch.tensor(kinds, device=edges.device)).all(1)
     num_kinds = replace(layout, num_edge_kinds=len(kinds)).receiver_kinds
@@ -195,16 +209,17 @@ def _only(tables: FactorTables, kinds: Sequence[int], layout: Layout) -> FactorT
 
 
 def _learned_on(prior: GraphPrior, tables: Factors, temperature: float, pseudo_count: float = 10.0) -> GraphPrior:
+    """A prior with weights fitted to the posteriors, by a few rounds of expectation maximisation."""
     for _ in range(LEARNINGS):
         prior = fit_weights(prior, prior.posterior(tables, temperature).usage(), pseudo_count)
     return prior
 
 
 JUDGED_AT = (0.0, 0.5)
-"""When kinds are judged, as shares of the time that is left when the search has cooled. The second time the modules
-that took over from others have had time to learn."""
+"""When edge types are tested, as shares of the training that is left when the search has cooled. By the second time the
+modules that took over the edges of others have had time to learn."""
 
 
 def num_judgements_due(progress: float, cooling: float) -> int:
-    """How many times kinds should have been judged by now, if the search has cooled at ``cooling``."""
+    """How many tests of the edge types are due at ``progress``, if the search has cooled at ``cooling``."""
     return sum(progress >= cooling + share * (1 - cooling) for share in JUDGED_AT)

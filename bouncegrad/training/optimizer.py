@@ -1,4 +1,4 @@
-"""Gradient descent on the modules: Adam with decoupled weight decay, its learning rate, and the cut of the gradient."""
+"""Optimizer of the M-step: Adam with decoupled weight decay (AdamW), a learning-rate schedule, gradient clipping."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bouncegrad.training.config import TrainingConfig
 from bouncegrad.training.proposal_learner import load_moments, moments_of
 
 STEP = 200
-"""Passes between two steps of the schedule "steps"."""
+"""Epochs between two halvings of the learning rate with schedule "steps"."""
 
 
-class Descent:
-    """An optimiser with its schedule.
+class ScheduledOptimizer:
+    """AdamW with warm-up, gradient clipping and one of three learning-rate schedules.
 
-    ``cosine`` follows the progress of the training. ``plateau`` halves the rate where the loss of a pass has not fallen
-    for a hundredth of the passes, then waits a twentieth of them, down to 1e-5 (released code of Alet et al. 2019).
-    ``steps`` halves it every 200 passes (released code of Kipf et al. 2018).
+    ``cosine`` follows the progress of the training. ``plateau`` halves the rate where the loss of an epoch has not
+    fallen for a hundredth of the epochs, then waits a twentieth of them, down to 1e-5 (released code of Alet et al.
+    2019). ``steps`` halves it every 200 epochs (released code of Kipf et al. 2018).
 
     Args:
-        model: whose parameters are learned.
-        config: rate, schedule, decay and cut.
+        model: the network whose parameters are trained.
+        config: peak learning rate, schedule, warm-up, weight decay and clipping.
     """
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
@@ -34,10 +34,9 @@ class Descent:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        # a schedule of a parameter that is never trained: its rate is read, and multiplied by the warm-up
         self.plateau = ReduceLROnPlateau(
-            torch.optim.SGD(
-                [torch.zeros(1)], config.learning_rate
-            ),  # only counts: what is learned is warmed up as well
+            torch.optim.SGD([torch.zeros(1)], config.learning_rate),
             factor=0.5,
             patience=max(1, config.num_passes // 100),
             threshold=0,
@@ -47,7 +46,7 @@ class Descent:
         self.num_steps = self.num_passes = 0
 
     def step(self, progress: float) -> None:
-        """One step down the gradient that the parameters hold, which is then forgotten."""
+        """One step along the gradient in the parameters' ``grad``, which is then zeroed."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate(progress) * min(1.0, (self.num_steps + 1) / self.config.warm_up)
@@ -56,7 +55,7 @@ class Descent:
         self.num_steps += 1
 
     def finish_epoch(self, loss: float) -> None:
-        """Note the mean loss of a pass."""
+        """Update the schedule with the mean loss of an epoch."""
         self.num_passes += 1
         if self.config.schedule == "plateau":
             self.plateau.step(loss)
@@ -69,12 +68,12 @@ class Descent:
         return self.config.learning_rate * cosine(progress)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that continued steps need, as tensors and JSON."""
+        """All that resuming needs, as tensors and JSON."""
         counts = {"num_steps": self.num_steps, "num_passes": self.num_passes}
         return moments_of(self.optimizer), counts | {"plateau": self.plateau.state_dict(), "rate": self._rate(0)}
 
     def load_state(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Continue from what :meth:`state` returned."""
         load_moments(self.optimizer, tensors)
         self.num_steps, self.num_passes = meta["num_steps"], meta["num_passes"]
         self.plateau.load_state_dict(meta["plateau"])
@@ -83,7 +82,7 @@ class Descent:
 
 
 def cosine(progress: float) -> float:
-    """From 1 down to 0.02 on half a wave, for learning rates: ``0.02 + 0.49 (1 + cos(pi progress))``.
+    """Cosine schedule of a learning rate, from 1 down to 0.02: ``0.02 + 0.49 (1 + cos(pi progress))``.
 
     >>> [round(cosine(progress), 2) for progress in (0.0, 0.5, 1.0)]
     [1.0, 0.51, 0.02]

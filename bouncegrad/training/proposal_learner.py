@@ -1,7 +1,7 @@
-"""The proposal network as it learns, batch by batch, from the structures that a search finds.
+"""Training of the proposal network (encoder) on the structures (latent graphs) that the search finds.
 
-Source: Alet et al. 2019, section 4.2: like AlphaZero's network (Silver et al. 2017), it is trained on what the search
-finds that it helps.
+Source: Alet et al. 2019, section 4.2: as in AlphaZero (Silver et al. 2017), the network proposes to a search and is
+trained on the results of that search.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True)
 class SearchOutcome:
-    """What a search found in one batch.
+    """Result of the E-step on one batch, as the proposal network learns from it.
 
     Attributes:
-        before: ``[task, slot]``, the structures that were there.
-        after: ``[task, slot]``, those that are there now.
-        accepted: ``[task]``, the search took what was proposed, even if that was the structure that was there.
+        before: ``[task, slot]``, structures before the E-step.
+        after: ``[task, slot]``, structures after it.
+        accepted: ``[task]``, whether the proposal was accepted, which may equal the structure before.
     """
 
     before: Structures
@@ -44,21 +44,21 @@ class SearchOutcome:
 
 
 class Learner(ABC, Generic[Network]):
-    """A proposal network, its average and its optimiser, whatever it is that the network reads.
+    """A proposal network with its moving average and its optimizer, for any input of the network.
 
-    One step lowers the cross entropy of the network's beliefs and the structures, smoothed::
+    One step lowers the cross entropy of the network's probabilities against the structures, with label smoothing s::
 
         L = - mean over learned slots of sum_k ((1 - s) [k = kind] + s / K) log p_k
 
-    What keeps one bad batch from ruining what many taught: logarithms of probabilities, by which no slot pulls by more
-    than its share (from the probabilities, as the released code of Alet et al. 2019 has it, single precision makes the
-    pull of a network that is sure and wrong a thousand times too strong); states and the gradient are cut; and the
-    network that proposes is an average over many batches. Smoothed labels bound how sure it becomes, and a proposal
-    leaves every kind a share. Measured by ``experiments/stability.py``.
+    Four measures keep one bad batch from undoing what many taught: the loss is computed from log probabilities, whose
+    gradient is bounded for each slot (from probabilities, as in the released code of Alet et al. 2019, single precision
+    makes the gradient of a network that is sure and wrong a thousand times too large); states and gradients are
+    clipped; the network that proposes is an average over many batches; smoothed labels bound its probabilities, and
+    proposals mix in a floor for every kind. Measured by ``experiments/stability.py``.
 
     Args:
-        proposer: the network; it is changed in place.
-        config: how it learns.
+        proposer: the network; it is trained in place.
+        config: settings of the training.
     """
 
     def __init__(self, proposer: Network, config: ProposerConfig) -> None:
@@ -70,40 +70,40 @@ class Learner(ABC, Generic[Network]):
 
     @property
     def proposing(self) -> Network:
-        """The network that proposes and is kept."""
+        """The network that proposes and is returned: the moving average, or without averaging the network itself."""
         return cast(Network, self.averaged.module) if self.config.averaging else self.proposer
 
     @abstractmethod
     def beliefs_fn(self, batch: Any, generator: Generator) -> BeliefsFn:
-        """What the network proposes for a batch.
+        """Log probabilities of the edge types in a batch, for proposals.
 
-        Without averaging it proposes as it learns, with dropout, drawn by ``generator``.
+        Without averaging the network proposes with dropout, as it is trained; ``generator`` draws it.
         """
 
     @abstractmethod
     def guess(self, batch: Any, structures: Structures, generator: Generator) -> Structures:
-        """The most probable kind of every slot, as the network sees it without any noise of learning."""
+        """The most probable kind of every slot, ``[task, slot]``, without dropout."""
 
     @abstractmethod
     def log_probs(
         self, batch: Any, lesson: SearchOutcome, generator: Generator
     ) -> list[Float[Tensor, "task slot kind"]]:
-        """What each encoder says while it learns."""
+        """Log probabilities by each encoder, with dropout, for the loss."""
 
     @abstractmethod
     def slot_mask(self, batch: Any) -> Bool[Tensor, "task slot"]:
-        """Which slots there are."""
+        """Which slots exist."""
 
     def learn(self, batch: Any, lesson: SearchOutcome, generator: Generator) -> float:
-        """One gradient step of each encoder; returns the mean loss per slot in nats, NaN where nothing was to learn."""
+        """One gradient step of each encoder; returns the mean loss per slot in nats, NaN where no task teaches."""
         chosen = lesson.accepted if self.config.learn_from == "accepted" else torch.ones_like(lesson.accepted)
         if not chosen.any():
             return math.nan
         self.optimizer.zero_grad()
-        asked = self.slot_mask(batch)
-        there = asked & chosen[:, None].to(asked.device)
+        slots = self.slot_mask(batch)
+        learned = slots & chosen[:, None].to(slots.device)
         loss = torch.stack(
-            [self._loss(said, there, lesson.after, chosen) for said in self.log_probs(batch, lesson, generator)]
+            [self._loss(each, learned, lesson.after, chosen) for each in self.log_probs(batch, lesson, generator)]
         ).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.proposer.parameters(), self.config.clip_norm)
@@ -113,28 +113,29 @@ class Learner(ABC, Generic[Network]):
         return loss.item()
 
     def _loss(
-        self, said: Float[Tensor, "task slot kind"], there: Tensor, labels: Structures, chosen: Tensor
+        self, log_probs: Float[Tensor, "task slot kind"], learned: Tensor, labels: Structures, chosen: Tensor
     ) -> Float[Tensor, ""]:
-        surprise = -said.gather(2, labels[:, :, None].to(said.device)).squeeze(2)
-        counts = (said > -math.inf).sum(2)
-        spread = -said.masked_fill(said == -math.inf, 0).sum(2) / counts
+        """Cross entropy with label smoothing over the slots ``learned``; log probabilities of -inf are left out."""
+        label_loss = -log_probs.gather(2, labels[:, :, None].to(log_probs.device)).squeeze(2)
+        counts = (log_probs > -math.inf).sum(2)
+        uniform_loss = -log_probs.masked_fill(log_probs == -math.inf, 0).sum(2) / counts
         smoothing = self.config.label_smoothing
-        per_slot = (1 - smoothing) * surprise + smoothing * spread
+        per_slot = (1 - smoothing) * label_loss + smoothing * uniform_loss
         share = chosen.float().mean()  # as if the tasks that do not teach had no loss
-        return share * (per_slot * there).sum() / there.sum().clamp_min(1)
+        return share * (per_slot * learned).sum() / learned.sum().clamp_min(1)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that a continued learning needs."""
+        """All that resuming needs, as tensors."""
         tensors = {f"network.{name}": value for name, value in self.proposer.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {f"optimizer.{name}": value for name, value in moments_of(self.optimizer).items()}
         return tensors | {"num_steps": torch.tensor(self.num_steps)}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` returned.
+        """Continue from what :meth:`state` returned.
 
         Raises:
-            KeyError: it belongs to another network.
+            KeyError: the state belongs to another network.
             RuntimeError: likewise.
         """
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "averaged": {}, "optimizer": {}}
@@ -153,10 +154,10 @@ class Learner(ABC, Generic[Network]):
 
 
 class ProposalLearner(Learner[Proposer]):
-    """A network that reads scenes, their structures, or both.
+    """The learner of a network that reads trajectories, current structures, or both.
 
     Args:
-        proposer: the network; it is changed in place.
+        proposer: the network; it is trained in place.
         layout: the slots.
     """
 
@@ -165,39 +166,39 @@ class ProposalLearner(Learner[Proposer]):
         self.layout = layout
 
     def beliefs_fn(self, batch: Batch, generator: Generator) -> BeliefsFn:
-        """What the network proposes for a batch."""
+        """Log probabilities of the edge types in a batch, for proposals."""
         noise = None if self.config.averaging else generator
         return network_beliefs(self.proposing, batch, self.layout, noise)
 
     def guess(self, batch: Batch, structures: Structures, generator: Generator) -> Structures:
-        """The most probable kind of every slot."""
+        """The most probable kind of every slot, ``[task, slot]``."""
         return network_guess(self.proposing, batch, self.layout, structures, generator)
 
     def log_probs(
         self, batch: Batch, lesson: SearchOutcome, generator: Generator
     ) -> list[Float[Tensor, "task slot kind"]]:
-        """What each encoder says while it learns."""
-        said = []
+        """Log probabilities by each encoder, with dropout, for the loss."""
+        found = []
         if self.config.sees in ("trajectories", "both"):
-            said.append(self.proposer.from_trajectories(batch.states, batch.graph, generator))
+            found.append(self.proposer.from_trajectories(batch.states, batch.graph, generator))
         if self.config.sees in ("structures", "both"):
-            seen = blanked(lesson.before, self.layout, self.config, generator)
-            said.append(self.proposer.from_structures(seen, batch.graph, generator))
-        return said
+            partial = blanked(lesson.before, self.layout, self.config, generator)
+            found.append(self.proposer.from_structures(partial, batch.graph, generator))
+        return found
 
     def slot_mask(self, batch: Batch) -> Bool[Tensor, "task slot"]:
-        """Slots whose entities are there."""
+        """Slots whose entities are present."""
         return existing_slots(batch.graph, self.layout)
 
 
 def moments_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimiser remembers of each parameter, as ``index.name`` -> tensor."""
+    """The state of an optimizer for each parameter (moments, steps), as ``index.name`` -> tensor."""
     moments = optimizer.state_dict()["state"]
     return {f"{index}.{name}": value for index, state in moments.items() for name, value in state.items()}
 
 
 def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of :func:`moments_of`."""
+    """Load into an optimizer what :func:`moments_of` returned."""
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, word = name.split(".")

@@ -1,9 +1,10 @@
-"""The polish: a last phase of gradient descent on rollouts, for models that learned one step at a time.
+"""Rollout tuning ("polish"): fine-tuning of the decoder on rollouts, for models trained on single steps.
 
-One-step errors say best who acts on whom, but modules that were trained on them alone drift when they have to go on
-from their own predictions. The polish keeps the structures as the model reads them and teaches the network alone
-whole-scene rollouts that grow longer, beside the single steps. Graphs are still read off single steps, and no worse:
-weights under which the early samples of the held-out scenes foretell the late ones less well are refused.
+Single steps (teacher forcing) infer relations best, but modules trained on them alone drift in rollouts, where each
+step starts from the model's own prediction. The tuning fixes the structures (latent graphs) that the model infers and
+trains the decoder on whole-scene rollouts that grow longer, beside the single steps. Inference still uses single steps
+and must not get worse: weights under which the early samples of held-out scenes predict the late ones less well are
+rejected.
 """
 
 from __future__ import annotations
@@ -28,34 +29,34 @@ from bouncegrad.settings import check_settings
 from bouncegrad.structures.calibration import Halves
 from bouncegrad.structures.priors import priors_for
 from bouncegrad.training.config import EpochReport, TrainingConfig
-from bouncegrad.training.optimizer import Descent, cosine
+from bouncegrad.training.optimizer import ScheduledOptimizer, cosine
 from bouncegrad.training.run_folder import InMemory, Run
 from bouncegrad.training.trainer import Clock, Trainer
 from bouncegrad.types import Structures
 
 GROWING = 0.5
-"""Share of the polish over which its rollouts grow to their full length."""
+"""Share of the tuning over which its rollouts grow to their full length."""
 
 WARMING = 0.1
-"""Share of the polish over which the learning rate rises: Adam's first steps know nothing yet and would undo much."""
+"""Share of the tuning over which the learning rate warms up: Adam's first steps, without moments, would undo much."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class PolishConfig:
-    """How a trained model is polished.
+    """How the decoder of a trained model is tuned on rollouts.
 
     Attributes:
-        num_passes: times that every training scene is learned from; 0 leaves the model as it is.
+        num_passes: number of epochs; 0: no tuning.
         horizon: steps of the longest rollouts, or as many as the scenes have.
-        one_step: weight of the single steps beside the rollouts.
-        learning_rate: of Adam, at its highest; it ends near 0 on a cosine.
-        clip_norm: the gradient's norm is cut to this.
+        one_step: weight of the single steps in the loss, beside the rollouts.
+        learning_rate: peak learning rate of Adam; it falls to near 0 on a cosine.
+        clip_norm: norm to which longer gradients are clipped.
         batch_size: scenes in one super-graph.
-        tolerance: how much worse held-out scenes may be read for a better prediction, in standard errors of their mean
-            change (:attr:`TuningScore.reading`): less than one is chance as far as these scenes can tell.
+        tolerance: how much worse inference on the held-out scenes may get for a better prediction, in standard errors
+            of the mean change (:attr:`TuningScore.reading`); below 1 the change is within chance.
 
     Raises:
-        ValueError: a number that makes no polish.
+        ValueError: a number out of range.
     """
 
     num_passes: int = 20
@@ -77,14 +78,14 @@ class PolishConfig:
 
 @dataclass(frozen=True, slots=True)
 class TuningScore:
-    """How good a model is on the held-out scenes.
+    """Quality of prediction and of inference on the held-out scenes.
 
     Attributes:
-        drift: of rollouts under fixed structures (:func:`bouncegrad.evaluation.drift.drift`).
-        reading: ``[scene]``, how much information the inferred graphs hold, one step at a time: by how many nats the
-            early samples of a scene make its late ones more probable
-            (:func:`bouncegrad.structures.calibration.Halves`), under the model's prior and temperature. Without a
-            scale, or without tables: the negative loss of the most probable structure.
+        drift: log error of rollouts under fixed structures (:func:`bouncegrad.evaluation.drift.drift`).
+        reading: ``[scene]``, information in the inferred graphs by single steps: by how many nats the early samples of
+            a scene make its late ones more probable (:func:`bouncegrad.structures.calibration.Halves`), under the
+            model's prior and temperature. Without a noise scale, or without tables: the negative loss of the most
+            probable structure.
     """
 
     drift: float
@@ -97,14 +98,14 @@ class TuningScore:
 
 
 class RolloutTuning(Trainer[Model, float]):
-    """The training of a trained model's network on rollouts, structures fixed.
+    """The fine-tuning of a model's decoder on rollouts, structures fixed.
 
     Args:
-        model: trained; not changed.
-        scenes: to learn from; their structures are inferred, labels are not looked at.
+        model: a trained model; not changed.
+        scenes: training scenes; their structures are inferred, labels are not used.
         held_out: scenes by which the best epoch is chosen.
         config: settings of the tuning.
-        seed: of the order of scenes and of the starts.
+        seed: seed of the order of scenes and of the starts.
 
     Raises:
         ValueError: scenes of other features than the model's.
@@ -129,19 +130,19 @@ class RolloutTuning(Trainer[Model, float]):
         super().__init__(deepcopy(model).eval(), scenes.num_scenes, config.batch_size, training, generator)
         self.best_score = self.score_before.drift
 
-    def optimizer_for(self, model: Model) -> Descent:
-        """Adam on the network alone."""
-        return _TuningDescent(model.network, self.config)
+    def optimizer_for(self, model: Model) -> ScheduledOptimizer:
+        """Adam on the decoder (graph network) alone."""
+        return _TuningOptimizer(model.network, self.config)
 
     def learn_from(self, indices: Tensor, progress: float) -> float:
-        """One gradient step on rollouts of some scenes."""
+        """One gradient step on rollouts of one batch; returns the loss."""
         loss = self._loss(self.scenes.at(indices), self.structures[indices], progress)
         loss.backward()
         self.step(progress)
         return loss.item()
 
     def _loss(self, scenes: Scenes, structures: Structures, progress: float) -> Tensor:
-        """Rollouts from about as many starts as tile the scenes once, and single steps."""
+        """Loss of rollouts, from as many random starts as would tile the scenes once, plus that of single steps."""
         batch = pack(self.model, scenes)
         horizon = min(horizon_at(self.tuning, progress), batch.num_starts)
         whole = cut_windows(batch, horizon)
@@ -150,7 +151,7 @@ class RolloutTuning(Trainer[Model, float]):
         return training_loss(self.model, batch, some, structures) + self.tuning.one_step * single
 
     def finish_epoch(self, parts: Sequence[float], clock: Clock) -> EpochReport:
-        """Keep the weights if rollouts drift less than ever and graphs are read no worse than before the tuning."""
+        """Keep the weights if drift is the least so far and inference no worse than before the tuning."""
         everything, candidate = pack(self.model, self.held_out), deepcopy(self.model)
         candidate.network.fix_gauge(everything.inputs, everything.graph)
         found = tuning_score(candidate, self.held_out, self.held_out_structures, self.tuning)
@@ -160,7 +161,7 @@ class RolloutTuning(Trainer[Model, float]):
         return EpochReport(number=self.num_passes_done, loss=sum(parts) / len(parts), held_out=found.drift)
 
     def best_model(self) -> Model:
-        """The model with the least drift among those that read no worse; the model before if no epoch was better."""
+        """The weights of the epoch with the least drift and no worse inference; the model before if none is better."""
         if not self.best_pass:
             return self.before
         best = deepcopy(self.before)
@@ -168,8 +169,8 @@ class RolloutTuning(Trainer[Model, float]):
         return best
 
 
-class _TuningDescent(Descent):
-    """Adam without weight decay on the learning rate of :func:`learning_rate_at`."""
+class _TuningOptimizer(ScheduledOptimizer):
+    """Adam without weight decay, with the learning rate of :func:`learning_rate_at`."""
 
     def __init__(self, model: nn.Module, config: TrainingConfig) -> None:
         super().__init__(model, config)
@@ -182,19 +183,19 @@ class _TuningDescent(Descent):
 def tune_rollouts(
     model: Model, scenes: Scenes, held_out: Scenes, config: PolishConfig, seed: int = 0, run: Run | None = None
 ) -> Model:
-    """Teach the network of a trained model to predict many steps, structures fixed; on the CPU repeatable to the bit.
+    """Fine-tune the decoder of a trained model on rollouts, structures fixed; on the CPU repeatable to the bit.
 
     Args:
-        model: trained; not changed.
-        scenes: to learn from; their structures are inferred, labels are not looked at.
+        model: a trained model; not changed.
+        scenes: training scenes; their structures are inferred, labels are not used.
         held_out: scenes by which the best epoch is chosen.
         config: settings of the tuning; with 0 epochs the model is returned as it is.
-        seed: of the order of scenes and of the starts.
-        run: how it is trained; None: in memory.
+        seed: seed of the order of scenes and of the starts.
+        run: where the training is carried out and stored; None: in memory.
 
     Returns:
-        The weights of the epoch with the least drift (:class:`TuningScore`) among those that read no worse than the
-        model does; the model itself where no epoch is better.
+        A model with the weights of the epoch that has the least drift (:class:`TuningScore`) among those whose
+        inference is no worse than before; the model itself where no epoch is better.
 
     Raises:
         ValueError: scenes of other features than the model's.
@@ -208,11 +209,12 @@ def tune_rollouts(
 
 @torch.no_grad()
 def tuning_score(model: Model, held_out: Scenes, structures: Structures, config: PolishConfig) -> TuningScore:
-    """Judge a model: its rollouts under ``structures``, and its own reading of the scenes."""
+    """Judge a model: the drift of its rollouts under ``structures``, and the quality of its inference."""
     return TuningScore(drift(model, held_out, structures, FORESIGHT * config.horizon), _reading(model, held_out))
 
 
 def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
+    """The quality of inference, :attr:`TuningScore.reading`."""
     layout, enough = model.layout(held_out.num_entities), held_out.num_times - model.config.network.history >= 2
     tabulated = model.config.network.message_steps == 1 and layout.fits_tables
     if not (model.noise.in_nats and tabulated and enough):
@@ -225,10 +227,10 @@ def _reading(model: Model, held_out: Scenes) -> Float[Tensor, "scene"]:
 
 
 def horizon_at(config: PolishConfig, progress: float) -> int:
-    """Steps of the rollouts, growing from 1 to ``config.horizon``."""
+    """Steps of the rollouts at a progress of the tuning, growing from 1 to ``config.horizon``."""
     return round(1 + (config.horizon - 1) * min(1.0, progress / GROWING))
 
 
 def learning_rate_at(progress: float) -> float:
-    """Share of the highest: up over the first tenth, then down to near 0 on a cosine."""
+    """Share of the peak learning rate: warm-up over the first tenth, then down to near 0 on a cosine."""
     return min(1.0, (progress + 0.005) / WARMING) * cosine(progress)

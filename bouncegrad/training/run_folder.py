@@ -1,8 +1,8 @@
-"""A run: one folder that holds all that a fit was given, did and found, and from which it resumes.
+"""The run folder: configuration, log, checkpoint and result of a fit, from which an interrupted fit resumes.
 
 ``config.yaml`` (the effective configuration), ``versions.json``, ``log.jsonl`` and TensorBoard events (one entry per
-pass), ``checkpoint.safetensors`` (to resume from), ``model/`` (the best modules), ``summary.json`` (the figures, on
-scenes that nothing was learned from).
+epoch), ``checkpoint.safetensors`` (to resume from), ``model/`` (the best weights), ``summary.json`` (figures on scenes
+that were not trained on).
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ CHECKPOINT, LOG, SUMMARY, SETTINGS = "checkpoint.safetensors", "log.jsonl", "sum
 
 
 class RunRecord(Protocol):
-    """What a run folder must know of a run: a record of settings, where its data lie, and how long it takes."""
+    """The configuration of a run, as a run folder stores it: a dataclass of settings with at least these two fields."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def data(self) -> str:
-        """Where the data lie, or their fingerprint."""
+        """Path of the data, or their fingerprint."""
         ...
 
     @property
     def minutes(self) -> float | None:
-        """How long to learn; None: for a number of epochs."""
+        """How long to train; None: for a number of epochs."""
         ...
 
 
@@ -57,10 +57,10 @@ Watch = Callable[[EpochReport], None]
 
 @dataclass(frozen=True, slots=True)
 class InMemory:
-    """Trainings that leave nothing on disk.
+    """Carries trainings out without writing anything.
 
     Attributes:
-        minutes: how long to train; None: for the number of epochs that a training has.
+        minutes: how long to train; None: for the number of epochs in the settings of the training.
         watch: called after each epoch.
     """
 
@@ -74,19 +74,19 @@ class InMemory:
                 self.watch(report)
 
     def stage(self, name: str) -> InMemory:
-        """A later stage of the same fit, which takes its number of epochs."""
+        """A later stage of the same fit; its length is its number of epochs."""
         del name
         return replace(self, minutes=None)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Trainings in a folder, from which they resume.
+    """Carries trainings out in a folder, from which they resume.
 
     Attributes:
-        path: the folder; made where it does not exist.
-        config: what is asked for; a folder that holds another run is refused.
-        data: the :func:`fingerprint` of what is learned from.
+        path: the folder; created where it does not exist.
+        config: configuration of the run; a folder that holds another configuration is refused.
+        data: the :func:`fingerprint` of the training and held-out scenes.
         watch: called after each epoch.
     """
 
@@ -96,13 +96,13 @@ class RunFolder:
     watch: Watch | None = None
 
     def train(self, trainer: Trainer[Any, Any]) -> None:
-        """Train to the end, from where the folder was left.
+        """Train to the end, from the checkpoint in the folder if there is one.
 
         Args:
-            trainer: new; the state in the folder is loaded into it.
+            trainer: a new trainer; the checkpoint is loaded into it.
 
         Raises:
-            DataError: an unwritable folder, or one that holds another run.
+            DataError: a folder that cannot be written, or that holds another run.
         """
         elapsed = _open(self.path, self.config, trainer, self.data)
         with SummaryWriter(str(self.path), purge_step=trainer.num_passes_done + 1) as board:
@@ -113,22 +113,22 @@ class RunFolder:
                     self.watch(report)
 
     def stage(self, name: str) -> RunFolder:
-        """A later stage of the same fit in a folder of its own, which takes its number of epochs."""
+        """A later stage of the same fit, in a subfolder; its length is its number of epochs."""
         return replace(self, path=self.path / name, config=replace(cast(Any, self.config), minutes=None))
 
 
 Run = InMemory | RunFolder
-"""How trainings are carried out."""
+"""Where trainings are carried out: in memory or in a run folder."""
 
 
 def write_summary(folder: str | os.PathLike[str], found: Score, kinds: KindsReport | None = None) -> None:
-    """Write ``summary.json``: the figures and, where kinds were judged, how many were found."""
-    told = {} if kinds is None else {"kinds": {**kinds.to_dict(), "said": str(kinds)}}
-    _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict() | told, indent=2) + "\n")
+    """Write ``summary.json``: the figures and, where edge types were tested, the report of those that were merged."""
+    merged = {} if kinds is None else {"kinds": {**kinds.to_dict(), "said": str(kinds)}}
+    _write_text(Path(folder), SUMMARY, json.dumps(found.to_dict() | merged, indent=2) + "\n")
 
 
 def _open(folder: Path, config: RunRecord, trainer: Trainer[Any, Any], scenes: str) -> float:
-    """Start a run, or go on with the one that lies there; returns the seconds that it has already had."""
+    """Start a run, or resume the one in the folder; returns the seconds that it has already taken."""
     _check_same(folder, config)
     _clear_unfinished(folder)
     if not (folder / CHECKPOINT).exists():
@@ -153,21 +153,22 @@ def _settings(values: Any, version: str = f"# bouncegrad {__version__}") -> str:
 
 
 def _check_same(folder: Path, config: RunRecord) -> None:
+    """Refuse a folder that holds a run of another configuration."""
     if not any((folder / name).exists() for name in (CHECKPOINT, SETTINGS)):
         return
     text = (folder / SETTINGS).read_text() if (folder / SETTINGS).exists() else ""
-    there, asked = _as_of_now(text, config).splitlines(), _settings(asdict(config)).splitlines()
-    if there != asked:
-        first = next((line.strip() for line in there if line not in asked), "nothing")
-        instead = next((line.strip() for line in asked if line not in there), "nothing")
+    stored, asked = _as_of_now(text, config).splitlines(), _settings(asdict(config)).splitlines()
+    if stored != asked:
+        first = next((line.strip() for line in stored if line not in asked), "nothing")
+        instead = next((line.strip() for line in asked if line not in stored), "nothing")
         raise DataError(
-            f"{folder} holds a run of another configuration (its {SETTINGS} says {first!r} where {instead!r} was asked "
+            f"{folder} holds a run of another configuration (its {SETTINGS} has {first!r} where {instead!r} was asked "
             "for): choose another --out, or delete that folder to start again"
         )
 
 
 def _as_of_now(text: str, config: RunRecord) -> str:
-    """Settings as they were written, and those that there were not yet: what was done then is their default."""
+    """Stored settings, completed by defaults (the old behaviour) for settings that are newer than the folder."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -176,7 +177,7 @@ def _as_of_now(text: str, config: RunRecord) -> str:
 
 
 def _completed(values: Any, record: Any) -> Any:
-    """The values of a record of settings in the order of its fields, then those that it does not know."""
+    """The values of a dataclass of settings in the order of its fields, then those that are no fields of it."""
     if not is_dataclass(record) or not isinstance(values, dict):
         return values
     found = {}
@@ -192,13 +193,13 @@ def _completed(values: Any, record: Any) -> Any:
 
 
 def _clear_unfinished(folder: Path) -> None:
-    """Remove what a killed process was writing."""
+    """Remove temporary files that a killed process left."""
     for place in folder.glob(f"{PREFIX}*"):
         shutil.rmtree(place, ignore_errors=True)
 
 
 def fingerprint(*sets: Scenes) -> str:
-    """Of all that is learned from; labels are not."""
+    """SHA-256 checksum of the states and masks of scenes; labels are not part of it."""
     digest = hashlib.sha256()
     for scenes in sets:
         for values in (scenes.states, scenes.mask):
@@ -221,7 +222,7 @@ def _log(folder: Path, board: SummaryWriter, report: EpochReport) -> None:
 
 
 def _cut_log(folder: Path, num_passes: int) -> None:
-    """Forget passes that were logged but not checkpointed: they will be done again."""
+    """Remove epochs from the log that came after the checkpoint: they will be done again."""
     lines = (folder / LOG).read_text().splitlines()[:num_passes]
     _write_text(folder, LOG, "".join(line + "\n" for line in lines))
 
@@ -232,7 +233,7 @@ def _write_text(folder: Path, name: str, text: str) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what a run or a row runs on."""
+    """Versions of the package, Python, PyTorch and NumPy."""
     return {
         "bouncegrad": __version__,
         "python": platform.python_version(),

@@ -1,7 +1,7 @@
-"""What every training has in common: epochs of random batches, by number or by the clock, resumable to the bit.
+"""The training loop: epochs of random batches, for a number of epochs or of minutes, resumable to the bit.
 
-A training that searches latent graphs also has the structures of all its tasks, the E-step that searches them
-(:mod:`bouncegrad.training.bounce`) and perhaps a proposal network that learns from what the E-step finds.
+A training that infers structures (latent graphs) also holds those of all its tasks, the E-step that searches them
+(:mod:`bouncegrad.training.bounce`) and possibly a proposal network that learns from the results of the E-step.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bouncegrad.models.checkpoint import CheckpointError
 from bouncegrad.settings import is_positive
 from bouncegrad.training.bounce import Bounce
 from bouncegrad.training.config import EpochReport, TrainingConfig
-from bouncegrad.training.optimizer import Descent
+from bouncegrad.training.optimizer import ScheduledOptimizer
 from bouncegrad.training.proposal_learner import Learner
 from bouncegrad.types import Structures
 
@@ -30,21 +30,21 @@ Part = TypeVar("Part")
 
 
 Clock = Callable[[float], float]
-"""Turns the share of the passes that is done into the share of the whole training; at 1 a pass ends early."""
+"""Share of the epochs that is done -> share of the training that is done; an epoch ends early when it reaches 1."""
 
 
 class Trainer(ABC, Generic[Network, Part]):
-    """A network, the moving average of its weights, its optimizer, randomness, and the best weights so far.
+    """A network, the moving average of its weights, its optimizer, the random generator, and the best weights so far.
 
-    Subclasses say what is learned from a batch (:meth:`learn_from`) and how an epoch is judged (:meth:`finish_epoch`).
+    Subclasses define the work on a batch (:meth:`learn_from`) and the judgement of an epoch (:meth:`finish_epoch`).
 
     Attributes:
-        learns: what learns, and from what, as messages call it.
-        data: the latter in one word.
-        searches: whether there are structures, an E-step and perhaps a learner, which are then part of the state.
+        learns: the network and the data, as error messages name them.
+        data: the data alone, as error messages name them.
+        searches: whether there are structures, an E-step and possibly a learner, which are then part of the state.
         structures: ``[task, slot]``, the current structures of all training tasks.
         bounce: the E-step.
-        learner: trains the proposal network, where there is one.
+        learner: trains the proposal network; None where there is none.
 
     Args:
         model: the network to train, in place.
@@ -72,26 +72,26 @@ class Trainer(ABC, Generic[Network, Part]):
 
     @abstractmethod
     def learn_from(self, indices: Tensor, progress: float) -> Part:
-        """Learn from the scenes ``[task]`` of one batch."""
+        """Learn from one batch: the scenes ``indices``, ``[task]``, at this share of the training."""
 
     @abstractmethod
     def finish_epoch(self, parts: Sequence[Part], clock: Clock) -> EpochReport:
-        """Judge the pass that ends, of which ``parts`` were done."""
+        """Judge the epoch from the results of its batches, ``parts``, and report it."""
 
     def follow(self, model: Network) -> None:
-        """Train this network from now on; what was best so far is forgotten."""
+        """Train this network from now on, with a new optimizer and average; its weights count as the best so far."""
         self.model = model
         self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(self.config.averaging))
         self.descent = self.optimizer_for(model)
         self.best_weights, self.best_pass = _copied(model), self.num_passes_done
 
-    def optimizer_for(self, model: Network) -> Descent:
-        """A new optimizer of the weights that are trained."""
-        return Descent(model, replace(self.config, weight_decay=self.weight_decay))
+    def optimizer_for(self, model: Network) -> ScheduledOptimizer:
+        """A new optimizer of the weights to train."""
+        return ScheduledOptimizer(model, replace(self.config, weight_decay=self.weight_decay))
 
     @property
     def weight_decay(self) -> float:
-        """Weight decay of the training as it stands."""
+        """Weight decay of a new optimizer."""
         return self.config.weight_decay
 
     @property
@@ -105,12 +105,15 @@ class Trainer(ABC, Generic[Network, Part]):
         return self.num_passes_done / self.config.num_passes
 
     def passes(self, minutes: float | None = None, elapsed: float = 0.0) -> Iterator[EpochReport]:
-        """Train to the end, pass by pass.
+        """Train to the end, one report per epoch.
 
         Args:
-            minutes: how long to train; temperature and learning rate then follow the time. None: for
-                ``config.num_passes`` passes, on the CPU repeatable to the bit.
-            elapsed: seconds that an interrupted training has already had.
+            minutes: how long to train; temperature and learning rate then follow the time. None: train for
+                ``config.num_passes`` epochs, on the CPU repeatable to the bit.
+            elapsed: seconds that an interrupted training has already taken.
+
+        Raises:
+            ValueError: minutes that are not positive and finite.
         """
         if minutes is not None and not is_positive(minutes):
             raise ValueError(f"expected a positive, finite number of minutes, got {minutes}")
@@ -129,7 +132,8 @@ class Trainer(ABC, Generic[Network, Part]):
         """Learn once from every training scene, in random order.
 
         Args:
-            clock: by which temperature and learning rate are set. By default the passes count, whatever they take.
+            clock: turns the share of the epochs into that of the training, which sets temperature and learning rate; by
+                default they are the same.
         """
         batches = torch.randperm(self.num_scenes, generator=self.generator).split(self.batch_size)
         parts: list[Part] = []
@@ -142,18 +146,18 @@ class Trainer(ABC, Generic[Network, Part]):
         return self.finish_epoch(parts, clock)
 
     def step(self, progress: float) -> None:
-        """One step down the gradient that the parameters hold."""
+        """One optimizer step along the gradient in the parameters' ``grad``, and one update of the average."""
         self.descent.step(progress)
         self.averaged.update_parameters(self.model)
 
     def keep_if_best(self, held_out: float) -> None:
-        """Remember the averaged weights if no pass had a smaller loss on the held-out scenes."""
+        """Keep the averaged weights if no epoch had a smaller loss on the held-out scenes."""
         if held_out <= self.best_score:
             self.best_score, self.best_weights = held_out, _copied(self.ema_model)
             self.best_pass = self.num_passes_done
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that a continued training needs, as tensors and JSON."""
+        """All that resuming the training needs, as tensors and JSON."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": value for name, value in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
@@ -180,7 +184,7 @@ class Trainer(ABC, Generic[Network, Part]):
         """
         try:
             self._restore(tensors, meta)
-        except torch.OutOfMemoryError:  # a RuntimeError for which the checkpoint is not to blame
+        except torch.OutOfMemoryError:  # a RuntimeError, but not a fault of the checkpoint
             raise
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
@@ -211,7 +215,7 @@ class Trainer(ABC, Generic[Network, Part]):
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names start with ``prefix``, by the rest of their names."""
+    """The tensors whose names start with ``prefix``, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 

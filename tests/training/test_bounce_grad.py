@@ -226,7 +226,7 @@ def test_every_heat_goes_on_to_the_bit(short_scenes, heat, learn_from):
 
 
 def test_learned_proposals_need_something_to_see():
-    with pytest.raises(ValueError, match='need a network: set proposer.sees to what it is to see, not "nothing"'):
+    with pytest.raises(ValueError, match='need a network: set proposer.sees to its input, not to "nothing"'):
         TrainingConfig(bounce=BounceConfig("metropolis", proposals="learned", heat="steered"))
 
 
@@ -272,7 +272,7 @@ def test_true_graphs_may_lack_the_labels_of_absent_entities():
 def test_true_graphs_need_a_kind_for_each_label():
     scenes = springs(12)
     recipe = replace(tiny(search="frozen"), model=ModelConfig(NetworkConfig(num_edge_kinds=1)))
-    with pytest.raises(ValueError, match="each of the 2 labels, got 1 edge kinds: set num_edge_kinds to 2"):
+    with pytest.raises(ValueError, match="each of the 2 labels, got 1 edge types: set num_edge_kinds to 2"):
         trainer_of(scenes, recipe)
 
 

@@ -172,7 +172,7 @@ def test_minutes_bound_the_search_alone(scenes, monkeypatch, tmp_path):
 
 def test_senders_that_are_silent_have_none():
     model = ModelConfig(NetworkConfig(unseen="silent"))
-    with pytest.raises(ValueError, match="3 passes of a polish or a forecaster"):
+    with pytest.raises(ValueError, match="3 epochs of polish or forecaster"):
         Recipe(model, forecaster=CONFIG)
 
 

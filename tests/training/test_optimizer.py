@@ -12,13 +12,13 @@ from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.scenes import Normalization
 from bouncegrad.training import TrainingConfig
-from bouncegrad.training.optimizer import STEP, Descent
+from bouncegrad.training.optimizer import STEP, ScheduledOptimizer
 from worlds import generator
 
 WARM_UP = TrainingConfig().warm_up
 
 
-def descent_of(schedule: Any = "plateau", learning_rate: float = 8e-3, num_passes: int = 300) -> Descent:
+def descent_of(schedule: Any = "plateau", learning_rate: float = 8e-3, num_passes: int = 300) -> ScheduledOptimizer:
     """Waits for 3 passes, then halves the rate and is patient for 15 more."""
     model = Model(
         ModelConfig(NetworkConfig(hidden=2), NoiseConfig("none", None)),
@@ -27,10 +27,10 @@ def descent_of(schedule: Any = "plateau", learning_rate: float = 8e-3, num_passe
         generator(),
     )
     config = TrainingConfig(num_passes=num_passes, learning_rate=learning_rate, schedule=schedule, clip_norm=0.5)
-    return Descent(model, config)
+    return ScheduledOptimizer(model, config)
 
 
-def stepped(descent: Descent, progress: float = 0.0, gradient: float = 1.0) -> float:
+def stepped(descent: ScheduledOptimizer, progress: float = 0.0, gradient: float = 1.0) -> float:
     """One step; the rate it had."""
     for parameter in descent.model.parameters():
         parameter.grad = torch.full_like(parameter, gradient)
@@ -38,7 +38,7 @@ def stepped(descent: Descent, progress: float = 0.0, gradient: float = 1.0) -> f
     return descent.optimizer.param_groups[0]["lr"]
 
 
-def rates(descent: Descent, losses: list[float]) -> list[float]:
+def rates(descent: ScheduledOptimizer, losses: list[float]) -> list[float]:
     """After each pass."""
     found = []
     for loss in losses:

@@ -1,4 +1,8 @@
-"""The bounce: search the structures of a batch of scenes while the modules stand still."""
+"""Bounce, the E-step: search the structures (latent graphs) of a batch of scenes, modules fixed.
+
+``exact`` draws whole graphs from their posterior; ``kernels`` has MCMC kernels, learned proposals and the encoder
+alone; ``temperature`` sets the temperature of the kernels.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +31,12 @@ __all__ = [
 
 
 def make_bounce(config: BounceConfig, layout: Layout, learner: Learner | None = None) -> Bounce:
-    """The search that a configuration names.
+    """The E-step of a configuration, over the slots of a graph.
 
     Args:
         config: how structures are searched.
         layout: the slots.
-        learner: the proposal network, for learned proposals.
+        learner: trains the proposal network, for learned proposals.
     """
     if config.search == "exact":
         return TableBounce(config, layout)
@@ -42,7 +46,7 @@ def make_bounce(config: BounceConfig, layout: Layout, learner: Learner | None = 
 
 
 def bounce_over(config: BounceConfig, space: StructureSpace, learner: Learner | None = None) -> Bounce:
-    """The search that a configuration names, over the slots of anything: a graph or not."""
+    """The E-step of a configuration by a kernel, over the slots of any space of structures: graphs or functions."""
     if config.search == "metropolis":
         return ProposalBounce(config, space, learner)
     return StillBounce(config) if config.search == "frozen" else KernelBounce(config, space)

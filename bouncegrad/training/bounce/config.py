@@ -1,4 +1,4 @@
-"""What can be said of a search: its settings, what it finds, and what every way to search can do."""
+"""Settings and result of the E-step (bounce), and the protocol of its implementations."""
 
 from __future__ import annotations
 
@@ -15,45 +15,47 @@ from bouncegrad.structures.factors import Factors
 from bouncegrad.types import Structures
 
 HEAT_STEPS = 10_000
-"""Resolution of the temperature's schedule over a training."""
+"""Number of steps into which temperature schedules divide a training."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class BounceConfig:
-    """How structures are searched.
+    """How the E-step infers structures (latent graphs).
 
     Attributes:
-        search: "exact" draws whole graphs from their exact posterior (tables of all receivers); "metropolis" makes one
-            proposal per pass; "gibbs" redraws one receiver per pass; "relaxed" does not search: the proposal network
-            says what it thinks, and learns from the loss itself (Kipf et al. 2018; :mod:`bouncegrad.training.elbo`);
-            "frozen" keeps the true relations (a baseline that uses labels).
-        prior: exact search: what is believed of graphs beforehand, a name in
-            :data:`bouncegrad.structures.priors.PRIORS`; "auto": of those in
-            :data:`bouncegrad.structures.priors.COMPARED` the one with the most evidence on held-out scenes, at the
-            temperature at which their early samples foretell the late ones best.
-        proposals: search "metropolis": where proposals come from. "uniform": all kinds alike; "learned": from the
-            proposal network of the training; "none": there are none, structures stay as random as they were drawn.
-        block: what a proposal changes: "node", all that decides about one random entity (its incoming edges; blocked
-            Gibbs); or "edge", one slot.
-        flip: every slot that a proposal concerns gets another kind than it has.
-        corrected: accept with the Hastings term of learned proposals, so that the search samples from the posterior;
-            without it (Alet et al. 2019) structures that the network likes are found more often than they deserve.
-        heat: "entropy": as hot as it takes to leave the structures undecided to a falling degree, whatever the unit of
-            the energies (exact search only); "scheduled": falls geometrically from hottest to coolest; the others are
-            for searches that propose. "steered": the share of worse moves that are accepted follows ``acceptance
-            exp(-5 progress / cooling)``, by a moving average that cannot get stuck; "stepped": likewise, by the rule of
-            the released code of Alet et al. 2019 (a tenth up or down at each pass); "automatic": that code's other
-            schedule, from the size of the residuals and their autocorrelation.
-        entropy: share of the structures' entropy at the start, from where it falls linearly to 0; of all that a named
-            prior leaves undecided, or under "auto" of what is possible.
-        hottest: the first temperature of all but "entropy" and "automatic".
-        coolest: the least temperature of "entropy" and "scheduled", at the end of cooling; 1 means samples from the
+        search: the algorithm of the E-step. "exact": draws of whole graphs from their posterior (tables of all
+            receivers); "metropolis": one Metropolis proposal per epoch; "gibbs": a Gibbs draw of one receiver per
+            epoch; "relaxed": no search: the encoder (proposal network) gives the posterior and is trained by the ELBO
+            (Kipf et al. 2018; :mod:`bouncegrad.training.elbo`); "frozen": no search: the true relations, a baseline
+            that uses labels.
+        prior: prior over graphs for exact search, a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": of
+            those in :data:`bouncegrad.structures.priors.COMPARED` the one with the most evidence on held-out scenes, at
+            the temperature at which their early samples best predict the late ones.
+        proposals: source of the proposals of search "metropolis". "uniform": all kinds (edge types) equally probable;
+            "learned": the proposal network of the training; "none": no proposals, structures stay as they are drawn at
+            random.
+        block: slots that one proposal changes: "node", all that determine how one random entity moves (its incoming
+            edges; blocked Gibbs); or "edge", one slot.
+        flip: whether each slot of a proposal must get another kind (edge type) than it has.
+        corrected: whether learned proposals are accepted with the Hastings correction, so that the search samples from
+            the posterior; without it (Alet et al. 2019) structures that the network favours are too frequent.
+        heat: rule of the temperature. "entropy": the temperature at which the entropy of the posterior is a falling
+            share of its maximum, whatever the unit of the energies (exact search only); "scheduled": falls
+            geometrically from hottest to coolest; the others are for searches by proposals. "steered": the share of
+            worse moves that are accepted follows ``acceptance exp(-5 progress / cooling)``, by a moving average that
+            cannot get stuck; "stepped": likewise, by the rule of the released code of Alet et al. 2019 (a tenth up or
+            down at each epoch); "automatic": that code's other schedule, from the size of the residuals and their
+            autocorrelation.
+        entropy: initial entropy of the posterior for "entropy", from where it falls linearly to 0, as a share of the
+            entropy of the named prior, or under "auto" of the greatest possible entropy.
+        hottest: initial temperature of all rules but "entropy" and "automatic".
+        coolest: least temperature of "entropy" and "scheduled", at the end of cooling; at 1 the search samples the
             posterior.
-        cooling: share of the training over which it cools.
-        acceptance: share of worse moves that is accepted at first, for "steered" and "stepped".
+        cooling: share of the training over which the temperature falls.
+        acceptance: initial share of worse moves that are accepted, for "steered" and "stepped".
 
     Raises:
-        ValueError: a number or word that makes no search.
+        ValueError: a number out of range, or heat "entropy" without exact search.
     """
 
     search: Literal["exact", "metropolis", "gibbs", "relaxed", "frozen"] = "exact"
@@ -77,16 +79,16 @@ class BounceConfig:
 
 @dataclass(frozen=True, slots=True)
 class BounceResult:
-    """What a bounce found.
+    """Result of the E-step on one batch.
 
     Attributes:
-        structures: ``[task, slot]``.
-        changed: ``[task]``, whose structure is another one than before.
-        accepted: ``[task]``, where what was proposed was taken, even if it was the structure that was there.
-        proposed: ``[task]``, where another structure was proposed.
-        temperature: of the search.
-        prior: the prior it believed in.
-        guess: ``[task, slot]``, what those think most probable who proposed; None where nobody was asked.
+        structures: ``[task, slot]``, the new structures.
+        changed: ``[task]``, whether the structure differs from the one before.
+        accepted: ``[task]``, whether the proposal was accepted, also where it equals the structure before.
+        proposed: ``[task]``, whether the proposal differs from the structure before.
+        temperature: temperature of the search.
+        prior: name of the prior.
+        guess: ``[task, slot]``, the most probable structures by the proposal network; None where it is not evaluated.
     """
 
     structures: Structures
@@ -99,26 +101,26 @@ class BounceResult:
 
 
 class Bounce(Protocol):
-    """A way to search, with memory from batch to batch."""
+    """An algorithm of the E-step, with a state that lasts from batch to batch (temperature, weights of priors)."""
 
     def search(self, target: Any, structures: Structures, progress: float, generator: Generator) -> BounceResult:
-        """Search the structures of one batch."""
+        """Search the structures of one batch, ``target``, from the current ones, at this share of the training."""
         ...
 
     def finish_epoch(self, held_out: tuple[Factors, Factors] | None) -> None:
-        """Learn from the pass that ends; ``held_out``: factors of held-out scenes, of their early and late samples."""
+        """Update the state after an epoch; ``held_out``: factors of held-out scenes, early and late samples."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """The memory, as JSON."""
+        """The state, as JSON."""
         ...
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Continue from what :meth:`state` returned."""
         ...
 
 
 def scheduled_temperature(config: BounceConfig, progress: float) -> float:
-    """The geometric fall from hottest to coolest."""
+    """The temperature of heat "scheduled": a geometric fall from hottest to coolest."""
     cooling = exponential(config.hottest, config.coolest, max(1, round(HEAT_STEPS * config.cooling)))
     return cooling(round(HEAT_STEPS * progress))

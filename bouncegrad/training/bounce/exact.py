@@ -1,4 +1,7 @@
-"""Draws of whole graphs from tables, or from message sums where tables would be too large."""
+"""The exact E-step: draws of whole graphs (structures) from their posterior, by energy tables of all receivers.
+
+Message sums take the place of tables that would be too large. The temperature follows the entropy of the posterior.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +27,18 @@ from bouncegrad.training.bounce.target import SceneTarget
 from bouncegrad.types import Structures
 
 MARGIN = 0.5
-"""Nats per held-out scene by which another prior must be better before the bounce turns to it."""
+"""Nats per held-out scene by which another prior must be better before the E-step changes to it."""
 
 
 class TableBounce:
-    """Draws of whole graphs under a prior, whose weights and choice are learned on the way.
+    """Draws whole graphs from the posterior; the weights of the priors and their choice are updated after each epoch.
 
     Args:
-        config: which prior and heat.
+        config: prior and rule of the temperature.
         layout: the slots.
 
     Raises:
-        ValueError: a prior that scenes of this size cannot have.
+        ValueError: a prior that is not defined for scenes of this size.
     """
 
     def __init__(self, config: BounceConfig, layout: Layout) -> None:
@@ -61,7 +64,7 @@ class TableBounce:
         return BounceResult(drawn, changed, torch.ones_like(changed), changed, temperature, self.chosen)
 
     def finish_epoch(self, held_out: tuple[Factors, Factors] | None) -> None:
-        """Learn every prior's weights; turn to the one with the most evidence, if it is clearly better."""
+        """Fit the weights of every prior; change to that with the most held-out evidence, if it is clearly better."""
         self.priors = {name: fit_weights(prior, self.usage[name]) for name, prior in self.priors.items()}
         if held_out is not None and len(self.priors) > 1:
             evidence = predictive_evidence(self.priors, *held_out, READING_TEMPERATURES[::4])
@@ -76,17 +79,18 @@ class TableBounce:
         return {"chosen": self.chosen, "temperature": self.temperature, "weights": weights}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Continue from what :meth:`state` returned."""
         self.chosen, self.temperature = state["chosen"], state["temperature"]
         weights = {name: torch.tensor(values) for name, values in state["weights"].items()}
         self.priors = {name: prior.with_weights(weights[name]) for name, prior in self.priors.items()}
 
     def _next_temperature(self, factors: Factors, progress: float) -> float:
+        """The temperature at which the entropy of the posterior is the scheduled share of that of the prior."""
         if self.config.heat != "entropy":
             return scheduled_temperature(self.config, progress)
         prior = self.priors[self.chosen]
         share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
-        if self.config.prior != "auto":  # several beliefs are held against each other by one measure
+        if self.config.prior != "auto":  # for "auto" one measure for all priors, so that they can be compared
             share *= entropy_left(prior, factors)
         return temperature_of_entropy(prior, factors, share, self.config.coolest, guess=self.temperature)
 

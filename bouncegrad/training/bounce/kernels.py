@@ -1,4 +1,5 @@
-"""One step of a search kernel per batch."""
+"""E-steps by MCMC kernels, one step per batch: Gibbs, Metropolis with uniform or learned proposals (Alet et al. 2019);
+and those without search: fixed structures, and the encoder's most probable structures (Kipf et al. 2018)."""
 
 from __future__ import annotations
 
@@ -29,30 +30,30 @@ from bouncegrad.types import Structures
 
 
 class _WithTemperature:
-    """What searches share that remember nothing but how hot they are."""
+    """An E-step whose only state is its temperature."""
 
     def __init__(self, config: BounceConfig) -> None:
         self.config = config
         self.heat = SearchTemperature(config)
 
     def finish_epoch(self, held_out: tuple[Factors, Factors] | None) -> None:
-        """Nothing to learn from held-out scenes."""
+        """Start a new epoch of the temperature; the held-out scenes are not used."""
         self.heat.finish_epoch()
 
     def state(self) -> dict[str, Any]:
-        """The heat."""
+        """The state of the temperature, as JSON."""
         return self.heat.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Continue from what :meth:`state` returned."""
         self.heat.load_state(state)
 
 
 class KernelBounce(_WithTemperature):
-    """One step of a kernel that needs no proposals.
+    """One step of a kernel without proposals: "gibbs" or "exact".
 
     Args:
-        config: which kernel.
+        config: the name of the kernel and the rule of the temperature.
         space: the slots.
     """
 
@@ -65,7 +66,7 @@ class KernelBounce(_WithTemperature):
         self.kernel = kernels[config.search]()
 
     def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> BounceResult:
-        """One step of the kernel from the structures as they are."""
+        """One step of the kernel from the current structures."""
         losses = target.loss_fn()
         temperature = self.heat.temperature(target, structures, progress)
         state = self.kernel.init(structures, losses, temperature)
@@ -76,23 +77,23 @@ class KernelBounce(_WithTemperature):
 
 
 class StillBounce(_WithTemperature):
-    """No search: structures stay as they are, and nothing is computed of them.
+    """No search: structures stay as they are, and no loss is computed.
 
     Args:
-        config: nothing of it is looked at.
+        config: not used.
     """
 
     def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> BounceResult:
-        """The structures."""
+        """The current structures, unchanged."""
         still = torch.zeros(len(structures), dtype=torch.bool, device=structures.device)
         return BounceResult(structures, still, ~still, still, 1.0, "none")
 
 
 class EncoderBounce(_WithTemperature):
-    """No search: the structures that the model's own proposal network thinks most probable.
+    """No search: the most probable structures by the model's encoder (proposal network), as in NRI.
 
     Args:
-        config: nothing of it is looked at.
+        config: not used.
         layout: the slots.
     """
 
@@ -103,7 +104,7 @@ class EncoderBounce(_WithTemperature):
     def search(
         self, target: SceneTarget, structures: Structures, progress: float, generator: Generator
     ) -> BounceResult:
-        """Ask the network."""
+        """Evaluate the encoder."""
         model, batch, _ = target
         guess = network_guess(encoder_of(model), batch, self.layout, structures, generator)
         changed = (guess != structures).any(1)
@@ -111,14 +112,14 @@ class EncoderBounce(_WithTemperature):
 
 
 class ProposalBounce(_WithTemperature):
-    """One proposal for each task, accepted or not by what it costs: the search of Alet et al. 2019.
+    """One Metropolis step for each task: the search of Alet et al. 2019.
 
-    Where the proposal is the structure that is there already, nothing needs to be computed to accept it.
+    A proposal that equals the current structure is accepted without computing any loss.
 
     Args:
-        config: where proposals come from and what they change.
+        config: source of the proposals, and the slots that they change.
         space: the slots.
-        learner: the proposal network, for learned proposals.
+        learner: trains the proposal network, for learned proposals.
     """
 
     def __init__(self, config: BounceConfig, space: StructureSpace, learner: Learner | None = None) -> None:
@@ -126,7 +127,7 @@ class ProposalBounce(_WithTemperature):
         self.space, self.learner = space, learner
 
     def search(self, target: Target, structures: Structures, progress: float, generator: Generator) -> BounceResult:
-        """Propose for every task, and judge where something new is proposed."""
+        """Propose a structure for every task, and accept or reject those that differ from the current ones."""
         temperature = self.heat.temperature(target, structures, progress)
         beliefs_fn = self._beliefs_fn(target.batch, generator)
         proposed = self._proposal(beliefs_fn)(structures, generator)
@@ -160,5 +161,5 @@ class ProposalBounce(_WithTemperature):
 
 
 def _given(proposed: Proposed) -> Proposal:
-    """The proposal that was made already."""
+    """A proposal function that returns a proposal drawn before."""
     return lambda structures, generator: proposed

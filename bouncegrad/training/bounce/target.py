@@ -1,4 +1,4 @@
-"""What a search works on: the tasks of one batch, under modules that stand still."""
+"""What the E-step searches: the tasks of one batch, with their losses under fixed modules."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from bouncegrad.types import LossFn, Structures
 
 
 class Target(Protocol):
-    """The tasks of one batch, whatever they are made of: all that searches ask who propose and judge."""
+    """The tasks of one batch, scenes or functions, as searches by kernels and proposals see them."""
 
     @property
     def batch(self) -> Any:
-        """What a proposal network reads."""
+        """The input of a proposal network."""
         ...
 
     def loss_fn(self) -> LossFn:
-        """The loss of the tasks under the modules as they are."""
+        """Structures -> loss of every task under the current modules."""
         ...
 
     def at(self, tasks: Tensor) -> Target:
-        """Some of the tasks, by their numbers."""
+        """The tasks of these indices."""
         ...
 
     def automatic_temperature(self, structures: Structures) -> float:
-        """How hot the residuals under these structures ask a search to be."""
+        """The temperature at which the loss is a likelihood of the residuals under these structures."""
         ...
 
 
 class SceneTarget(NamedTuple):
-    """Scenes, of which some windows are searched on.
+    """A batch of scenes, with the windows whose loss counts.
 
     Attributes:
-        model: predicts them.
+        model: the model that predicts them.
         batch: the scenes as one super-graph.
-        windows: the stretches that count.
+        windows: the windows in the loss.
     """
 
     model: Model
@@ -47,24 +47,24 @@ class SceneTarget(NamedTuple):
     windows: Windows
 
     def loss_fn(self) -> LossFn:
-        """The loss of every scene."""
+        """Structures -> loss of every scene."""
         return loss_fn(self.model, self.batch, self.windows)
 
     def at(self, tasks: Tensor) -> SceneTarget:
-        """Some of the scenes."""
+        """The scenes of these indices."""
         return SceneTarget(self.model, *of_tasks(self.batch, self.windows, tasks))
 
     def automatic_temperature(self, structures: Structures) -> float:
-        """As :func:`automatic_temperature` has it."""
+        """The temperature by :func:`automatic_temperature`."""
         return automatic_temperature(self.model, self.batch, self.windows, structures)
 
 
 def automatic_temperature(model: Model, batch: Batch, windows: Windows, structures: Structures) -> float:
-    """``T = 2 L / (n (1 - r^2))`` for mean squares L of n numbers a scene whose residuals have autocorrelation r.
+    """Temperature ``T = 2 L / (n (1 - r^2))`` from n residuals per scene of mean square L and autocorrelation r.
 
-    Were the residuals normal and independent, with variance L, ``exp(-loss / T)`` would be their likelihood; what is
-    left over from one sample to the next counts once. For energies in nats it is ``1 / (1 - r^2)``.
-    Source: released code of Alet et al. 2019 (there the residuals of the last batch of the pass before).
+    For normal residuals of variance L, ``exp(-loss / T)`` is the likelihood; the autocorrelation reduces the number of
+    independent values. For energies in nats the temperature is ``1 / (1 - r^2)``.
+    Source: released code of Alet et al. 2019 (there the residuals of the last batch of the epoch before).
     """
     mean_square, correlation = residual_moments(model, batch, windows, structures)
     independent = max(1e-6, 1 - correlation**2)

@@ -1,4 +1,4 @@
-"""How hot a search that proposes is: one temperature for a batch, or for a pass."""
+"""Temperature of the E-step by kernels and proposals: scheduled, steered by the acceptance, or from the residuals."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from bouncegrad.types import Structures
 
 
 class SearchTemperature:
-    """The temperature of a search, with memory from batch to batch.
+    """The temperature of a search, with a state that lasts from batch to batch.
 
     Args:
-        config: by which rule.
+        config: the rule (``heat``) and its numbers.
     """
 
     def __init__(self, config: BounceConfig) -> None:
@@ -33,7 +33,7 @@ class SearchTemperature:
         self.begins_pass = True
 
     def temperature(self, target: Target, structures: Structures, progress: float) -> float:
-        """For the next batch; by the rules that the released code has, the same for all batches of a pass."""
+        """Temperature for the next batch; "stepped" and "automatic" change it only at the first batch of an epoch."""
         if self.config.heat == "scheduled":
             return scheduled_temperature(self.config, progress)
         if self.begins_pass and self.config.heat == "stepped":
@@ -44,22 +44,22 @@ class SearchTemperature:
         return self.steering.temperature
 
     def learn(self, info: SearchInfo, progress: float) -> None:
-        """Take note of what a batch accepted."""
+        """Update the temperature by the acceptance in a batch."""
         if self.config.heat == "steered":
             self.steering = acceptance_annealing(self._share(progress), self.config.hottest).next(self.steering, info)
         if self.config.heat == "stepped":
             self.worse = self.worse.after(info)
 
     def finish_epoch(self) -> None:
-        """The next batch begins a pass."""
+        """Note that the next batch begins an epoch."""
         self.begins_pass = True
 
     def state(self) -> dict[str, Any]:
-        """The memory, as JSON."""
+        """The state, as JSON."""
         return {"heat": asdict(self.steering), "worse": asdict(self.worse), "begins_pass": self.begins_pass}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Continue from what :meth:`state` returned."""
         self.steering, self.worse = AnnealingState(**state["heat"]), AcceptedWorse(**state["worse"])
         self.begins_pass = state["begins_pass"]
 
@@ -67,5 +67,6 @@ class SearchTemperature:
         self.steering = replace(self.steering, temperature=temperature)
 
     def _share(self, progress: float) -> float:
+        """Target for the share of worse moves that are accepted."""
         steps = max(1, round(HEAT_STEPS * self.config.cooling))
         return self.config.acceptance * acceptance_target(steps)(round(HEAT_STEPS * progress))
