@@ -1,4 +1,4 @@
-"""What a trained model says of scenes: who acts on whom, how surely, and what happens next."""
+"""Inference with a trained model: posteriors over structures (latent graphs), and predictions (rollouts) under them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the proposal network thinks of scenes, at once: no rollouts, no tables.
+"""Mode "proposal": amortised inference by the encoder (proposal network), without rollouts or tables.
 
 Source: Alet et al. 2019, section 4.2 (the network); amortised inference as in Kipf et al. 2018.
 """
@@ -18,13 +18,13 @@ from bouncegrad.scenes import Scenes
 
 @torch.no_grad()
 def amortised_posterior(model: Model, scenes: Scenes) -> Posterior:
-    """The network's own probabilities, and on every slot the kind that it thinks most probable.
+    """The encoder's probabilities of the edge types, and the most probable edge type of every slot.
 
-    Slots do not know of each other: the structure may be one that no posterior over whole graphs would call likely.
-    Networks that read trajectories of one length look at the first samples of longer ones.
+    Slots are independent: the structure may be improbable under a posterior over whole graphs. Encoders for
+    trajectories of one length read the first samples of longer ones.
 
     Raises:
-        ValueError: no network, one that sees structures only, scenes too short for it or of other features.
+        ValueError: a model without an encoder of trajectories, scenes too short for it, or of other features.
     """
     proposer = proposer_of(model)
     if "trajectories" not in proposer.encoders:
@@ -35,9 +35,9 @@ def amortised_posterior(model: Model, scenes: Scenes) -> Posterior:
     layout, parts = model.layout(scenes.num_entities), []
     for chunk in chunks(model, scenes, 1, cells_read(proposer, scenes)):
         batch = pack(model, chunk)
-        thoughts = proposer.from_trajectories(batch.states, batch.graph).exp().cpu()
+        marginals = proposer.from_trajectories(batch.states, batch.graph).exp().cpu()
         unknown = torch.full((chunk.num_scenes,), math.nan)
-        parts.append(Posterior(thoughts.argmax(2), unknown, thoughts, layout, "proposal", unknown, mode="proposal"))
+        parts.append(Posterior(marginals.argmax(2), unknown, marginals, layout, "proposal", unknown, mode="proposal"))
     return concatenate(parts)
 
 
@@ -45,7 +45,7 @@ def proposer_of(model: Model) -> Proposer:
     """The proposal network of a model.
 
     Raises:
-        ValueError: it has none, or one of other kinds or features.
+        ValueError: it has none, or one for other numbers of edge types, node types or features.
     """
     if model.proposer is None:
         raise ValueError(
@@ -64,9 +64,9 @@ def proposer_of(model: Model) -> Proposer:
 
 
 def cells_read(proposer: Proposer, scenes: Scenes) -> int:
-    """Numbers in the largest array of the network for each scene: over edges and hidden units.
+    """Size of the largest array of the network for each scene: edges times hidden units times layers.
 
-    And for convolutions over times; the last layer of the others reads four hidden layers at the most.
+    For convolutions also times samples; the last layer of the other encoders reads at most four hidden layers.
     """
     config = proposer.config
     layers = max(4, scenes.num_times) if config.encoder == "cnn" else 4

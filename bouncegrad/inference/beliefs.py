@@ -1,5 +1,4 @@
-"""What a proposal network says of every slot of a batch: log probabilities of the edge types, and their most
-probable."""
+"""Log probabilities of the edge types by the proposal network (encoder), for proposals of a search and as a guess."""
 
 from __future__ import annotations
 
@@ -19,35 +18,41 @@ from bouncegrad.types import Structures
 
 @torch.no_grad()
 def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Generator | None = None) -> BeliefsFn:
-    """What a network thinks of the structures of a batch, never less than its floor of any kind; on the CPU.
+    """Log probabilities of the edge types of a batch, mixed with the floor of the network; on the CPU.
 
-    With two encoders a fair coin decides, task by task and anew for every proposal, which of them is heard.
+    With two encoders, a fair coin chooses one of them for each task and each proposal.
 
     Args:
         proposer: the network.
         batch: the scenes.
         layout: their slots.
-        noise: draws what is dropped out; None for nothing. What an encoder of structures drops is part of a proposal's
-            circumstances, the same on the way back.
+        noise: generator of the dropout; None: no dropout.
+
+    Returns:
+        A function of a generator, called once for each proposal, that fixes coin, blanked slots and dropout. It returns
+        structures -> log probabilities, ``[task, slot, kind]``, the same for the proposal and for the way back, as the
+        Hastings correction requires.
     """
     config = proposer.config
-    moved = None
+    by_trajectories = None
     if config.sees in ("trajectories", "both"):
-        moved = with_floor(proposer.from_trajectories(batch.states, batch.graph, noise), config.floor).cpu()
+        by_trajectories = with_floor(proposer.from_trajectories(batch.states, batch.graph, noise), config.floor).cpu()
         if config.sees == "trajectories":
-            return lambda generator: lambda structures: moved
+            return lambda generator: lambda structures: by_trajectories
 
     def circumstances(generator: Generator) -> Beliefs:
         seed = int(torch.randint(2**62, (), generator=generator))
-        sender_mask = torch.rand(len(batch.graph.present), generator=generator) < 0.5
+        reads_trajectories = torch.rand(len(batch.graph.present), generator=generator) < 0.5
 
         @torch.no_grad()
         def beliefs(structures: Structures) -> Tensor:
             drawn = Generator().manual_seed(seed)
-            seen = blanked(structures, layout, config, drawn)
-            said = proposer.from_structures(seen, batch.graph, None if noise is None else drawn)
-            said = with_floor(said, config.floor).cpu()
-            return said if moved is None else torch.where(sender_mask[:, None, None], moved, said)
+            partial = blanked(structures, layout, config, drawn)
+            found = proposer.from_structures(partial, batch.graph, None if noise is None else drawn)
+            found = with_floor(found, config.floor).cpu()
+            if by_trajectories is None:
+                return found
+            return torch.where(reads_trajectories[:, None, None], by_trajectories, found)
 
         return beliefs
 
@@ -58,7 +63,8 @@ def network_beliefs(proposer: Proposer, batch: Batch, layout: Layout, noise: Gen
 def network_guess(
     proposer: Proposer, batch: Batch, layout: Layout, structures: Structures, generator: Generator
 ) -> Structures:
-    """The most probable kind of every slot: from the trajectories where a network reads them, else from structures."""
+    """The most probable kind of every slot, ``[task, slot]``: by the encoder of trajectories if there is one, else by
+    that of structures, which reads ``structures`` with some slots blanked."""
     if "trajectories" in proposer.encoders:
         return proposer.from_trajectories(batch.states, batch.graph).argmax(2).cpu()
     seen = blanked(structures, layout, proposer.config, generator)
@@ -66,7 +72,7 @@ def network_guess(
 
 
 def with_floor(log_probabilities: Float[Tensor, "task slot kind"], floor: float) -> Float[Tensor, "task slot kind"]:
-    """``log((1 - floor) p + floor / K)`` over the K kinds that a slot takes."""
+    """Mix probabilities with uniform ones: ``log((1 - floor) p + floor / K)`` over the K kinds that a slot takes."""
     if not floor:
         return log_probabilities
     possible = log_probabilities > -math.inf
@@ -76,6 +82,6 @@ def with_floor(log_probabilities: Float[Tensor, "task slot kind"], floor: float)
 
 
 def existing_slots(graph: SuperGraph, layout: Layout) -> Bool[Tensor, "task slot"]:
-    """Slots whose entities are there."""
+    """Slots whose entities are present."""
     edges = graph.unpack_edges(torch.ones_like(graph.senders, dtype=torch.bool))
     return edges if layout.num_node_kinds == 1 else torch.cat([edges, graph.present], 1)

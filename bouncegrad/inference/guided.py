@@ -1,6 +1,6 @@
-"""A search that the proposal network leads: it starts where the network points and tries what it proposes.
+"""Mode "both": MCMC guided by the encoder (proposal network), which gives the initial structure and the proposals.
 
-Source: Alet et al. 2019, section 4.2, here with the Hastings correction, at the temperature of reading.
+Source: Alet et al. 2019, section 4.2, here with the Hastings correction, at the temperature of inference.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from bouncegrad.structures.proposals import Beliefs, BeliefsFn, block_proposal, 
 from bouncegrad.types import LogPrior, Losses, LossFn, Structures
 
 PROPOSALS = 20
-"""Proposals for each entity of a scene, half of them to find structures, half to sample: the cost is bounded."""
+"""Proposals for each entity of a scene: half of them to find the best structure, half to sample the posterior."""
 
 
 @torch.no_grad()
 def guided_posterior(model: Model, scenes: Scenes, horizon: int, seed: int) -> Posterior:
-    """Marginals from the second half of the steps, and the most probable structure of all that were seen.
+    """Marginals from the second half of the steps, and the most probable of all structures that were evaluated.
 
-    Nothing is believed of graphs beforehand but the shares of kinds that the training learned.
+    The prior is "none", with independent slots and the edge-type frequencies that the training learned.
 
     Raises:
-        ValueError: no proposal network, scenes too short for it or for the horizon, or of other features.
+        ValueError: a model without proposal network, scenes too short for it or for the horizon, or of other features.
     """
     proposer, layout = proposer_of(model), model.layout(scenes.num_entities)
     rows = layout.num_assignments if _are_few(layout) else 1
@@ -52,53 +52,54 @@ def guided_posterior(model: Model, scenes: Scenes, horizon: int, seed: int) -> P
 
 
 def _guided_search(model: Model, batch: Batch, windows: Windows, layout: Layout, generator: Generator) -> Posterior:
-    """Two walks, the second from where the first stands: one finds the temperature, the other samples at it."""
+    """Two Markov chains in a row: the first finds a good structure, which sets the temperature of the second."""
     losses, log_prior = _losses(model, batch, windows, layout), trained_prior(model, layout, "none").log_probability
     kernel = best_so_far(_kernel(model, batch, layout))
     random = layout.random(len(batch.graph.present), generator)
     guess = network_guess(proposer_of(model), batch, layout, random, generator)
-    standing = best = guess * existing_slots(batch.graph, layout).cpu()
+    current = best = guess * existing_slots(batch.graph, layout).cpu()
     counts, num_steps = torch.zeros(()), PROPOSALS * layout.num_entities // 2
     for _ in range(2):
         temperature = _temperature(model, windows, losses(best))
         target = _with_prior(losses, log_prior, temperature)
-        state, counts = kernel.init(standing, target, temperature), torch.zeros(())
+        state, counts = kernel.init(current, target, temperature), torch.zeros(())
         for _ in range(num_steps):
             state, _ = kernel.step(state, target, generator)
             counts = counts + one_hot(state.structures, max(layout.num_kinds))
         assert isinstance(state, BestState)
-        standing, best = state.structures, _better(target, best, state.best_structures)
+        current, best = state.structures, _better(target, best, state.best_structures)
+    # counts are those of the second chain
     unknown = torch.full((len(best),), math.nan)
     return Posterior(best, losses(best), counts / num_steps, layout, "none", unknown, mode="both")
 
 
 def _kernel(model: Model, batch: Batch, layout: Layout) -> Kernel:
-    """Either all slots of one receiver are redrawn, or one slot gets another kind, the least credible ones first.
+    """Metropolis steps, half of which redraw all slots of one receiver, half change one slot, likely wrong ones first.
 
-    The former moves fast where the network is unsure; the latter mends a slot of which it is wrongly sure, as a
-    redrawn block hardly ever does.
+    The former move fast where the network is unsure; the latter correct a slot of which the network is wrongly sure,
+    which a redrawn block hardly ever does.
     """
-    beliefs_fn = _of_who_is_there(network_beliefs(proposer_of(model), batch, layout), batch, layout)
+    beliefs_fn = _with_absent_fixed(network_beliefs(proposer_of(model), batch, layout), batch, layout)
     block = metropolis(block_proposal(beliefs_fn, layout.receiver_slots))
     slot = metropolis(slot_proposal(beliefs_fn, layout.num_slots))
     return mixture([(1.0, block), (1.0, slot)])
 
 
-def _of_who_is_there(beliefs_fn: BeliefsFn, batch: Batch, layout: Layout) -> BeliefsFn:
-    """The same beliefs, with kind 0 for certain where entities are absent: no proposal is lost there."""
-    there = existing_slots(batch.graph, layout).cpu()[:, :, None]
-    nothing = torch.full((max(layout.num_kinds),), -math.inf)
-    nothing[0] = 0
+def _with_absent_fixed(beliefs_fn: BeliefsFn, batch: Batch, layout: Layout) -> BeliefsFn:
+    """The same log probabilities, with kind 0 for certain on slots of absent entities, which are thus never changed."""
+    exist = existing_slots(batch.graph, layout).cpu()[:, :, None]
+    kind_0 = torch.full((max(layout.num_kinds),), -math.inf)
+    kind_0[0] = 0
 
     def circumstances(generator: Generator) -> Beliefs:
         beliefs = beliefs_fn(generator)
-        return lambda structures: torch.where(there, beliefs(structures), nothing)
+        return lambda structures: torch.where(exist, beliefs(structures), kind_0)
 
     return circumstances
 
 
 def _losses(model: Model, batch: Batch, windows: Windows, layout: Layout) -> LossFn:
-    """By look-ups where tables are cheaper than what they save, at one step by sums of messages, else by rollouts."""
+    """The losses, computed by tables if these are small, else for single steps by message sums, else by rollouts."""
     if windows.rollout == "receiver" and _are_few(layout):
         return receiver_tables(model, batch, windows)
     if windows.rollout == "receiver" and windows.horizon == 1:
@@ -112,14 +113,14 @@ def _are_few(layout: Layout) -> bool:
 
 
 def _temperature(model: Model, windows: Windows, losses: Losses) -> float:
-    """Of reading, as mode "search" has it; rollouts that diverged say nothing of the size of the errors."""
+    """The temperature of inference, as in mode "search"; losses of rollouts that diverged are left out."""
     typical = losses.where(losses.isfinite(), math.nan).nanmean().nan_to_num(1.0)
     nats = nats_per_loss(model, windows, typical.expand(len(losses)))
     return windows.horizon * model.reading.temperature_under("none") / nats
 
 
 def _with_prior(losses: LossFn, log_prior: LogPrior, temperature: float) -> LossFn:
-    """Losses of which the least is that of the most probable structure: ``loss - temperature * log_prior``.
+    """Losses with the prior, least for the most probable structure: ``loss - temperature * log_prior``.
 
     Infinite where a rollout diverged.
     """

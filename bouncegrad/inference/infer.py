@@ -1,4 +1,4 @@
-"""Three ways to infer structures: search for them, ask the proposal network, or search where it points."""
+"""Inference of structures (latent graphs) in three modes: search, amortised by the encoder, or search guided by it."""
 
 from __future__ import annotations
 
@@ -13,38 +13,41 @@ from bouncegrad.scenes import Scenes
 def infer(
     model: Model, scenes: Scenes, *, prior: str = "auto", horizon: int = 1, mode: Mode = "search", seed: int = 0
 ) -> Posterior:
-    """Infer the structure of every scene, modules fixed.
+    """Infer the posterior over the structure (latent graph) of every scene, modules fixed: an E-step on new scenes.
 
-    "search": at one step, each receiver's energy depends on its own edges only, and posteriors are read at the
-    temperature that held-out scenes chose: exactly where tables can be made and graphs listed, else from chains of
-    structures that are cooled from the prior (:mod:`bouncegrad.structures.population_annealing`), whose shares of kinds
-    the scenes adapt first. Longer rollouts take a slow Gibbs sampler over whole losses.
+    "search": under teacher forcing the energy of each receiver depends on its own edges only. The posterior, at the
+    temperature that held-out scenes chose, is exact where tables can be made and graphs listed; else it is sampled by
+    population annealing from the prior (:mod:`bouncegrad.structures.population_annealing`), whose edge-type frequencies
+    are first fitted to the scenes. Longer rollouts without tables, and several rounds of messages, take a slow Gibbs
+    sampler.
 
-    "proposal": what the model's proposal network thinks of every slot, slot by slot, from one look at the trajectories
-    (:mod:`bouncegrad.inference.amortised`). Fast, and no better than the network has learned to be.
+    "proposal": amortised inference: the probabilities of every slot, independently, from one pass of the encoder
+    (proposal network) over the trajectories (:mod:`bouncegrad.inference.amortised`). Fast, and as good as the encoder
+    was trained to be.
 
-    "both": a search that starts where the network points, takes its proposals from it and ends after a fixed number of
-    them (:mod:`bouncegrad.inference.guided`), at any horizon and with any number of rounds of messages.
+    "both": a search that starts at the encoder's most probable structure, takes its proposals from the encoder and ends
+    after a fixed number of them (:mod:`bouncegrad.inference.guided`), at any horizon and with any number of rounds of
+    messages.
 
-    The relations that ``scenes`` may carry are not looked at.
+    Relations in ``scenes`` are not used.
 
     Args:
-        model: as :func:`bouncegrad.fit.fit` or :func:`bouncegrad.models.checkpoint.load_model` return it.
-        scenes: any number of entities, the features that the model was trained on.
-        prior: a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": the one that held-out scenes of the
-            training had the most evidence for, or "none" where scenes of this size cannot have it. In the modes
-            "proposal" and "both" there is none.
-        horizon: steps of the rollouts that are compared with the data, of each entity alone among others that are where
-            they really were (:class:`bouncegrad.energies.windows.Windows`); with several rounds of messages, of whole
-            scenes. Each sample is then predicted from as many starts, so the temperature is multiplied by it. Mode
-            "proposal" compares nothing.
+        model: a model from :func:`bouncegrad.fit.fit` or :func:`bouncegrad.models.checkpoint.load_model`.
+        scenes: scenes with the features that the model was trained on, of any number of entities.
+        prior: a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": the prior with the most evidence on the
+            held-out scenes of the training, or "none" where it is not defined for scenes of this size. The modes
+            "proposal" and "both" have none.
+        horizon: steps of the rollouts that are compared with the data, of each receiver among true senders (teacher
+            forcing, :class:`bouncegrad.energies.windows.Windows`); with several rounds of messages, of whole scenes.
+            Each sample is then predicted from ``horizon`` starts, so the temperature is multiplied by it. Mode
+            "proposal" does not use it.
         mode: "search", "proposal" or "both".
-        seed: of mode "both", and in mode "search" of the sampler for rollouts of whole scenes; all else depends on the
-            scenes alone.
+        seed: seed of mode "both", and of the Gibbs sampler in mode "search"; all else is deterministic.
 
     Raises:
-        ValueError: other features than the model's, scenes too short for the horizon or for the network, a prior that
-            there is not or that these scenes or this mode cannot have, no such mode, or no network for it.
+        ValueError: other features than the model's, scenes too short for the horizon or for the encoder, an unknown
+            prior or one that these scenes or this mode do not allow, an unknown mode, or a model without the encoder
+            that the mode needs.
     """
     if mode not in MODES:
         raise ValueError(f"there is no mode {mode!r}: choose one of {', '.join(MODES)}")
@@ -55,10 +58,13 @@ def infer(
 
 
 def _check_no_prior(name: str, mode: Mode) -> None:
-    """Refuse priors where a network speaks.
+    """Refuse priors in the modes that use the encoder.
 
-    It says what it thinks of single slots, under no prior; and most priors rule out so many graphs that a search that
-    changes one receiver at a time could not get from one that is allowed to another.
+    The encoder gives probabilities of single slots, without a prior over graphs; and most priors exclude so many graphs
+    that a search that changes one receiver at a time could not move from one allowed graph to another.
+
+    Raises:
+        ValueError: an unknown prior, or any but "auto" and "none".
     """
     check_prior(name)
     if name not in ("auto", "none"):

@@ -1,4 +1,4 @@
-"""The record of what is inferred of scenes, chunk by chunk."""
+"""The posterior over structures (latent graphs) of scenes, and chunks of scenes that fit into memory."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ Mode: TypeAlias = Literal["search", "proposal", "both"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 CELL_BUDGET = 40_000_000
-"""Numbers that one chunk of scenes may hold in its largest array; 160 MB in single precision."""
+"""Greatest size of the largest array of a chunk of scenes; 160 MB in single precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """Relations as inferred for each scene.
+    """Posterior over the structure of each scene.
 
     Attributes:
         structures: ``[scene, slot]``, the most probable structure.
-        losses: ``[scene]``, what it costs; NaN where nobody computed it (mode "proposal").
-        marginals: ``[scene, slot, kind]``, the probability of each kind on each slot.
-        layout: which slots there are.
-        prior: what was believed of graphs beforehand; "proposal" for what a network thinks.
-        log_evidence: ``[scene]``, how well that prior foresaw the scene, nats at the reading temperature; NaN for
-            rollouts of several steps, and in the modes "proposal" and "both", where nobody knows.
-        mode: how all this was found.
+        losses: ``[scene]``, its loss; NaN in mode "proposal", where it is not computed.
+        marginals: ``[scene, slot, kind]``, posterior probability of each kind (edge type) on each slot.
+        layout: the slots.
+        prior: name of the prior over graphs; "proposal" in mode "proposal".
+        log_evidence: ``[scene]``, log marginal likelihood under that prior, in nats at the temperature of inference;
+            NaN where it is not computed: with Gibbs sampling (:mod:`bouncegrad.inference.search`), and in the modes
+            "proposal" and "both".
+        mode: mode of the inference.
     """
 
     structures: Structures
@@ -49,18 +50,18 @@ class Posterior:
 
     @property
     def relations(self) -> Int[Tensor, "scene receiver sender"]:
-        """The most probable kind of every ordered pair: row = who is acted on, column = who acts; diagonal -1."""
+        """The most probable edge type of every ordered pair; row = receiver, column = sender, diagonal -1."""
         return to_matrix(self.structures, self.layout.num_entities)
 
     @property
     def probabilities(self) -> Float[Tensor, "scene receiver sender kind"]:
-        """The probability of each kind for every ordered pair; zeros on the diagonal."""
+        """Posterior probability of each edge type for every ordered pair; zeros on the diagonal."""
         marginals = self.marginals[:, : self.layout.num_edge_slots, : self.layout.num_edge_kinds]
         return to_matrix(marginals, self.layout.num_entities, diagonal=0)
 
     @property
     def node_kinds(self) -> Int[Tensor, "scene entity"]:
-        """The most probable kind of every entity; zeros where the model knows one kind only."""
+        """The most probable node type of every entity; zeros where the model has a single node type."""
         if self.layout.num_node_kinds == 1:
             return self.structures.new_zeros(len(self.structures), self.layout.num_entities)
         return self.structures[:, self.layout.num_edge_slots :]
@@ -70,10 +71,10 @@ def chunks(model: Model, scenes: Scenes, num_combinations: int, more: int = 0) -
     """Parts of ``scenes`` whose largest arrays stay within :data:`CELL_BUDGET`.
 
     Args:
-        model: that reads them.
-        scenes: any.
-        num_combinations: of the kinds on the slots of a receiver that are looked at side by side.
-        more: numbers that something else holds of each scene.
+        model: the model that infers.
+        scenes: any scenes.
+        num_combinations: joint assignments of kinds to the slots of a receiver that are evaluated at once.
+        more: size of another array for each scene, if it is larger.
     """
     pairs = max(num_combinations, (scenes.num_entities - 1) * model.config.network.num_edge_kinds)
     cells = max(more, scenes.num_entities * pairs * scenes.num_times * model.config.network.hidden)
@@ -82,7 +83,7 @@ def chunks(model: Model, scenes: Scenes, num_combinations: int, more: int = 0) -
 
 
 def beside_structures(model: Model, scenes: Scenes, posterior: Posterior) -> Iterator[tuple[Scenes, Structures]]:
-    """Parts of ``scenes`` that are small enough to be looked at (:func:`chunks`), each beside its structures."""
+    """The :func:`chunks` of ``scenes``, each with its most probable structures."""
     done = 0
     for chunk in chunks(model, scenes, 1):
         yield chunk, posterior.structures[done : done + chunk.num_scenes]
@@ -90,7 +91,7 @@ def beside_structures(model: Model, scenes: Scenes, posterior: Posterior) -> Ite
 
 
 def concatenate(parts: Sequence[Posterior]) -> Posterior:
-    """The posteriors of all chunks as one."""
+    """Join the posteriors of all chunks."""
     return Posterior(
         torch.cat([part.structures for part in parts]),
         torch.cat([part.losses for part in parts]),

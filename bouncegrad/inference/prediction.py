@@ -1,4 +1,4 @@
-"""What the modules of a trained model say once structures are known: what happens next, which kind does nothing."""
+"""Predictions under given structures (latent graphs): rollouts of the decoder, and its messages by edge type."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from bouncegrad.types import Structures
 def predict(
     model: Model, scenes: Scenes, structures: Structures, *, start: int, num_steps: int
 ) -> Float[Tensor, "scene step entity feature"]:
-    """Roll on from the true states at ``start``: the next ``num_steps`` samples, in the units of the scenes.
+    """Rollout from the true states at ``start``: the next ``num_steps`` samples, in the units of the scenes.
 
-    Only the states at ``start`` are read, and as much before them as the model has history: what lies behind them
-    cannot leak into the prediction. Entities that were not measured all that time neither act nor move: their
-    prediction means nothing (:func:`measured_at`). Exogenous entities go where the scenes say that they went, where
-    they say it.
+    Only the states at ``start`` and the model's history before it are read, so later samples cannot leak into the
+    prediction. Entities that were not measured at all those times neither act nor move: their prediction is meaningless
+    (:func:`measured_at`). Exogenous entities follow their measured states, where these exist.
 
     Args:
-        model: the trained model; its forecaster predicts, if it has one.
-        scenes: where to start from.
-        structures: ``[scene, slot]``, as :func:`infer` found them.
+        model: a trained model; its forecaster predicts, if it has one.
+        scenes: scenes to start from.
+        structures: ``[scene, slot]``, as :func:`infer` returns them.
         start: index of the sample to start at, from 0; -1 is the last one, -2 the one before, of each scene.
-        num_steps: how far to predict.
+        num_steps: number of steps to predict.
 
     Raises:
         DataError: ``start`` outside the scenes, no step to predict, or structures of other scenes.
@@ -50,9 +49,9 @@ def predict(
             f"expected structures [scene, slot] = {(scenes.num_scenes, layout.num_slots)}, "
             f"got {tuple(structures.shape)}: infer them from these scenes"
         )
-    seen = [last] * 2 if not before else list(range(last - before, last + 1))  # one time is no recording
-    known = measured_at(scenes, last, before + 1)[:, None].expand(-1, len(seen), -1)
-    batch = pack(model, replace(scenes, states=scenes.states[:, seen], mask=known))
+    times = [last] * 2 if not before else list(range(last - before, last + 1))  # scenes need two samples or more
+    known = measured_at(scenes, last, before + 1)[:, None].expand(-1, len(times), -1)
+    batch = pack(model, replace(scenes, states=scenes.states[:, times], mask=known))
     given = _given(model, scenes, last, num_steps)
     given = None if given is None else batch.graph.pack_nodes(given.to(model.device))
     predicted = model.network.rollout(batch.inputs[:, 0], batch.graph, structures, num_steps, given=given)
@@ -60,15 +59,15 @@ def predict(
 
 
 def measured_at(scenes: Scenes, start: int, history: int = 1) -> Bool[Tensor, "scene entity"]:
-    """Who was measured at a sample and the ``history - 1`` before it, so that it can be predicted from there."""
+    """Which entities were measured at a sample and the ``history - 1`` before it, so that they can be predicted."""
     return scenes.mask[:, start - history + 1 : start + 1].all(1)
 
 
 def place_start(model: Model, scenes: Scenes, start: int) -> tuple[Scenes, int]:
-    """Scenes and, counted from 0, the sample to predict from, which is that of every scene.
+    """Scenes and the index of the sample to predict from, counted from 0 and the same for every scene.
 
-    Relations can be inferred from the samples up to there. A ``start`` below 0 counts from the last sample of each
-    scene; scenes of different lengths then end together, so that no scene shows what comes after its own start.
+    Relations can be inferred from the samples up to it. A ``start`` below 0 counts from the last sample of each scene;
+    scenes of different lengths are then aligned at their ends, so that none shows samples after its own start.
 
     Raises:
         DataError: a start outside the scenes, or too few samples up to it.
@@ -84,7 +83,7 @@ def place_start(model: Model, scenes: Scenes, start: int) -> tuple[Scenes, int]:
 
 
 def _counted(scenes: Scenes, start: int) -> tuple[Scenes, int]:
-    """Scenes and a sample of all of them counted from 0, which may be counted from the last sample of each."""
+    """Scenes and a start counted from 0; for a negative start, the scenes are aligned at their last samples."""
     return (scenes.ending_together(), start + scenes.num_times) if start < 0 else (scenes, start)
 
 
@@ -101,10 +100,11 @@ def _given(
 
 @torch.no_grad()
 def weakest_kind(model: Model, scenes: Scenes) -> int | None:
-    """The edge kind that does nothing, as far as the modules say; None where every kind acts.
+    """The edge type without effect ("no relation"); None where every edge type has one.
 
-    A kind does nothing where its messages vary less than a tenth as much over the pairs of ``scenes``, wherever both
-    were measured, as those of the strongest kind do. A constant message is no action: the state term can take it over.
+    An edge type has no effect if its messages vary less than a tenth as much as those of the strongest one, over the
+    pairs and times of ``scenes`` at which both entities were measured. A constant message is no effect, because the
+    state term can absorb it.
     """
     batch = pack(model, scenes.at(range(min(50, scenes.num_scenes))))
     spread = messages_by_kind(model, batch).std(1).square().sum(1).sqrt()
@@ -113,13 +113,13 @@ def weakest_kind(model: Model, scenes: Scenes) -> int | None:
 
 
 def messages_by_kind(model: Model, batch: Batch, num_times: int | None = None) -> Float[Tensor, "kind item message"]:
-    """What every kind says from sender to receiver, wherever both were measured.
+    """Messages of every edge type from sender to receiver, for all pairs and times at which both were measured.
 
     Args:
-        model: any.
+        model: any model.
         batch: some scenes.
-        num_times: so many of the times that have a whole history behind them, the first ones; None: all.
+        num_times: number of times to use, the first of those with a whole history before them; None: all.
     """
-    said = model.network.edge_modules.every_kind(model.network.inputs_on(batch.graph, batch.inputs[:, :num_times]))
+    messages = model.network.edge_modules.every_kind(model.network.inputs_on(batch.graph, batch.inputs[:, :num_times]))
     known = batch.complete[:, :num_times]
-    return said[:, known[batch.graph.receivers] & known[batch.graph.senders]]
+    return messages[:, known[batch.graph.receivers] & known[batch.graph.senders]]

@@ -1,4 +1,5 @@
-"""Posteriors over structures by search, modules fixed: exact where graphs can be listed, else sampled."""
+"""Mode "search": posteriors over structures (latent graphs), modules fixed; exact where graphs can be listed, else
+sampled by population annealing or, for losses that do not factor over receivers, by Gibbs sampling."""
 
 from __future__ import annotations
 
@@ -24,19 +25,19 @@ from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import PRIORS, GraphPrior, Independent, fit_weights, least_losses, priors_for
 
 SHARE_STEPS = 2
-"""Times that sampled scenes teach the prior their shares of kinds before they are read."""
+"""Rounds in which the prior's edge-type frequencies are fitted to the scenes, where posteriors are sampled."""
 
 SWEEPS = (6, 6)
-"""Sweeps over all slots that the sampler of long rollouts cools for, and then samples for."""
+"""Sweeps over all slots of the Gibbs sampler for long rollouts: while it cools, and then while it samples."""
 
 
 def search_posterior(model: Model, scenes: Scenes, prior: str, horizon: int, seed: int) -> Posterior:
-    """The posterior under a prior, as :func:`bouncegrad.inference.infer` tells in mode "search"."""
+    """The posterior under a prior; arguments and errors as in :func:`bouncegrad.inference.infer`, mode "search"."""
     layout = model.layout(scenes.num_entities)
-    alone = model.config.network.message_steps == 1
+    alone = model.config.network.message_steps == 1  # then a receiver's energy depends on its own edges only
     tabulated = alone and layout.fits_tables
     factored = tabulated or (alone and horizon == 1)
-    name, believed = prior_for_reading(model, layout, prior, factored)
+    name, trained = prior_for_reading(model, layout, prior, factored)
     parts = []
     for chunk in chunks(model, scenes, layout.num_assignments if tabulated else 1):
         batch = pack(model, chunk)
@@ -45,7 +46,7 @@ def search_posterior(model: Model, scenes: Scenes, prior: str, horizon: int, see
             factors = factors_of(model, batch, windows)
             nats = 1.0 if model.noise.in_nats else nats_per_loss(model, windows, least_losses(factors, layout))
             temperature = horizon * model.reading.temperature_under(name) / nats
-            found = _with_scene_shares(believed, factors, temperature).posterior(factors, temperature)
+            found = _with_scene_shares(trained, factors, temperature).posterior(factors, temperature)
             best = found.best()
             parts.append(Posterior(best, factors(best), found.marginals(), layout, name, found.log_evidence))
         else:
@@ -54,13 +55,21 @@ def search_posterior(model: Model, scenes: Scenes, prior: str, horizon: int, see
 
 
 def check_prior(name: str) -> None:
-    """Refuse names that no prior has."""
+    """Refuse unknown names of priors.
+
+    Raises:
+        ValueError: neither "auto" nor a name in :data:`bouncegrad.structures.priors.PRIORS`.
+    """
     if name != "auto" and name not in PRIORS:
         raise ValueError(f"there is no prior {name!r}: choose auto or one of {', '.join(PRIORS)}")
 
 
 def prior_for_reading(model: Model, layout: Layout, name: str, factored: bool) -> tuple[str, GraphPrior]:
-    """The prior to read under, with the weights that the training gave it."""
+    """Name and prior of an inference, with the weights that the training learned.
+
+    Raises:
+        ValueError: an unknown name, or a prior over graphs where the energies do not factor over receivers.
+    """
     check_prior(name)
     if not factored and name not in ("auto", "none"):
         raise ValueError(
@@ -75,15 +84,15 @@ def prior_for_reading(model: Model, layout: Layout, name: str, factored: bool) -
 
 
 def trained_prior(model: Model, layout: Layout, name: str) -> GraphPrior:
-    """A prior with the weights that the training gave it."""
+    """A prior with the weights that the training learned, or with those that it starts from."""
     prior, weights = PRIORS[name](layout), model.reading.weights.get(name)
     return prior if weights is None else prior.with_weights(torch.tensor(weights))
 
 
 def _with_scene_shares(prior: GraphPrior, factors: Factors, temperature: float) -> GraphPrior:
-    """Where posteriors are sampled, the prior with the shares of kinds that these scenes themselves speak for.
+    """Where posteriors are sampled, the prior with edge-type frequencies fitted to these scenes.
 
-    Large graphs are sparser than those a model was trained on, and with many senders the shares decide much.
+    Large graphs are sparser than those of the training, and with many senders the frequencies matter much.
     """
     if prior.cooling(factors, temperature, QUICK) is None:
         return prior
@@ -93,10 +102,10 @@ def _with_scene_shares(prior: GraphPrior, factors: Factors, temperature: float) 
 
 
 def nats_per_loss(model: Model, windows: Windows, losses: Float[Tensor, "task"]) -> float:
-    """What turns losses into nats: 1 with a learned scale; else ``count / (2 sigma^2)``.
+    """Factor from losses to nats: 1 with a learned noise scale; else ``count / (2 sigma^2)``.
 
-    Without a scale of its own, the mean squared error of the best structures stands in for ``sigma^2``; ``count`` is
-    how many numbers of a scene were predicted. Where there were none, losses say nothing, in whatever unit.
+    Without a learned scale, ``sigma^2`` is the mean squared error of the best structures; ``count`` is the number of
+    predicted values per scene. 1 where nothing is predicted.
     """
     if model.noise.in_nats:
         return 1.0
@@ -105,22 +114,23 @@ def nats_per_loss(model: Model, windows: Windows, losses: Float[Tensor, "task"])
 
 
 def _sampled(model: Model, batch: Batch, windows: Windows, layout: Layout, generator: Generator) -> Posterior:
-    """Gibbs sampling, cooled from where random structures differ, for rollouts that depend on the whole graph.
+    """Gibbs sampling with annealing, for rollouts that depend on the whole graph.
 
     Two slots of one receiver are redrawn together: to exchange one sender for another by single slots would lead
-    through structures that have both or neither, which a good model finds all but impossible.
+    through structures that have both or neither, which are all but impossible under a good model.
     """
     target = loss_fn(model, batch, windows)
     kernel = best_so_far(gibbs(_pairs_of_slots(layout), layout.num_kinds))
     structures = layout.random(len(batch.graph.present), generator)
     losses = target(structures)
+    # start at the spread of the losses of random structures, where they are about equally probable
     coolest = windows.horizon * model.reading.temperature_under("none") / nats_per_loss(model, windows, losses)
     cooling = exponential(max(coolest, float(losses.std(correction=0))), coolest, SWEEPS[0] * layout.num_slots)
     state = kernel.init(structures, target, cooling(0))
     counts = torch.zeros(*structures.shape, max(layout.num_kinds))
     for step in range(sum(SWEEPS) * layout.num_slots):
         state, _ = kernel.step(replace(state, temperature=cooling(step)), target, generator)
-        if step >= SWEEPS[0] * layout.num_slots:
+        if step >= SWEEPS[0] * layout.num_slots:  # marginals from the sweeps after cooling only
             counts += torch.nn.functional.one_hot(state.structures, counts.shape[2])
     assert isinstance(state, BestState)
     marginals = counts / counts.sum(2, keepdim=True)
@@ -129,7 +139,7 @@ def _sampled(model: Model, batch: Batch, windows: Windows, layout: Layout, gener
 
 
 def _pairs_of_slots(layout: Layout) -> Int[Tensor, "block two"]:
-    """All pairs of slots that decide about the same receiver; the slots themselves where there are no pairs."""
+    """All pairs of slots of the same receiver; the single slots where a receiver has only one."""
     slots = layout.receiver_slots
     if slots.shape[1] < 2:
         return slots
