@@ -1,1 +1,1 @@
-"""Evaluation."""
+"""Evaluation on test scenes: relation accuracy, calibration, rollout errors (``metrics``, ``score``) and ``drift``."""

@@ -1,4 +1,4 @@
-"""How far rollouts drift: what is asked of models that go on from their own predictions."""
+"""Drift: the error of rollouts, where each step starts from the model's own prediction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bouncegrad.scenes import Scenes
 from bouncegrad.types import Structures
 
 FORESIGHT = 2
-"""Models are judged on rollouts so many times as long as those that they learn from: drift is what comes later."""
+"""Ratio of the rollouts that drift is measured on to those of the training: drift shows beyond the trained horizon."""
 
 
 @torch.no_grad()
@@ -20,8 +20,8 @@ def drift(model: Model, scenes: Scenes, structures: Structures, horizon: int) ->
     """Logarithm of the mean squared error of rollouts, averaged over their steps, so that every step counts alike.
 
     Args:
-        model: whose own network rolls out, not its forecaster's.
-        scenes: to start from, every ``horizon / 2`` samples.
+        model: a model; its own network rolls out, not its forecaster's.
+        scenes: scenes to start from, every ``horizon / 2`` samples.
         structures: ``[scene, slot]``.
         horizon: steps of the rollouts, or as many as the scenes have.
     """
@@ -34,14 +34,14 @@ def drift(model: Model, scenes: Scenes, structures: Structures, horizon: int) ->
 
 @torch.no_grad()
 def drift_of_rest(model: Model, scenes: Scenes, horizon: int) -> float:
-    """The same where every entity stays in the state that it starts from."""
+    """The drift of a prediction that every entity stays in its initial state; arguments as in :func:`drift`."""
     batch = pack(model, scenes)
     windows = cut_windows(batch, *_spans(batch.num_starts, horizon))
     return _log_mean(model.network.newest(windows.states)[:, :, None], windows)
 
 
 def _spans(num_starts: int, horizon: int) -> tuple[int, int]:
-    """Steps of the rollouts, and samples between their starts."""
+    """Steps of the rollouts and samples between their starts (horizon, stride)."""
     horizon = min(horizon, num_starts)
     return horizon, max(1, horizon // 2)
 

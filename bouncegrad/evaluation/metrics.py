@@ -1,4 +1,4 @@
-"""How right an answer is: relations under one relabelling, calibration of probabilities, errors of rollouts."""
+"""Metrics: accuracy of relations under one relabelling, calibration of probabilities, errors of rollouts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bouncegrad.scenes import relation_kinds
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelationMatch:
-    """Inferred kinds beside true labels, under the one relabelling that makes most of them right.
+    """Inferred kinds (edge types) against true labels, under the relabelling that makes most of them right.
 
     Attributes:
         accuracy: share of the known ordered pairs whose kind stands for their label, from 0 to 1.
-        confusion: ``[label, kind]``, how many known ordered pairs of all scenes have them.
+        confusion: ``[label, kind]``, number of known ordered pairs of all scenes with this label and kind.
         relabelling: for each kind the index of the label it stands for, -1 if it stands for none.
         labels: the labels as in the file, ascending.
     """
@@ -31,12 +31,12 @@ class RelationMatch:
 
     @property
     def num_pairs(self) -> int:
-        """How many ordered pairs were compared."""
+        """Number of ordered pairs that are compared."""
         return int(self.confusion.sum())
 
     @property
     def num_right(self) -> int:
-        """How many of them are right."""
+        """Number of ordered pairs whose kind is right."""
         return sum(int(self.confusion[label, kind]) for kind, label in enumerate(self.relabelling) if label >= 0)
 
     def true_kinds(self, relations: Float[Tensor, "scene receiver sender"]) -> Int[Tensor, "scene receiver sender"]:
@@ -49,9 +49,9 @@ class RelationMatch:
             ValueError: a label that is not among :attr:`labels`.
         """
         indices, found = relation_kinds(relations)
-        strangers = sorted(set(found) - set(self.labels))
-        if strangers:
-            raise ValueError(f"expected labels among {self.labels}, got {strangers[0]}: match all scenes together")
+        unknown = sorted(set(found) - set(self.labels))
+        if unknown:
+            raise ValueError(f"expected labels among {self.labels}, got {unknown[0]}: match all scenes together")
         num_kinds = len(self.relabelling)
         kinds = [self.relabelling.index(i) if i in self.relabelling else num_kinds for i in range(len(self.labels))]
         lookup = torch.tensor([kinds[self.labels.index(label)] for label in found] + [-1], device=indices.device)
@@ -63,20 +63,20 @@ def match_relations(
     relations: Float[Tensor, "scene receiver sender"] | None,
     present: Bool[Tensor, "scene entity"] | None = None,
 ) -> RelationMatch:
-    """Compare inferred kinds with true labels over all scenes together.
+    """Compare inferred kinds (edge types) with true labels over all scenes together.
 
     ``accuracy = max_pi sum_k confusion[pi(k), k] / number of pairs`` where pi gives each kind a label of its
-    own: the linear assignment problem on the confusion summed over all scenes (Kuhn 1955; scipy). One
-    relabelling for all: one per scene would let even a coin do well. With more kinds than labels the kinds
-    left over are wrong, with more labels than kinds the labels are.
+    own: the linear assignment problem on the confusion summed over all scenes (Kuhn 1955; scipy). The relabelling
+    is the same for all scenes: with one per scene even random kinds would score well. With more kinds than labels
+    the kinds left over are wrong, with more labels than kinds the labels are.
 
     Args:
-        inferred: ``[scene, receiver, sender]``, kinds from 0; the diagonal is not looked at.
+        inferred: ``[scene, receiver, sender]``, kinds from 0; the diagonal is not used.
         relations: ``[scene, receiver, sender]``, labels as in the file; NaN = unknown, left out.
         present: ``[scene, entity]``, False for absent entities, whose pairs are left out; None = all present.
 
     Raises:
-        ValueError: no relations, shapes that differ, nothing known, or a negative kind where one is.
+        ValueError: no relations, shapes that differ, no known label, or a negative kind where the label is known.
 
     Example:
         >>> import torch
@@ -102,8 +102,8 @@ def _both_present(inferred: Tensor, present: Tensor | None) -> Tensor:
     if present is None:
         return torch.ones_like(inferred, dtype=torch.bool)
     if present.shape != inferred.shape[:2]:
-        wanted = tuple(inferred.shape[:2])
-        raise ValueError(f"expected present of shape [scene, entity] = {wanted}, got {tuple(present.shape)}")
+        shape = tuple(inferred.shape[:2])
+        raise ValueError(f"expected present of shape [scene, entity] = {shape}, got {tuple(present.shape)}")
     return present[:, :, None] & present[:, None, :]
 
 
@@ -118,6 +118,7 @@ def _confusion(truth: Tensor, kinds: Tensor, num_labels: int) -> Tensor:
 
 
 def _matched(confusion: Tensor, labels: tuple[float, ...]) -> RelationMatch:
+    """Solve the assignment of labels (rows) to kinds (columns)."""
     rows, columns = linear_sum_assignment(confusion.numpy(), maximize=True)
     label_of = dict(zip(columns.tolist(), rows.tolist(), strict=True))
     relabelling = tuple(label_of.get(kind, -1) for kind in range(confusion.shape[1]))
@@ -127,13 +128,13 @@ def _matched(confusion: Tensor, labels: tuple[float, ...]) -> RelationMatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReliabilityCurve:
-    """How often answers of about the same confidence are right.
+    """Reliability curve: accuracy of the answers in each bin of confidence.
 
     Attributes:
-        bounds: ``[bound]``, the limits of the bins of confidence, ascending from 0 to 1.
+        bounds: ``[bound]``, limits of the bins of confidence, ascending from 0 to 1.
         confidence: ``[bin]``, mean confidence in each bin; NaN in an empty one.
-        accuracy: ``[bin]``, share that is right; NaN in an empty one.
-        count: ``[bin]``, how many answers fell into each bin.
+        accuracy: ``[bin]``, share of right answers in each bin; NaN in an empty one.
+        count: ``[bin]``, number of answers in each bin.
     """
 
     bounds: Float[Tensor, "bound"]
@@ -142,14 +143,14 @@ class ReliabilityCurve:
     count: Int[Tensor, "bin"]
 
     def to_rows(self) -> list[dict[str, float]]:
-        """The bins that hold answers, as plain JSON."""
+        """The bins that are not empty, as plain JSON."""
         table = zip(self.bounds[:-1], self.bounds[1:], self.confidence, self.accuracy, self.count, strict=True)
         names = ("above", "up_to", "confidence", "right", "count")
         return [dict(zip(names, (float(x) for x in row), strict=True)) for row in table if row[-1] > 0]
 
     @property
     def expected_error(self) -> float:
-        """Mean over answers of ``|accuracy - confidence|`` of their bin."""
+        """Expected calibration error: mean over answers of ``|accuracy - confidence|`` of their bin."""
         gaps = (self.accuracy - self.confidence).abs().nan_to_num(0.0)
         return float((gaps * self.count).sum() / self.count.sum())
 
@@ -157,19 +158,19 @@ class ReliabilityCurve:
 def reliability_curve(
     probabilities: Float[Tensor, "*batch kind"], kinds: Int[Tensor, "*batch"], num_bins: int = 10
 ) -> ReliabilityCurve:
-    """Sort answers by confidence into bins of equal width and count how many of each are right.
+    """Sort answers by confidence into bins of equal width and compute the accuracy in each.
 
-    The answer is the most probable kind, its probability the confidence. Bin b takes confidences in
+    The answer is the most probable kind (edge type), its probability the confidence. Bin b takes confidences in
     ``(b / num_bins, (b + 1) / num_bins]``.
 
     Args:
-        probabilities: ``[..., kind]``, they sum to 1 over kinds.
+        probabilities: ``[..., kind]``, probabilities that sum to 1 over kinds.
         kinds: ``[...]``, the true kinds in the same numbering (:meth:`RelationMatch.true_kinds`); negative =
-            unknown, left out; a number that is no kind is a relation that no answer gets right.
-        num_bins: how many bins.
+            unknown, left out; a number beyond the kinds is a relation that no answer gets right.
+        num_bins: number of bins.
 
     Raises:
-        ValueError: shapes that differ, numbers that are no probabilities, nothing known, no bins.
+        ValueError: shapes that differ, numbers that are no probabilities, no known kind, no bins.
     """
     _check_probabilities(probabilities, kinds, num_bins)
     known = kinds >= 0
@@ -188,7 +189,7 @@ def reliability_curve(
 def expected_calibration_error(
     probabilities: Float[Tensor, "*batch kind"], kinds: Int[Tensor, "*batch"], num_bins: int = 10
 ) -> float:
-    """Mean distance between how sure the answers are and how often they are right; 0 = calibrated.
+    """Expected calibration error: mean distance between confidence and accuracy of the answers; 0 = calibrated.
 
     ``sum_b count_b |accuracy_b - confidence_b| / sum_b count_b`` over bins of confidence (Naeini et al.
     2015; Guo et al. 2017, equation 3). Arguments and errors as in :func:`reliability_curve`.
@@ -224,13 +225,13 @@ def rollout_mse(
 ) -> Float[Tensor, "step"]:
     """Mean squared error at each step, over scenes, valid entities and features together.
 
-    In the square of the units given: published figures are in normalised units (positions and velocities in
-    [-1, 1] by the extremes of the canonical training set). Computed in float64; NaN at a step where nothing
-    is valid.
+    In the square of the given units; published figures are in normalised units (positions and velocities in
+    [-1, 1] by the extremes of the canonical training set). Computed in float64; NaN at a step without valid
+    entities.
 
     Args:
-        predicted: ``[scene, step, entity, feature]``.
-        truth: the same shape.
+        predicted: ``[scene, step, entity, feature]``, predicted states.
+        truth: true states of the same shape.
         mask: ``[scene, step, entity]``, True = the truth was measured; None = all were.
 
     Raises:
@@ -247,8 +248,8 @@ def rollout_mse(
             f"got {tuple(predicted.shape)} and {tuple(truth.shape)}"
         )
     if mask is not None and mask.shape != truth.shape[:3]:
-        wanted = tuple(truth.shape[:3])
-        raise ValueError(f"expected mask of shape [scene, step, entity] = {wanted}, got {tuple(mask.shape)}")
+        shape = tuple(truth.shape[:3])
+        raise ValueError(f"expected mask of shape [scene, step, entity] = {shape}, got {tuple(mask.shape)}")
     errors = (predicted.double() - truth.double()).square().mean(-1)
     valid = torch.ones_like(errors, dtype=torch.bool) if mask is None else mask
     total = torch.where(valid, errors, 0.0).sum((0, 2))

@@ -1,4 +1,4 @@
-"""How good a model is on scenes: relations found, motion predicted, probabilities calibrated."""
+"""Score of a model on test scenes: relation accuracy, calibration error and mean squared errors of rollouts."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Normalization, Scenes
 
 STEPS = (1, 10, 20)
-"""The horizons at which the field reports prediction errors (Kipf et al. 2018, table 2)."""
+"""Horizons at which prediction errors are published (Kipf et al. 2018, table 2)."""
 
 SHORTEST = max(STEPS) + 2
-"""Samples that a scene needs beside a model's history to be scored: one more to infer from, then a start and the
+"""Samples of a scene, beyond the model's history, that a score needs: one more to infer from, then a start and the
 longest prediction."""
 
 OBSERVED = 49
-"""Samples from which structure is inferred; the rest of a test scene is there to be predicted."""
+"""Samples from which the structure (latent graph) is inferred; the rest of a test scene is predicted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """Figures of one model on one set of scenes.
+    """Figures of one model on one set of scenes, as in ``summary.json``.
 
     Attributes:
-        match: inferred relations beside the labels; None where there are no labels.
-        reliability: how often answers are right, by how sure they are; None without labels.
+        match: inferred relations against the labels; None without labels.
+        reliability: accuracy of the answers by confidence; None without labels.
         mse: step -> mean squared error of the rollout over scenes, entities and features, in ``unit``.
-        unit: whose normalisation the errors are in.
-        num_scenes: how many scenes were scored.
-        num_observed: samples from which the structures were inferred.
-        seconds: spent on inference and prediction.
-        posterior: what was inferred.
+        unit: name of the normalisation of the errors.
+        num_scenes: number of scenes.
+        num_observed: number of samples from which the structures are inferred.
+        seconds: duration of inference and prediction.
+        posterior: the inferred posterior.
     """
 
     match: RelationMatch | None
@@ -64,7 +64,7 @@ class Score:
         return None if self.reliability is None else self.reliability.expected_error
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON; an error that is no finite number is null."""
+        """The figures as plain JSON; numbers that are not finite become null."""
         match = self.match
         return {
             "relation_accuracy": None if match is None else match.accuracy,
@@ -100,21 +100,21 @@ def score(
     prior: str = "auto",
     mode: Mode = "search",
 ) -> Score:
-    """Infer structures from the first samples of each scene, roll on from the next, and compare.
+    """Infer structures from the first samples of each scene, predict the next ones, and compare with the truth.
 
-    As in Kipf et al. 2018: structure from samples 0 to 48, then 20 free steps from the true sample 49. Shorter scenes
-    give their last 21 samples to the prediction and the rest to the inference.
+    As in Kipf et al. 2018: structure from samples 0 to 48, then a rollout of 20 steps from the true sample 49. In
+    shorter scenes the last 21 samples are for the prediction and the rest for the inference.
 
     Args:
-        model: the trained model.
-        scenes: never seen in training; labels, where there are any, are used for the figures only.
+        model: a trained model.
+        scenes: test scenes; labels, where there are any, only enter the figures.
         unit: a name and the normalisation in which errors are given; by default the model's own.
-        prior: under which graphs are read (:func:`bouncegrad.inference.infer`).
-        mode: how structures are inferred, likewise.
+        prior: prior over graphs (:func:`bouncegrad.inference.infer`).
+        mode: mode of inference, likewise.
 
     Raises:
         DataError: scenes too short to infer from and predict.
-        ValueError: a prior or a mode that cannot be.
+        ValueError: an unknown prior or mode, or one that these scenes or this model do not allow.
     """
     started = time.perf_counter()
     history = model.config.network.history
@@ -125,7 +125,7 @@ def score(
     errors = prediction_errors(predicted, scenes, start, (unit or ("", model.normalization))[1], history)
     seconds = time.perf_counter() - started
     match = reliability = None
-    known = observed.known_relations  # nobody is asked about those who came later
+    known = observed.known_relations  # without entities that appear only after the observed samples
     if known is not None and observed.labelled:
         match = match_relations(posterior.relations, known, observed.present)
         reliability = reliability_curve(posterior.probabilities, match.true_kinds(known))
@@ -142,11 +142,11 @@ def score(
 
 
 def num_observed(scenes: Scenes, history: int = 1) -> int:
-    """Samples from which structure is inferred; the prediction starts at the next one.
+    """Number of samples from which structures are inferred; the prediction starts at the next one.
 
     Args:
-        scenes: any.
-        history: samples that the model sees of an entity.
+        scenes: any scenes.
+        history: samples of each entity in the model's input.
 
     Raises:
         DataError: scenes too short to infer from and predict.
@@ -169,12 +169,12 @@ def prediction_errors(
     unit: Normalization,
     history: int = 1,
 ) -> Float[Tensor, "step"]:
-    """Mean squared error of each step that was predicted from the true sample ``start`` on, in ``unit``.
+    """Mean squared error of each step of rollouts from the true sample ``start``, in ``unit``.
 
-    An entity that was not measured at the start, or in the ``history`` that ends there, spoils its scene.
+    Scenes with a present entity that was not measured in the ``history`` that ends at the start are left out.
     """
     future = slice(start + 1, start + 1 + predicted.shape[1])
     complete = (measured_at(scenes, start, history) | ~scenes.present).all(1)
-    asked = (complete[:, None] & scenes.predicted)[:, None]
-    truth, mask = scenes.states[:, future], scenes.mask[:, future] & asked
+    counted = (complete[:, None] & scenes.predicted)[:, None]
+    truth, mask = scenes.states[:, future], scenes.mask[:, future] & counted
     return rollout_mse(unit.apply(predicted, torch.float64), unit.apply(truth, torch.float64), mask)
