@@ -1,4 +1,4 @@
-"""Fitting: from scenes and a recipe to a trained model, in memory or in a run folder that resumes."""
+"""Fit: from scenes and a recipe to a trained model, in memory or in a run folder from which it resumes."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from bouncegrad.training.run_folder import InMemory, Run, RunFolder, fingerprint
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """What a run was asked to do.
+    """Configuration of a run, as stored in ``config.yaml``.
 
     Attributes:
-        data: where the scenes lie: a folder or a ``.npz``; of scenes in memory their fingerprint.
-        recipe: the name of the method.
-        settings: all that the method is made of.
-        minutes: how long to learn; None: for ``settings.training.num_passes`` passes.
-        seed: of all randomness.
-        kinds: how many kinds of relation to begin with, as in :func:`bouncegrad.fit.fit`; None: as many as
-            ``settings`` have, all of which stay.
+        data: path of the scenes, a folder or a ``.npz``; for scenes in memory their fingerprint.
+        recipe: name of the recipe.
+        settings: all settings of the recipe.
+        minutes: how long to train; None: for ``settings.training.num_passes`` epochs.
+        seed: seed of all randomness.
+        kinds: initial number of kinds (edge types), as in :func:`bouncegrad.fit.fit`; None: as many as ``settings``
+            have, of which all stay.
 
     Raises:
-        ValueError: minutes, a seed or a number of kinds that cannot be.
+        ValueError: minutes, a seed or a number of kinds out of range.
     """
 
     data: str
@@ -62,25 +62,25 @@ def fit_folder(
     watch: Callable[[EpochReport], None] | None = None,
     device: Device = "cpu",
 ) -> Model:
-    """Learn from the scenes at ``config.data`` and leave everything in the run folder ``out``.
+    """Train on the scenes at ``config.data`` and write everything to the run folder ``out``.
 
-    A run that was interrupted goes on from its last pass when it is called again with the same configuration, and ends
-    in the same bits as if it had not been interrupted (unless ``minutes`` bounds it: seconds are not repeatable). A
-    setting that its ``config.yaml`` does not name, because there was none yet, had its default.
+    An interrupted run resumes from its last epoch when it is called again with the same configuration, with a result
+    that is the same to the bit (unless ``minutes`` bounds it: seconds are not repeatable). Settings that its
+    ``config.yaml`` lacks, because they are newer, have their defaults.
 
     At the end the model is scored on the ``test`` split, or without one on the held-out scenes. Where these are too
     short to predict from there is no ``summary.json``.
 
     Args:
-        config: what to do.
-        out: the run folder; made where it does not exist.
-        watch: called after each pass, for live progress.
-        device: where the model computes (:mod:`bouncegrad.devices`). A run may go on elsewhere than it began, but then
-            not to the same bits.
+        config: configuration of the run.
+        out: the run folder; created where it does not exist.
+        watch: called after each epoch, for live progress.
+        device: where the model computes (:mod:`bouncegrad.devices`). A run may resume on another device, but then not
+            to the same bits.
 
     Raises:
-        DataError: unusable scenes, an unwritable folder, or a folder that holds a run of another configuration.
-        ValueError: a device that is not there.
+        DataError: unusable scenes, a folder that cannot be written, or one that holds a run of another configuration.
+        ValueError: a device that does not exist.
     """
     scenes, held_out = training_scenes(config.data, config.seed)
     data = FitData(scenes, held_out, unseen_scenes(config.data, held_out), error_unit(config.data))
@@ -93,10 +93,10 @@ class FitData:
     """The scenes of a fit.
 
     Attributes:
-        scenes: to learn from.
-        held_out: to choose between epochs, priors and temperatures by; their labels are not looked at.
-        unseen: what the figures of a run folder are about.
-        unit: the name and the normalisation in which errors are given; None: those of the training scenes.
+        scenes: training scenes.
+        held_out: scenes that choose between epochs, priors and temperatures; their labels are not used.
+        unseen: scenes of the figures in a run folder.
+        unit: name and normalisation in which errors are given; None: those of the training scenes.
     """
 
     scenes: Scenes
@@ -106,15 +106,15 @@ class FitData:
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of all that is learned from."""
+        """A checksum of the training and held-out scenes."""
         return fingerprint(self.scenes, self.held_out)
 
 
 def _fit(data: FitData, settings: Recipe, seed: int, device: Device, run: Run) -> Model:
-    """The pipeline of every fit of scenes: train, tune rollouts, add a forecaster, and fill the run folder if any."""
+    """The pipeline of every fit of scenes: train, tune rollouts, add a forecaster, and write the run folder if any."""
     scenes, held_out = data.scenes, data.held_out
     trainer = BounceGrad(scenes, held_out, settings.model, settings.training, seed, device=device)
-    pack(trainer.model, data.unseen.at(0))  # other features would else fail at the end of the training
+    pack(trainer.model, data.unseen.at(0))  # refuse other features now, not at the end of the training
     run.train(trainer)
     model = tune_rollouts(trainer.best_model(), scenes, held_out, settings.polish, seed, run.stage("polish"))
     model = add_forecaster(model, scenes, held_out, settings.forecaster, seed, run.stage("forecaster"))
@@ -126,10 +126,10 @@ def _fit(data: FitData, settings: Recipe, seed: int, device: Device, run: Run) -
 
 
 def training_scenes(data: str | os.PathLike[str], seed: int) -> tuple[Scenes, Scenes]:
-    """The scenes to learn from and those, unlabelled as well, by which the best modules are chosen.
+    """Training scenes, and held-out scenes that choose the best weights without labels.
 
     A folder's ``train`` and ``valid`` splits (of the latter at most 200 scenes). Without ``valid``, and for a ``.npz``,
-    a tenth is held out at random; fewer than ten scenes are both.
+    a tenth is held out at random; fewer than ten scenes serve as both.
     """
     train = read_part(data, "train")
     if has_split(data, "valid"):
@@ -139,21 +139,24 @@ def training_scenes(data: str | os.PathLike[str], seed: int) -> tuple[Scenes, Sc
 
 
 def unseen_scenes(data: str, held_out: Scenes) -> Scenes:
-    """What the summary is about; read before the training, so that a damaged file costs no time."""
+    """The scenes of the summary: the ``test`` split, or without one the held-out scenes.
+
+    They are read before the training, so that a damaged file costs no time.
+    """
     return read_part(data, "test") if has_split(data, "test") else held_out
 
 
 def error_unit(data: str | os.PathLike[str]) -> tuple[str, Normalization] | None:
-    """The name and the normalisation in which the data want errors to be given, where they say so.
+    """Name and normalisation in which errors are given, where the metadata of the data hold one; else None.
 
-    ``simulate --canonical`` writes that of the published training sets, so that errors can stand beside published ones.
+    ``simulate --canonical`` writes that of the published training sets, so that errors compare with published ones.
     """
     constants = read_meta(data).get("normalization")
     return ("canonical training set", Normalization.from_dict(constants)) if constants else None
 
 
 HELD_OUT = 200
-"""Scenes at most by which the best modules are chosen: more would cost time and change little."""
+"""Greatest number of held-out scenes: more would cost time and change little."""
 
 
 def fit(
@@ -167,28 +170,29 @@ def fit(
     device: Device = "cpu",
     folder: str | os.PathLike[str] | None = None,
 ) -> Model:
-    """Learn modules from scenes whose relations nobody knows.
+    """Train modules on scenes whose relations are unknown.
 
     Args:
-        scenes: to learn from; a tenth of them (at most 200) only chooses between passes. Relations are not looked at.
-        recipe: the name of a method, or one of your own.
-        kinds: how many kinds of relation to begin with, or "auto" for a few; those that are not needed are merged, and
-            ``model.kinds`` says which. None: as many as the recipe has, all of which stay.
-        minutes: how long to learn, what comes after it left out (polish, forecaster); None: for the recipe's number of
-            passes, on the CPU repeatable to the bit.
-        seed: of all randomness.
-        watch: called after each pass, of the forecaster's training as well.
+        scenes: training scenes; a tenth of them (at most 200) is held out to choose between epochs. Relations are not
+            used.
+        recipe: the name of a recipe, or a recipe of your own.
+        kinds: initial number of kinds (edge types), or "auto" for a few; those that are not needed are merged, and
+            ``model.kinds`` reports which. None: as many as the recipe has, of which all stay.
+        minutes: how long to train, without the later stages (rollout tuning, forecaster); None: for the recipe's number
+            of epochs, on the CPU repeatable to the bit.
+        seed: seed of all randomness.
+        watch: called after each epoch, of the later stages as well.
         device: where the model computes, then and later (:mod:`bouncegrad.devices`); ``model.cpu()`` moves it back.
-        folder: a run folder, as :func:`fit_folder` leaves it and from which an interrupted fit goes on when it is
-            called again with the same scenes; None: nothing is written.
+        folder: a run folder, as :func:`fit_folder` writes it, from which an interrupted fit resumes when it is called
+            again with the same scenes; None: nothing is written.
 
     Returns:
-        The model of the pass that explained the held-out scenes best, polished and with a forecaster if the recipe says
-        so.
+        The model of the epoch with the least held-out loss, with tuned rollouts and a forecaster if the recipe has
+        them.
 
     Raises:
         DataError: a folder that cannot be written, or that holds a run of another configuration or on other scenes.
-        ValueError: an unknown recipe, scenes too short for its horizon, or a device that is not there.
+        ValueError: an unknown recipe, scenes too short for its horizon, or a device that does not exist.
     """
     chosen = recipe_named(recipe) if isinstance(recipe, str) else recipe
     settings = with_kinds(chosen, kinds, scenes.num_entities)
@@ -201,7 +205,10 @@ def fit(
 
 
 def hold_out(scenes: Scenes, seed: int) -> tuple[Scenes, Scenes]:
-    """Nine tenths to learn from, the rest (at most 200) to choose by; fewer than ten scenes are both."""
+    """Split scenes at random into nine tenths for training and the held-out rest (at most 200).
+
+    With fewer than ten scenes both parts are all scenes.
+    """
     if scenes.num_scenes < 10:
         return scenes, scenes
     kept, held_out = split(scenes, (0.9, 0.1), torch.Generator().manual_seed(seed))

@@ -1,4 +1,8 @@
-"""Named methods: each a combination of parts, nothing more."""
+"""Recipes: named methods, each a combination of settings of model, training and later stages.
+
+"fast" is this package's own; "alet2019" is BounceGrad (Alet et al. 2019); "nri" is neural relational inference (Kipf et
+al. 2018), with two baselines: "nri-true" (true graph) and "nri-full" (full graph).
+"""
 
 from __future__ import annotations
 
@@ -19,22 +23,22 @@ from bouncegrad.training.forecaster import ForecasterConfig
 from bouncegrad.training.rollout_tuning import PolishConfig
 
 MOST_KINDS, TABLE_ROWS = 4, 512
-"""Kinds that are tried where nobody knows their number, and rows of a receiver's table that may cost: 4 kinds up to 5
-entities, else 3."""
+"""Edge types to start with where their number is unknown ("auto"), and greatest number of rows of a receiver's table:
+4 edge types up to 5 entities, else 3."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class Recipe:
-    """All that a fit needs to know beside the scenes.
+    """All settings of a fit.
 
     Attributes:
-        model: what the model is made of.
-        training: how it is trained.
-        polish: how the trained network is then taught to predict many steps; off by default.
-        forecaster: how modules of their own are then taught the same; off by default.
+        model: settings of the model.
+        training: settings of the training.
+        polish: settings of the tuning on rollouts after the training; off by default.
+        forecaster: settings of the forecaster, a second decoder for rollouts; off by default.
 
     Raises:
-        ValueError: many steps where senders that were not measured are to be silent.
+        ValueError: rollouts of several steps together with ``unseen="silent"``.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -47,7 +51,7 @@ class Recipe:
         if self.model.network.unseen == "silent" and (later or self.training.horizon > 1):
             raise ValueError(
                 f"senders can be silent over one step only, got a horizon of {self.training.horizon} and {later} "
-                'passes of a polish or a forecaster: set them to 1 and 0, or unseen to "skip"'
+                'epochs of polish or forecaster: set them to 1 and 0, or unseen to "skip"'
             )
 
 
@@ -77,12 +81,13 @@ ALET2019 = Recipe(
         proposer=ProposerConfig(sees="trajectories"),
     ),
 )
-"""Differs from the released code in what made that one fall over: steps warm up and are cut, the temperature follows
-the acceptance by a rule that cannot get stuck, and the proposal network has what keeps one batch from ruining it."""
+"""BounceGrad of Alet et al. 2019. It differs from the released code where that one is unstable: warm-up and gradient
+clipping, a temperature that follows the acceptance by a rule that cannot get stuck, and a proposal network that one bad
+batch cannot ruin (:class:`bouncegrad.training.proposal_learner.Learner`)."""
 
 
 def _small(recipe: Recipe) -> Recipe:
-    """The same method with small networks, for few scenes: smaller batches, so more steps for each pass."""
+    """The same method with small networks, for few scenes: smaller batches, so more gradient steps per epoch."""
     network = replace(recipe.model.network, hidden=64)
     proposer = replace(recipe.training.proposer, hidden=128, learning_rate=0.02)
     training = replace(recipe.training, num_passes=400, batch_size=32, learning_rate=3e-3, proposer=proposer)
@@ -113,7 +118,7 @@ NRI = Recipe(
 
 
 def _supervised(recipe: Recipe) -> Recipe:
-    """The same decoder on the true relations, and an encoder that learns them."""
+    """The same decoder trained on the true relations, and an encoder trained to classify them."""
     proposer = ProposerConfig(
         sees="trajectories", hidden=512, dropout=0.5, optimizer="adam", learning_rate=5e-4, label_smoothing=0.0
     )
@@ -122,7 +127,7 @@ def _supervised(recipe: Recipe) -> Recipe:
 
 
 def _one_kind(recipe: Recipe) -> Recipe:
-    """The same decoder with one kind on all edges: everybody acts on everybody alike."""
+    """The same decoder with one edge type on all edges: the full graph."""
     bounce = replace(recipe.training.bounce, search="metropolis", proposals="none")
     training = replace(recipe.training, bounce=bounce, proposer=ProposerConfig())
     network = replace(recipe.model.network, num_edge_kinds=1)
@@ -133,7 +138,7 @@ LEADER = Recipe(
     ModelConfig(NetworkConfig(num_edge_kinds=3, history=5, silent_first=True, unseen="silent")),
     TrainingConfig(num_passes=40, batch_size=2, starts_per_step=25, averaging=0.98, bounce=BounceConfig(prior="file")),
 )
-"""For recordings that are few and long: small batches, and modules that see five samples."""
+"""For few and long recordings of entities that follow each other: small batches, and modules that read five samples."""
 
 
 RECIPES = {
@@ -146,26 +151,31 @@ RECIPES = {
     "nri-true": _supervised(NRI),
     "nri-full": _one_kind(NRI),
 }
-"""``fast``: superposed messages, a learned scale with Student-t tails, whole graphs drawn from exact tables under the
-prior with the most evidence, as hot as a falling entropy asks; the default.
+"""Name -> recipe.
 
-``fast-forecast``: ``fast``, and where its predictions drift, modules of their own that learn to predict ten steps under
-the structures that it found; a quarter more time.
+``fast``, the default: a decoder that adds up messages, a learned noise scale with Student-t tails, and an exact E-step:
+whole graphs drawn from tables under the prior with the most evidence, at the temperature of a falling entropy.
 
-``leader``: the same where entities go in single file and each follows one other at most (kind 0: nobody), in one of two
-ways and in its own time: modules see the last five samples, and entities that are not seen for a while say nothing. For
-cars, walkers, animals. Where several may follow the same one, with the prior "leader".
+``fast-forecast``: ``fast``, and where its rollouts drift, a forecaster that is trained on rollouts of ten steps under
+the structures (latent graphs) that ``fast`` infers; a quarter more time.
 
-``alet2019``: the network, loss, search and proposal network of Alet et al. 2019 at their size. Learning rate as the
+``leader``: ``fast`` for entities in single file, each of which follows at most one other (kind 0: no leader), in one of
+two ways and with its own delay: modules read the last five samples, and entities that are not measured for a while send
+no message. For cars, pedestrians, animals. Where several may follow the same one, use it with the prior "leader".
+
+``alet2019``: the network, loss, search and proposal network of Alet et al. 2019 at their size. The learning rate is the
 default of the released code; its scripts have 0.01 for springs and 1e-4 for charged particles.
 
 ``alet2019-small``: the same for a thousand scenes and no GPU: hidden layers of 64 in place of 256, in the proposal
 network of 128 in place of 512; batches of 32 scenes, and larger learning rates.
+
+``nri``: encoder and decoder trained by the ELBO (Kipf et al. 2018). ``nri-true``: the decoder trained on the true
+relations, and the encoder supervised by them. ``nri-full``: the decoder on the full graph with one edge type.
 """
 
 
 def recipe_named(name: str) -> Recipe:
-    """Look a recipe up.
+    """The recipe of this name in :data:`RECIPES`.
 
     Raises:
         ValueError: there is none of that name.
@@ -176,17 +186,17 @@ def recipe_named(name: str) -> Recipe:
 
 
 def with_kinds(recipe: Recipe, kinds: int | Literal["auto"] | None, num_entities: int) -> Recipe:
-    """The recipe with so many edge kinds to begin with, of which those that are not needed will be merged.
+    """The recipe with this initial number of edge types, of which those that are not needed will be merged.
 
     Args:
-        recipe: any.
-        kinds: how many; "auto": :data:`MOST_KINDS`, or as many of them as give scenes of this size tables of up to
-            :data:`TABLE_ROWS` rows, but at least 3, and the recipe as it is where 3 are too many for any tables; None:
-            the recipe as it is.
-        num_entities: of the scenes.
+        recipe: any recipe.
+        kinds: number of edge types; "auto": :data:`MOST_KINDS`, or as many of them as give scenes of this size tables
+            of up to :data:`TABLE_ROWS` rows, but at least 3, and the recipe as it is where 3 are too many for any
+            tables; None: the recipe as it is.
+        num_entities: number of entities of the scenes.
 
     Raises:
-        ValueError: no number of kinds, or one that the search cannot have with what it is to believe of graphs.
+        ValueError: not a positive whole number, or one that the prior of the recipe does not allow.
     """
     chosen = recipe if kinds is None else _with_so_many(recipe, kinds, num_entities)
     if recipe.training.bounce.search == "exact":
@@ -208,9 +218,9 @@ def _with_so_many(recipe: Recipe, kinds: int | Literal["auto"], num_entities: in
 
 
 def with_prior(recipe: Recipe, prior: str) -> Recipe:
-    """The recipe with a belief about graphs: a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": as it is.
+    """The recipe with a prior over graphs, a name in :data:`bouncegrad.structures.priors.PRIORS`; "auto": unchanged.
 
-    Only an exact search believes anything while it learns; with the others the recipe stays as it is.
+    Only exact search uses a prior in training; recipes with another search stay unchanged.
     """
     if prior == "auto" or recipe.training.bounce.search != "exact":
         return recipe
