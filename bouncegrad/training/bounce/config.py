@@ -10,12 +10,8 @@ from jaxtyping import Bool
 from torch import Generator, Tensor
 
 from bouncegrad.settings import check_settings
-from bouncegrad.structures.annealing import exponential
 from bouncegrad.structures.factors import Factors
 from bouncegrad.types import Structures
-
-HEAT_STEPS = 10_000
-"""Number of steps into which temperature schedules divide a training."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
@@ -118,9 +114,3 @@ class Bounce(Protocol):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state` returned."""
         ...
-
-
-def scheduled_temperature(config: BounceConfig, progress: float) -> float:
-    """The temperature of heat "scheduled": a geometric fall from hottest to coolest."""
-    cooling = exponential(config.hottest, config.coolest, max(1, round(HEAT_STEPS * config.cooling)))
-    return cooling(round(HEAT_STEPS * progress))

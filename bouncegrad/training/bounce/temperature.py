@@ -1,4 +1,16 @@
-"""Temperature of the E-step by kernels and proposals: scheduled, steered by the acceptance, or from the residuals."""
+"""Temperature of the E-step: every rule (``heat``) by which a search is hot at first and cools while modules learn.
+
+================  ===================================================================================================
+``entropy``       the entropy of the posterior is a falling share of that of the prior (:func:`posterior_temperature`)
+``scheduled``     a geometric fall (:func:`scheduled_temperature`)
+``steered``       the share of worse moves that are accepted follows a falling target (:class:`SearchTemperature`)
+``stepped``       the same by the rule of the released code of Alet et al. 2019
+``automatic``     from the size of the residuals and their autocorrelation
+================  ===================================================================================================
+
+Draws of whole graphs (:mod:`bouncegrad.training.bounce.exact_e_step`) know the first two rules, kernels and proposals
+all but the first.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +23,45 @@ from bouncegrad.structures.annealing import (
     AnnealingState,
     acceptance_annealing,
     acceptance_target,
+    exponential,
     step_temperature,
 )
+from bouncegrad.structures.calibration import entropy_left, temperature_of_entropy
+from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.kernel_interface import SearchInfo
-from bouncegrad.training.bounce.config import HEAT_STEPS, BounceConfig, scheduled_temperature
+from bouncegrad.structures.priors import GraphPrior
+from bouncegrad.training.bounce.config import BounceConfig
 from bouncegrad.training.bounce.target import Target
 from bouncegrad.types import Structures
+
+HEAT_STEPS = 10_000
+"""Number of steps into which temperature schedules divide a training."""
+
+
+def scheduled_temperature(config: BounceConfig, progress: float) -> float:
+    """The temperature of heat "scheduled": a geometric fall from hottest to coolest."""
+    cooling = exponential(config.hottest, config.coolest, max(1, round(HEAT_STEPS * config.cooling)))
+    return cooling(round(HEAT_STEPS * progress))
+
+
+def posterior_temperature(
+    config: BounceConfig, prior: GraphPrior, factors: Factors, progress: float, previous: float | None
+) -> float:
+    """The temperature at which whole graphs are drawn from the posterior.
+
+    Args:
+        config: the rule, "entropy" or "scheduled", and its numbers.
+        prior: the chosen prior over graphs.
+        factors: of the batch.
+        progress: share of the training that is done.
+        previous: the temperature of the last batch, from which a search for the entropy starts.
+    """
+    if config.heat != "entropy":
+        return scheduled_temperature(config, progress)
+    share = config.entropy * max(0.0, 1 - progress / max(config.cooling, 1e-9))
+    if config.prior != "auto":  # for "auto" one measure for all priors, so that they can be compared
+        share *= entropy_left(prior, factors)
+    return temperature_of_entropy(prior, factors, share, config.coolest, guess=previous)
 
 
 class SearchTemperature:

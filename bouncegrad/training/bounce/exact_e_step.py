@@ -14,16 +14,15 @@ from torch import Generator
 from bouncegrad.energies.factors_of import factors_of
 from bouncegrad.structures.calibration import (
     READING_TEMPERATURES,
-    entropy_left,
     predictive_evidence,
-    temperature_of_entropy,
 )
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout
 from bouncegrad.structures.population_annealing import QUICK
 from bouncegrad.structures.priors import PRIORS, GraphPrior, fast_priors, fit_weights
-from bouncegrad.training.bounce.config import BounceConfig, BounceResult, scheduled_temperature
+from bouncegrad.training.bounce.config import BounceConfig, BounceResult
 from bouncegrad.training.bounce.target import SceneTarget
+from bouncegrad.training.bounce.temperature import posterior_temperature
 from bouncegrad.types import Structures
 
 MARGIN = 0.5
@@ -56,7 +55,8 @@ class TableBounce:
     ) -> BounceResult:
         """Draw a graph for each scene from the posterior under the chosen prior."""
         factors = factors_of(*target)
-        self.temperature = temperature = self._next_temperature(factors, progress)
+        prior = self.priors[self.chosen]
+        self.temperature = temperature = posterior_temperature(self.config, prior, factors, progress, self.temperature)
         posteriors = {name: prior.posterior(factors, temperature, QUICK) for name, prior in self.priors.items()}
         drawn = posteriors[self.chosen].draw(generator)
         self.usage = {name: self.usage[name] + posterior.usage() for name, posterior in posteriors.items()}
@@ -83,16 +83,6 @@ class TableBounce:
         self.chosen, self.temperature = state["chosen"], state["temperature"]
         weights = {name: torch.tensor(values) for name, values in state["weights"].items()}
         self.priors = {name: prior.with_weights(weights[name]) for name, prior in self.priors.items()}
-
-    def _next_temperature(self, factors: Factors, progress: float) -> float:
-        """The temperature at which the entropy of the posterior is the scheduled share of that of the prior."""
-        if self.config.heat != "entropy":
-            return scheduled_temperature(self.config, progress)
-        prior = self.priors[self.chosen]
-        share = self.config.entropy * max(0.0, 1 - progress / max(self.config.cooling, 1e-9))
-        if self.config.prior != "auto":  # for "auto" one measure for all priors, so that they can be compared
-            share *= entropy_left(prior, factors)
-        return temperature_of_entropy(prior, factors, share, self.config.coolest, guess=self.temperature)
 
     def _forget(self) -> None:
         self.usage = {name: torch.zeros_like(prior.log_weights) for name, prior in self.priors.items()}
