@@ -39,18 +39,18 @@ class NotFittedError(ValueError, AttributeError):
 class RelationalModel:
     """Who acts on whom, in which way, and what happens next: learned from scenes, asked of others.
 
-    Each method is one of the functions of the package (:func:`bouncegrad.fit`, :func:`bouncegrad.inference`, ...) on
+    Each method is one of the functions of the package (:func:`bouncegrad.fit`, :func:`bouncegrad.infer`, ...) on
     the model that was learned or loaded, which is :attr:`model`. Scenes are :class:`bouncegrad.Scenes` or where they
     lie (:func:`bouncegrad.read_scenes`); of a folder, ``fit`` takes the split "train" and all others "test".
 
     Args:
-        recipe: the name of a method, or one of your own.
-        kinds: how many kinds of relation to begin with, of which those that are not needed are merged; "auto": a few,
+        recipe: the name of a recipe, or a recipe of your own.
+        kinds: number of edge types to begin with, of which those that are not needed are merged; "auto": a few,
             where the recipe can merge kinds (search "exact", no silent kind), else None; None: as many as the recipe
             has, all of which stay.
-        prior: what is believed of graphs, a name in :data:`bouncegrad.structures.priors.PRIORS`, while an exact search
-            learns and when graphs are read; "auto": what held-out scenes have the most evidence for.
-        minutes: how long to learn; None: for the recipe's number of passes, on the CPU repeatable to the bit.
+        prior: the prior over latent graphs, a name in :data:`bouncegrad.structures.priors.PRIORS`, in training with
+            an exact search and in inference; "auto": the one with the most evidence on held-out scenes.
+        minutes: how long to learn; None: for the recipe's number of epochs, on the CPU repeatable to the bit.
         seed: of all randomness.
         device: where modules compute (:mod:`bouncegrad.devices`); they are saved as from anywhere.
 
@@ -108,11 +108,11 @@ class RelationalModel:
         return self._known()[1]
 
     def fit(self, scenes: Source, watch: Callable[[EpochReport], None] | None = None) -> Self:
-        """Learn from scenes whose relations nobody knows (:func:`bouncegrad.fit`); returns itself.
+        """Learn from unlabelled scenes (:func:`bouncegrad.fit`); returns itself.
 
         Args:
-            scenes: to learn from; a tenth of them only chooses between passes.
-            watch: called after each pass.
+            scenes: to learn from; a tenth of them is held out and only chooses between epochs.
+            watch: called after each epoch.
         """
         data, kinds = _read(scenes, "train"), self._kinds()
         how = {"minutes": self.minutes, "seed": self.seed, "device": self.device}
@@ -121,7 +121,7 @@ class RelationalModel:
         return self
 
     def infer(self, scenes: Source, *, horizon: int = 1, mode: Mode = "search") -> Posterior:
-        """Who acts on whom, with probabilities (:func:`bouncegrad.inference`)."""
+        """Who acts on whom, with probabilities (:func:`bouncegrad.infer`)."""
         data = self._asked(scenes)
         return infer(self.model, data, prior=self.prior, horizon=horizon, mode=mode, seed=self.seed)
 
@@ -151,8 +151,7 @@ class RelationalModel:
         return predict(self.model, data, structures, start=start, num_steps=num_steps)
 
     def score(self, scenes: Source) -> Score:
-        """How good it is on scenes it has not seen (:func:`bouncegrad.evaluation.score`); relations are compared if
-        known."""
+        """How good it is on scenes it has not seen (:func:`bouncegrad.score`); relations are compared if known."""
         return score(self.model, self._asked(scenes), prior=self.prior)
 
     def weakest_kind(self, scenes: Source) -> int | None:
@@ -162,7 +161,7 @@ class RelationalModel:
     def find_hidden(
         self, scenes: Source, num_hidden: int = 1, *, effort: Effort | None = None, widening: float = 1.0
     ) -> HiddenPosterior:
-        """Entities that nobody saw: tracks, bands, relations (:func:`bouncegrad.find_hidden`)."""
+        """Entities that were not observed: tracks, bands, relations (:func:`bouncegrad.find_hidden`)."""
         options = {"prior": self.prior, "effort": effort, "widening": widening, "seed": self.seed}
         return find_hidden(self.model, self._asked(scenes), num_hidden, **options)
 

@@ -86,13 +86,13 @@ def draw(
 
 
 def draw_calibration(found: Score, picture: str | os.PathLike[str]) -> None:
-    """Draw how far the probabilities of a score can be believed.
+    """Draw the reliability diagram of a score.
 
     Raises:
         DataError: the scenes had no labels.
     """
     if found.reliability is None:
-        raise DataError("whether probabilities can be believed is seen beside labels: bring scenes with relations")
+        raise DataError("a reliability diagram compares probabilities with labels: bring scenes with relations")
     draw_reliability(found.reliability, picture)
 
 

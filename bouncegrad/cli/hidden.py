@@ -1,4 +1,4 @@
-"""The verb ``hidden``: find entities that nobody saw."""
+"""The verb ``hidden``: infer entities that were not observed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _add_options(parser: ArgumentParser) -> None:
         f"wide as the modules say, which is too narrow (default: {CALIBRATED} where a folder has them)",
     )
     add_json(parser)
-    add_picture(parser, "what is foretold without and with them")
+    add_picture(parser, "what is predicted without and with them")
 
 
 def _run(options: Namespace) -> None:
@@ -61,7 +61,7 @@ class HiddenRequest:
     Attributes:
         data: a folder or a ``.npz``.
         part: the split of a folder.
-        hide: entities of the data to cover, by their numbers; nobody where none are named.
+        hide: entities of the data to cover, by their numbers; empty: none.
         number: how many to look for where none are covered.
         first: so many of the scenes, from the first on; all if None.
         calibration: cover entities in so many scenes of the split ``valid``, to see how wide bands must be; 0: none;
@@ -102,7 +102,7 @@ class HiddenRequest:
         try:
             return widening_of(model, chosen, self.hide or tuple(range(self.number)))
         except DataError:
-            if self.calibration is None:  # nobody asked for it
+            if self.calibration is None:  # the option was not given
                 return 1.0
             raise
 
@@ -151,7 +151,7 @@ def _seen(request: HiddenRequest) -> Scenes:
 
 
 def draw_hidden(model: Model, request: HiddenRequest, found: HiddenPosterior, picture: str) -> None:
-    """Draw three scenes: foretold from their first states without the hidden entities and with them."""
+    """Draw three scenes: predicted from their first states without the hidden entities and with them."""
     seen, scenes = _seen(request), request.scenes()
     chosen = range(min(DRAWN, seen.num_scenes))
     some, steps = seen.at(chosen), seen.num_times - 1
@@ -166,7 +166,7 @@ def draw_hidden(model: Model, request: HiddenRequest, found: HiddenPosterior, pi
 
 VERB = Verb(
     name="hidden",
-    summary="find entities that nobody saw",
+    summary="find entities that were not observed",
     description=(
         "Find entities that were never seen by what they do to those that were: their tracks, with bands, and their\n"
         "relations. With --hide an entity of the data is covered, found, and compared with what it really did.\n\n"

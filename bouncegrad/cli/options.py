@@ -91,7 +91,7 @@ def add_prior(parser: ArgumentParser) -> None:
         "--prior",
         choices=["auto", *PRIORS],
         default="auto",
-        help="what to believe of graphs beforehand; auto: what held-out scenes of the training gave most evidence for",
+        help="prior over latent graphs; auto: the one with the most evidence on held-out scenes of the training",
     )
 
 
@@ -101,7 +101,7 @@ def add_mode(parser: ArgumentParser) -> None:
         "--mode",
         choices=list(MODES),
         default="search",
-        help="search: the posterior of graphs under the model; proposal: what its proposal network thinks, at once; "
+        help="search: the posterior of graphs under the model; proposal: the output of its proposal network, at once; "
         "both: a short search that the network leads (the last two need a fit that trained one, such as alet2019)",
     )
 

@@ -59,7 +59,7 @@ def predict_file(
 
     ``loc`` and ``vel``, or ``states`` of other features, are what is predicted; ``edges`` are the inferred kinds;
     ``mask`` is False for entities that were not measured at the start, or in the model's history before it. A single
-    step is followed by a sample that nobody measured, because there are no scenes of one sample.
+    step is followed by an empty sample, because scenes have two samples or more.
 
     Raises:
         DataError: another file type, a start outside the scenes, or too few samples up to it.

@@ -19,7 +19,7 @@ Told: TypeAlias = Callable[[float, str], None]
 
 
 def describe(report: EpochReport) -> str:
-    """One pass in one line."""
+    """One epoch in one line."""
     parts = [f"pass {report.number}", f"loss {report.loss:.4g}", f"held out {report.held_out:.5g}"]
     if report.temperature is not None:
         parts.append(f"temperature {report.temperature:.3g}")

@@ -24,11 +24,13 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--entity", type=str, help="column of who was measured (default: guessed)")
     parser.add_argument("--features", type=str, nargs="+", help="columns of what was measured (default: guessed)")
     parser.add_argument("--type", type=str, help="column of what sort of entity it is")
-    parser.add_argument("--role", type=str, help="column that is exogenous, true or 1 for those who follow nobody")
+    parser.add_argument(
+        "--role", type=str, help="column that is exogenous, true or 1 for entities that are not acted on"
+    )
     parser.add_argument(
         "--exogenous",
         type=str,
-        help="COLUMN=VALUE of those who follow nobody: position=1, or position=min for the least of each scene",
+        help="COLUMN=VALUE of entities that are not acted on: position=1, or position=min for the least of each scene",
     )
     parser.add_argument("--relations", type=str, help="a table with the columns scene, receiver, sender, relation")
     parser.add_argument("--time-step", type=float, help="from one time to the next (default: that of the table)")

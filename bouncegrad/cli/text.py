@@ -43,9 +43,9 @@ def score_table(score: Score) -> str:
 def hidden_table(score: HiddenScore) -> str:
     """The figures of a search for covered entities as plain text."""
     found = score.to_dict()
-    lines = [f"{found['num_scenes']} scenes, in {found['num_touching']} of them the hidden touch somebody"]
+    lines = [f"{found['num_scenes']} scenes, in {found['num_touching']} of them the hidden entities act"]
     lines.append(
-        f"mean squared error {_number(found['hidden_mse'])}, where they touch somebody "
+        f"mean squared error {_number(found['hidden_mse'])}, where they act "
         f"{_number(found['hidden_mse_touching'])}   ({score.unit})"
     )
     if found["hidden_relation_accuracy"] is not None:
@@ -59,12 +59,12 @@ def hidden_table(score: HiddenScore) -> str:
 
 def posterior_table(found: HiddenPosterior) -> str:
     """Hidden entities as plain text, a line for each scene."""
-    lines = [f"{found.num_hidden} hidden, {len(found.weights)} scenes; kinds are read under the prior {found.prior}"]
+    lines = [f"{found.num_hidden} hidden, {len(found.weights)} scenes; edge types under the prior {found.prior}"]
     num_seen = found.layout.num_entities - found.num_hidden
     for scene, relations in enumerate(found.relations):
         acts, spread = relations[:num_seen, num_seen:].T.tolist(), float(found.spreads[scene, 0].mean())
         weight = float(found.weights[scene, 0])
-        lines.append(f"scene {scene}: kinds towards the others {acts}, weight {weight:.3f}, spread {spread:.3g}")
+        lines.append(f"scene {scene}: edge types towards the others {acts}, weight {weight:.3f}, spread {spread:.3g}")
     return "\n".join(lines)
 
 

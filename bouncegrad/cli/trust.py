@@ -1,4 +1,4 @@
-"""The verb ``trust``: say whether a model can be believed on scenes."""
+"""The verb ``trust``: test whether the relations that a model infers in scenes can be trusted."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def _add_options(parser: ArgumentParser) -> None:
     add_data(parser)
     add_split(parser)
     parser.add_argument("--scenes", type=int, default=200, help="look at so many scenes, the first ones")
-    parser.add_argument(
-        "--shuffles", type=int, default=19, help="sets of scenes of strangers; p is 1 / (N + 1) or more"
-    )
+    parser.add_argument("--shuffles", type=int, default=19, help="sets of surrogate scenes; p is 1 / (N + 1) or more")
     add_device(parser)
     add_json(parser)
     add_picture(parser, "what each kind does against distance (.png, .pdf, .svg)")
@@ -49,11 +47,11 @@ def _run(options: Namespace) -> None:
 
 VERB = Verb(
     name="trust",
-    summary="say whether a model can be believed on scenes",
+    summary="say whether the answers of a model on scenes can be trusted",
     description=(
-        "Say whether a model can be believed on scenes, without labels: whether there are relations at all (beside\n"
-        "scenes of strangers, whose tracks come from different scenes), whether the model fits, and what each kind of\n"
-        "relation does.\n\n"
+        "Say whether the answers of a model on scenes can be trusted, without labels: whether there are relations\n"
+        "at all (a permutation test against surrogate scenes, whose tracks come from different scenes), whether the\n"
+        "model fits, and what each edge type does.\n\n"
         "Example:\n"
         "  bouncegrad trust --model runs/springs5 --data data/springs5 --picture kinds.png"
     ),

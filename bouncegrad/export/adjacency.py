@@ -22,7 +22,7 @@ class Adjacency:
     """A number for each ordered pair of the entities of one scene.
 
     Attributes:
-        values: ``[row, column]``, float64; NaN on the diagonal and for receivers that nobody asked about (exogenous
+        values: ``[row, column]``, float64; NaN on the diagonal and for receivers without a relation to infer (exogenous
             entities).
         names: of the entities, for rows and columns alike.
         rows: what the row of a pair is: "receiver" (acted on) or "sender" (acts); the column is the other.

@@ -59,7 +59,7 @@ def infer_functions(
     Args:
         model: the library.
         points: the tasks; of these only the given points are looked at.
-        mode: "search", as said; or "proposal", what the proposal network of a model that has one thinks at once.
+        mode: "search", as above; or "proposal", the most probable structures by the proposal network, without a search.
         seed: of the annealing.
 
     Raises:

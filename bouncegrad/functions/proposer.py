@@ -133,7 +133,7 @@ class PointLearner(Learner[PointProposer]):
 def beliefs_of(
     proposer: PointProposer, model: FunctionModel, points: PointSets, noise: Generator | None = None
 ) -> Float[Tensor, "task slot kind"]:
-    """What a network thinks of the structures of some tasks, never less than its floor of any module."""
+    """Log probabilities of the modules on the slots of some tasks, with the floor of the configuration."""
     said = proposer(side_by_side(model, points), points.given, noise)
     return with_floor(said, proposer.config.floor)
 

@@ -49,7 +49,7 @@ FUNCTION_RECIPES = {
     "bouncegrad-exact": FunctionRecipe(FunctionConfig(), EXACT),
 }
 """``pooled``: one module for all tasks, as it is. ``maml``: one module, adapted to each task. ``bouncegrad``: a library
-of modules, of which each task finds its own; one slot of each task is proposed anew in each pass. ``moma``: both, so
+of modules, of which each task finds its own; one slot of each task is proposed anew in each epoch. ``moma``: both, so
 that a structure is judged by what it becomes. These are the four of the paper; they differ in the number of modules and
 in adaptation only.
 
@@ -68,7 +68,7 @@ class FunctionRun:
         composition: what makes functions of modules.
         recipe: how modules are learned.
         seed: of all randomness.
-        minutes: None: it ends when its passes are done.
+        minutes: None: it ends when its epochs are done.
     """
 
     data: str
@@ -109,10 +109,10 @@ def fit_functions(
         seed: of all randomness.
         folder: where the training leaves its log and a checkpoint, from which it goes on when it is called again; None:
             nowhere.
-        watch: called after each pass.
+        watch: called after each epoch.
 
     Returns:
-        The modules of the pass that explained the held-out tasks best; they adapt as the recipe says.
+        The modules of the epoch that explained the held-out tasks best; they adapt as the recipe says.
 
     Raises:
         ValueError: an unknown recipe, a composition that does not work, or a training that diverged.

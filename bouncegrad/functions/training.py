@@ -101,7 +101,7 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         return _Part(loss.item(), found)
 
     def finish_epoch(self, parts: Sequence[_Part], clock: Clock) -> EpochReport:
-        """Note what the pass did; now and then judge the modules by the held-out tasks."""
+        """Note what the epoch did; now and then judge the modules by the held-out tasks."""
         loss = sum(part.loss for part in parts) / len(parts)
         self.bounce.finish_epoch(None)
         self.descent.finish_epoch(loss)
@@ -125,10 +125,10 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         return float(adapted_losses(self.ema_model, structures, self.held_out, self.held_out.asked).mean())
 
     def best_model(self) -> FunctionModel:
-        """The library of the pass that explained the held-out tasks best.
+        """The library of the epoch that explained the held-out tasks best.
 
         Raises:
-            ValueError: the training diverged from its first pass on.
+            ValueError: the training diverged from its first epoch on.
         """
         if self.num_passes_done and self.best_score == math.inf:
             raise ValueError(

@@ -74,7 +74,7 @@ def draw_graph(axes: Axes, scenes: Scenes, index: int, edges: list[Edge], answer
         _draw_stroke(axes, (places[edge.sender], places[edge.receiver]), (heads, bend), _look(edge, answer), size)
     _draw_nodes(axes, scenes.names_in(index), places, size)
     if not edges:
-        axes.text(0, 0, "nobody acts on anybody", ha="center", va="center", color=MISSED, fontsize=10)
+        axes.text(0, 0, "no relations", ha="center", va="center", color=MISSED, fontsize=10)
     axes.set_xlim(-ROOM, ROOM)
     axes.set_ylim(-ROOM, ROOM)
     axes.set_box_aspect(1)

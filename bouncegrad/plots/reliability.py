@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, as a picture."""
+"""The reliability diagram: how often edge types are right, by the probability that was inferred for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scenes with somebody whom nobody saw: foretold without, foretold with, and the truth where it is known."""
+"""Pictures of hidden entities: scenes predicted without them, predicted with them, and the truth where it is known."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ ELLIPSES = 6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unseen:
-    """What there is to show of hidden entities; all in the units of the scenes, positions first.
+    """What a picture of hidden entities shows; all in the units of the scenes, positions first.
 
     Attributes:
-        without: ``[scene, time, entity, feature]``, the seen entities foretold from their first states alone.
-        beside: the same with the hidden ones, which come last.
-        tracks: ``[scene, hidden, time, feature]``, where the hidden ones were found.
-        spreads: the same shape, standard deviations.
-        truth: the same shape; None where nobody knows it.
+        without: ``[scene, time, entity, feature]``, the observed entities as predicted from their first states without
+            the hidden ones.
+        beside: the same, predicted with the hidden entities, which come last.
+        tracks: ``[scene, hidden, time, feature]``, the inferred tracks of the hidden entities.
+        spreads: the same shape, standard deviations of the tracks.
+        truth: the same shape, the true tracks; None where they are unknown.
     """
 
     without: Float[Tensor, "scene time entity feature"]
@@ -46,14 +47,14 @@ class Unseen:
 
 
 def draw_unseen(scenes: Scenes, unseen: Unseen, path: str | os.PathLike[str]) -> None:
-    """A row for each scene: what was observed and foretold without anybody hidden, and with.
+    """Draw a row for each scene: observed and predicted paths without hidden entities, and with them.
 
-    Observed paths are solid, foretold ones dashed; a hidden entity is red, with its spread (two standard deviations),
+    Observed paths are solid, predicted ones dashed; a hidden entity is red, with its spread (two standard deviations),
     and the thin black line is where it truly was.
 
     Args:
-        scenes: what was seen.
-        unseen: what was found.
+        scenes: the observed entities.
+        unseen: the hidden ones.
         path: the picture, .png, .pdf or .svg; replaced if it exists.
 
     Raises:
@@ -68,7 +69,7 @@ def draw_unseen(scenes: Scenes, unseen: Unseen, path: str | os.PathLike[str]) ->
     FigureCanvasAgg(figure)
     rows = figure.subplots(num_scenes, 2, squeeze=False)
     for index, (alone, together) in enumerate(rows):
-        _style(alone, scenes, f"Scene {index}: foretold without")
+        _style(alone, scenes, f"Scene {index}: predicted without")
         _style(together, scenes, f"Scene {index}: with the hidden one")
         _draw_seen(alone, scenes, index, unseen.without[index])
         _draw_seen(together, scenes, index, unseen.beside[index, :, : scenes.num_entities])
@@ -87,13 +88,13 @@ def _style(axes: Axes, scenes: Scenes, title: str) -> None:
     axes.set_axisbelow(True)
 
 
-def _draw_seen(axes: Axes, scenes: Scenes, index: int, foretold: Tensor) -> None:
+def _draw_seen(axes: Axes, scenes: Scenes, index: int, predicted: Tensor) -> None:
     observed = scenes.states[index].numpy()
     colours = entity_colours(scenes.num_entities)
     for entity in scenes.present[index].nonzero().flatten().tolist():
         axes.plot(*observed[:, entity, :2].T, color=colours[entity], linewidth=2.2, alpha=0.55)
         axes.plot(*observed[-1:, entity, :2].T, "o", color=colours[entity], markersize=7)
-        axes.plot(*foretold[:, entity, :2].numpy().T, color=colours[entity], linewidth=1.6, linestyle=PREDICTED_LINE)
+        axes.plot(*predicted[:, entity, :2].numpy().T, color=colours[entity], linewidth=1.6, linestyle=PREDICTED_LINE)
 
 
 def _draw_hidden(axes: Axes, unseen: Unseen, index: int) -> None:

@@ -73,12 +73,12 @@ def reproduce(
     """Do what is missing of a table or figure and write it; yields a line for each row as it is done.
 
     All that can be refused is refused before the first row is begun. Interrupted, it keeps finished rows, and the row
-    that was being trained goes on from its last pass.
+    that was being trained goes on from its last epoch.
 
     Args:
         request: what to reproduce.
         places: where things lie.
-        progress: opens something to watch the passes of one training with.
+        progress: opens something to watch the epochs of one training with.
 
     Raises:
         DataError: damaged results, results of other settings, or places that cannot be used.

@@ -25,7 +25,7 @@ Figures: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Reading, "prediction" or "relations" -> some of :data:`bouncegrad.reproduce.readings.FIGURES`."""
 
 Watch: TypeAlias = Callable[[EpochReport], None]
-"""Called after each pass of a training."""
+"""Called after each epoch of a training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Order:
     Attributes:
         seed: of all randomness.
         num_passes: over the training scenes; None where nothing is trained.
-        watch: called after each pass.
+        watch: called after each epoch.
         device: where networks compute.
     """
 

@@ -110,7 +110,7 @@ def check_same(path: Path, found: Result, row: Row) -> None:
     """Refuse a result that was found with other settings than the row has now.
 
     Settings that did not exist when it was found must be at their default now: those that are added later change
-    nothing unless somebody sets them.
+    nothing unless they are set.
 
     Raises:
         DataError: naming the first setting that differs.

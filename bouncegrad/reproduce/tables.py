@@ -91,7 +91,7 @@ def results_of(results: Iterable[Result], line: Line, system: str, scale: str) -
 
 
 def table(name: str, results: Sequence[Result], system: str, scale: str) -> str:
-    """Table 1 (prediction errors) or 2 (relations) of one system; lines that nobody has done say so."""
+    """Table 1 (prediction errors) or 2 (relations) of one system; rows without a result say so."""
     head, cells = (_ERRORS_HEAD, _error_cells) if name == "table1" else (_RELATIONS_HEAD, _relation_cells)
     rows = []
     for line in TABLES[name]:

@@ -74,7 +74,7 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
     Args:
         row: which.
         places: where things lie.
-        watch: called after each pass of a training.
+        watch: called after each epoch of a training.
         again: forget what was done of it before.
 
     Raises:
@@ -143,7 +143,7 @@ def _is_whole(folder: Path, counts: Mapping[str, int]) -> bool:
 
 
 class Meter:
-    """Seconds spent on a row, written down after each pass, so that a row that is killed goes on counting."""
+    """Seconds spent on a row, written down after each epoch, so that a row that is killed goes on counting."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -160,7 +160,7 @@ class Meter:
             (temporary / self.path.name).write_text(json.dumps([self.seconds, self.cpu_seconds]))
 
     def watching(self, watch: Watch | None) -> Watch:
-        """Count after each pass, then tell whoever else watches."""
+        """Count after each epoch, then call the other watcher."""
 
         def after(report: EpochReport) -> None:
             self.count()

@@ -54,7 +54,7 @@ def from_arrays(loc: Any, vel: Any, edges: Any = None, time_step: float = NRI_TI
 
 
 def from_states(states: Any, edges: Any = None, time_step: float = NRI_TIME_STEP, mask: Any = None) -> Scenes:
-    """Scenes of any features, which are called "0", "1", ... until somebody names them.
+    """Scenes of any features, which are called "0", "1", ... until they are named.
 
     Args:
         states: ``[scene, time, entity, feature]``; note that the feature is the last axis.

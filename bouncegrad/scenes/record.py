@@ -21,7 +21,7 @@ class DataError(ValueError):
 class Scenes:
     """Recordings of interacting entities, all with the same times, entities and features.
 
-    A state that nobody measured has ``mask`` False and is stored as 0, whatever was handed in, so that a
+    A state that was not measured has ``mask`` False and is stored as 0, whatever was handed in, so that a
     NaN cannot travel. An entity whose mask is False at all times is absent: its scene has fewer entities.
 
     Attributes:
@@ -31,10 +31,10 @@ class Scenes:
         feature_names: what the features are, positions first: ``("x", "y", "vx", "vy")``.
         entity_names: what to call the entities in pictures and tables.
         relations: ``[scene, receiver, sender]``, float64, the labels of who acts on whom as they were handed
-            in, diagonal included, NaN where unknown; None, the normal case, where nobody knows them.
+            in, diagonal included, NaN where unknown; None, the normal case, where they are unknown.
         exogenous: ``[scene, entity]``, True for entities that act on others but follow their own will (a leading car,
-            a ball that is thrown): nobody asks who acts on them, and their motion is given, never predicted; None: no
-            entity is.
+            a ball that is thrown): their incoming relations are not asked for, and their motion is given, never
+            predicted; None: no entity is.
         scene_names: what to call the scenes; None: they are numbered.
         names: ``[scene][entity]``, what to call the entities of each scene where these differ from scene to scene;
             None: ``entity_names`` in all of them. Absent ones may be called "".
@@ -205,7 +205,7 @@ def _check_sizes(states: Tensor) -> None:
     if num_times < 2:
         raise DataError(f"expected at least 2 times to see motion, got {num_times}: take a longer recording or window")
     if num_entities < 2:
-        raise DataError(f"expected at least 2 entities, got {num_entities}: relations need somebody to relate to")
+        raise DataError(f"expected at least 2 entities, got {num_entities}: a relation needs a receiver and a sender")
     if num_features < 1:
         raise DataError("expected at least one feature of each entity, got none")
 

@@ -1,4 +1,5 @@
-"""Whether an answer can be believed: strangers have no relations, and a model fits the world that it describes."""
+"""Whether an answer can be trusted: surrogate scenes have no relations, and a model fits the world that it
+describes."""
 
 import json
 from dataclasses import replace

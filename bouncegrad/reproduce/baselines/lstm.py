@@ -155,7 +155,7 @@ class Rows:
 def squared_error(network: RecurrentNetwork, rows: Rows, horizon: int) -> Float[Tensor, ""]:
     """Squared error of what is predicted over twice the variance, summed over times and features.
 
-    ``sum_t |x_t - x'_t|^2 / (2 5e-5)``, mean over entities; samples that nobody measured do not count.
+    ``sum_t |x_t - x'_t|^2 / (2 5e-5)``, mean over entities; samples that were not measured do not count.
 
     Args:
         network: what predicts.
@@ -186,7 +186,7 @@ def last_memories(network: RecurrentNetwork, scenes: Scenes) -> Float[Tensor, "s
     """What a network that sees each entity alone keeps of its first 49 samples: the top layer's last hidden state.
 
     Raises:
-        ValueError: a joint network, whose state belongs to nobody.
+        ValueError: a joint network, which has no states of single entities.
     """
     if network.config.joint:
         raise ValueError("the states of a joint LSTM belong to no entity: train one with joint=False")

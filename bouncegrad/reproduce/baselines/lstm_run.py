@@ -86,7 +86,7 @@ class LSTMFigures:
 
 
 class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
-    """A training of a recurrent network; passes are judged by one-step predictions of the held-out scenes.
+    """A training of a recurrent network; epochs are judged by one-step predictions of the held-out scenes.
 
     Args:
         scenes: to learn from; relations are not looked at.
@@ -133,17 +133,17 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
 
     @torch.no_grad()
     def finish_epoch(self, parts: Sequence[float], clock: Clock) -> EpochReport:
-        """Judge the pass by one-step predictions, as the released code does."""
+        """Judge the epoch by one-step predictions, as the released code does."""
         loss, held_out = sum(parts) / len(parts), float(squared_error(self.ema_model, self.held_out, 1))
         self.descent.finish_epoch(loss)
         self.keep_if_best(held_out)
         return EpochReport(number=self.num_passes_done, loss=loss, held_out=held_out)
 
     def best_network(self) -> RecurrentNetwork:
-        """The network of the pass that predicted the held-out scenes best.
+        """The network of the epoch that predicted the held-out scenes best.
 
         Raises:
-            ValueError: the training diverged from its first pass on.
+            ValueError: the training diverged from its first epoch on.
         """
         if self.num_passes_done and self.best_score == math.inf:
             raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
@@ -166,7 +166,7 @@ def run_lstm(
     Args:
         config: what to do.
         out: the run folder; made where it does not exist.
-        watch: called after each pass.
+        watch: called after each epoch.
         device: where the network computes (:mod:`bouncegrad.devices`).
 
     Raises:

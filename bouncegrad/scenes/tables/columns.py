@@ -34,7 +34,7 @@ class TableColumns:
         features: what was measured, numbers; (): guessed from :data:`FEATURES`.
         entity_type: what sort of entity it is, constant for an entity in a scene: becomes the features
             ``type=...``, 1 for those of that type and 0 for the others; None: there are no types.
-        role: "exogenous", "true", "yes" or 1 marks entities that follow their own will; None: nobody does.
+        role: "exogenous", "true", "yes" or 1 marks entities that follow their own will; None: none does.
         exogenous: a column and the value that marks exogenous entities: ``("position", 1)``. Numbers are compared
             as numbers, all else as text. Of a column of numbers "min" and "max" mean the least and the greatest in each
             scene: ``("position", "min")``.

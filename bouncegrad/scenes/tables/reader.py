@@ -29,7 +29,7 @@ class Counts:
         identical: of them that repeated another and were dropped.
         filled: samples that were interpolated inside gaps.
         alone: samples that were left out because no velocity can be derived without a neighbour.
-        leaderless: scenes in which nobody is exogenous although a column says who is.
+        leaderless: scenes without an exogenous entity although a column marks them.
     """
 
     rows: int = 0

@@ -1,7 +1,7 @@
-"""Tables from files and data frames, as rows of one form that nobody needs to ask again where they come from.
+"""Tables from files and data frames, as rows of one form, wherever they come from.
 
 Nothing is read here but the names of columns; numbers and names are only described, and polars reads them when
-somebody collects, only the columns that are used.
+they are collected, only the columns that are used.
 """
 
 from __future__ import annotations
