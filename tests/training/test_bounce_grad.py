@@ -459,7 +459,7 @@ def test_where_time_is_short_a_training_that_goes_astray_goes_on_and_warns(monke
     for _ in range(8):
         trainer.run_epoch(lambda by_passes: 0.6)
     assert trainer.restarts.num_attempts == 1
-    with pytest.warns(UserWarning, match="overfits: the last 88%.*ever worse.*30.0%"):
+    with pytest.warns(UserWarning, match="overfits: over its last 88%.*ever worse.*30.0%"):
         trainer.best_model()
 
 
