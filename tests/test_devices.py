@@ -130,8 +130,8 @@ def test_kinds_are_merged_on_a_device():
 
 
 def test_a_training_starts_over_on_a_device(monkeypatch):
-    monkeypatch.setattr(restarts, "BEGUN_STEPS", 1)
-    monkeypatch.setattr(restarts, "MEANINGLESS", 2.0)
+    monkeypatch.setattr(restarts, "TEST_AFTER_STEPS", 1)
+    monkeypatch.setattr(restarts, "COLLAPSE_MEANING", 2.0)
     scenes = springs(20)
 
     def trained(device: str) -> BounceGrad:

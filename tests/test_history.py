@@ -10,7 +10,7 @@ from bouncegrad import RelationalModel, infer, predict
 from bouncegrad.cli.predict import Span, predict_file
 from bouncegrad.energies import loss_fn, receiver_tables, training_loss
 from bouncegrad.energies.message_sums import message_sums
-from bouncegrad.energies.windows import Windows, cut_windows, early_half, late_half, pack, side_by_side
+from bouncegrad.energies.windows import Windows, cut_windows, early_half, late_half, pack, stack_history
 from bouncegrad.evaluation.score import num_observed, prediction_errors, score
 from bouncegrad.hidden import find_hidden
 from bouncegrad.inference import place_start, weakest_kind
@@ -61,7 +61,7 @@ def test_inputs_are_the_samples_up_to_now_the_newest_last():
     windows = cut_windows(batch)
     assert windows.states.shape == (12, 6, 6)
     assert torch.equal(windows.targets[:, :, 0], batch.states[:, 3:])
-    assert torch.equal(side_by_side(batch.states, 1), batch.states)
+    assert torch.equal(stack_history(batch.states, 1), batch.states)
 
 
 def test_a_history_of_one_sample_is_the_state():
@@ -234,7 +234,7 @@ def test_hidden_entities_are_not_sought_with_histories():
 def test_parts_keep_who_is_given_and_who_is_heard():
     scenes = led_by_the_first(without(recordings(), 2, slice(0, 4)))
     batch = pack(with_history(scenes, unseen="silent"), scenes)
-    part: Windows = cut_windows(batch).at(torch.arange(4)).of_starts(slice(1, 3))
+    part: Windows = cut_windows(batch).at(torch.arange(4)).at_starts(slice(1, 3))
     assert part.sender_mask is not None
     assert part.given is not None
     assert part.sender_mask.shape == (4, 2)

@@ -14,13 +14,13 @@ from bouncegrad.types import LossFn, RelaxedStructures, Structures
 CHUNK_CELLS = 1_000_000
 """Size of the largest array of one chunk of nodes on a CPU: 4 MB, about the cache of a core."""
 
-ELSEWHERE = 64
+GPU_FACTOR = 64
 """Factor on :data:`CHUNK_CELLS` for other devices: a GPU has no such cache, but each kernel launch takes time."""
 
 
 def cells_at_once(device: torch.device) -> int:
     """Size limit of the largest array of one chunk on a device."""
-    return CHUNK_CELLS if device.type == "cpu" else ELSEWHERE * CHUNK_CELLS
+    return CHUNK_CELLS if device.type == "cpu" else GPU_FACTOR * CHUNK_CELLS
 
 
 def receiver_energies(

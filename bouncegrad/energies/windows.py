@@ -43,7 +43,7 @@ class Batch:
     @property
     def inputs(self) -> Float[Tensor, "node last input"]:
         """The model's input at each time with a complete history, the newest sample last."""
-        return side_by_side(self.states, self.history)
+        return stack_history(self.states, self.history)
 
     @property
     def edge_mask(self) -> Bool[Tensor, "scene receiver neighbour"] | None:
@@ -62,13 +62,13 @@ class Batch:
     @property
     def complete(self) -> Bool[Tensor, "node last"]:
         """At which of these times all samples of the input were observed."""
-        return side_by_side(self.valid[..., None], self.history).all(2)
+        return stack_history(self.valid[..., None], self.history).all(2)
 
 
-def side_by_side(states: Shaped[Tensor, "*batch time feature"], history: int) -> Shaped[Tensor, "*batch last input"]:
+def stack_history(states: Shaped[Tensor, "*batch time feature"], history: int) -> Shaped[Tensor, "*batch last input"]:
     """Each ``history`` consecutive samples as one row, the newest last (a sliding window over time).
 
-    >>> side_by_side(torch.tensor([[0.0], [1.0], [2.0]]), 2).tolist()
+    >>> stack_history(torch.tensor([[0.0], [1.0], [2.0]]), 2).tolist()
     [[0.0, 1.0], [1.0, 2.0]]
     """
     return states if history == 1 else states.unfold(-2, history, 1).transpose(-2, -1).flatten(-2)
@@ -140,13 +140,13 @@ class Windows:
         """The true states before each step, with their histories."""
         num_features = self.targets.shape[3]
         before = self.states.unflatten(2, (-1, num_features))
-        return side_by_side(torch.cat([before, self.targets[:, :, :-1]], 2), before.shape[2])
+        return stack_history(torch.cat([before, self.targets[:, :, :-1]], 2), before.shape[2])
 
     def at(self, nodes: slice | Tensor) -> Windows:
         """The windows of some nodes, given by a slice, indices or a mask."""
         return self._each(lambda values: values[nodes])
 
-    def of_starts(self, starts: slice | Tensor) -> Windows:
+    def at_starts(self, starts: slice | Tensor) -> Windows:
         """The windows of some starts, given by a slice or indices."""
         return self._each(lambda values: values[:, starts])
 
@@ -157,15 +157,15 @@ class Windows:
         )
 
 
-def some_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
+def sample_starts(whole: Windows, num_starts: int, generator: Generator) -> Windows:
     """Windows of ``num_starts`` starts, drawn without replacement, in ascending order; all if there are no more."""
     total = whole.states.shape[1]
     if num_starts >= total:
         return whole
-    return whole.of_starts(torch.randperm(total, generator=generator)[:num_starts].sort().values)
+    return whole.at_starts(torch.randperm(total, generator=generator)[:num_starts].sort().values)
 
 
-def of_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[Batch, Windows]:
+def select_tasks(batch: Batch, whole: Windows, tasks: Int[Tensor, "task"]) -> tuple[Batch, Windows]:
     """The batch and windows of some tasks, in ascending order, with a super-graph of their own."""
     chosen = torch.zeros(len(batch.graph.present), dtype=torch.bool, device=batch.states.device)
     chosen[tasks] = True
@@ -188,7 +188,7 @@ def split_tasks(batch: Batch, whole: Windows, size: int) -> Iterator[tuple[Tenso
         yield torch.arange(len(batch.graph.present)), batch, whole
         return
     for tasks in torch.arange(len(batch.graph.present)).split(max(1, size)):
-        yield tasks, *of_tasks(batch, whole, tasks)
+        yield tasks, *select_tasks(batch, whole, tasks)
 
 
 def cut_windows(
@@ -274,7 +274,7 @@ def late_half(batch: Batch) -> Windows:
 def _half(batch: Batch, *, late: bool) -> Windows:
     whole, middle = cut_windows(batch), batch.num_starts // 2
     if batch.graph.unpack_nodes(batch.valid[:, -1].float()).amax(1).min() > 0:
-        return whole.of_starts(slice(middle, None) if late else slice(middle))
+        return whole.at_starts(slice(middle, None) if late else slice(middle))
     # scenes of several lengths: halve the starts that have a valid target, scene by scene
     valid_starts = batch.graph.unpack_nodes(whole.weights[:, :, 0]).amax(1) > 0
     rank = valid_starts.cumsum(1)

@@ -68,11 +68,11 @@ class AugmentedScenes:
         return self.graph.incoming(self.background[torch.arange(len(kinds)), kinds])
 
 
-def with_room(scenes: Scenes, num_hidden: int) -> Scenes:
+def with_placeholders(scenes: Scenes, num_hidden: int) -> Scenes:
     """Append hidden entities to scenes, marked as measured at all times, with states zero.
 
     >>> scenes = Scenes(torch.zeros(1, 9, 2, 1), torch.ones(1, 9, 2) > 0, 0.1, ("x",), ("a", "b"))
-    >>> with_room(scenes, 1).entity_names
+    >>> with_placeholders(scenes, 1).entity_names
     ('a', 'b', 'hidden')
     """
     names = ["hidden"] if num_hidden == 1 else [f"hidden {number}" for number in range(1, num_hidden + 1)]
@@ -96,7 +96,7 @@ def complete(model: Model, scenes: Scenes, num_hidden: int) -> AugmentedScenes:
             "hidden entities are inferred by a model that predicts from one sample, but this model has history "
             f"{model.config.network.history}: fit one with history 1"
         )
-    batch = pack(model, with_room(scenes, num_hidden))
+    batch = pack(model, with_placeholders(scenes, num_hidden))
     graph, num_seen = batch.graph, scenes.num_entities
     numbers = graph.unpack_nodes(torch.arange(graph.num_nodes))
     nodes = numbers[:, num_seen:]

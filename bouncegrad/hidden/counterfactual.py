@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bouncegrad.hidden.augmented import with_room
+from bouncegrad.hidden.augmented import with_placeholders
 from bouncegrad.hidden.posterior import HiddenPosterior
 from bouncegrad.inference import predict, weakest_kind
 from bouncegrad.models.model import Model
@@ -22,7 +22,7 @@ def with_hidden(scenes: Scenes, posterior: HiddenPosterior) -> Scenes:
 
     Together with ``posterior.best_structures`` they are inputs of :func:`bouncegrad.inference.predict`.
     """
-    room = with_room(scenes, posterior.num_hidden)
+    room = with_placeholders(scenes, posterior.num_hidden)
     states = room.states.clone()
     states[:, :, scenes.num_entities :] = posterior.best_tracks.transpose(1, 2)
     return replace(room, states=states)

@@ -72,12 +72,12 @@ class Step:
 def energies_of(model: Model, stage: AugmentedScenes, tracks: Tracks, structures: Structures) -> Float[Tensor, "task"]:
     """Energy ``E`` of tracks under structures, nats."""
     states = stage.with_tracks(tracks).states
-    residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit
+    residuals = (states[:, 1:] - one_step_fn(model, stage, structures)(states[:, :-1])) / model.network.unit
     log_scales = model.log_scales(states[:, :-1], stage.graph)
     return _energies(stage, tracks, residuals, log_scales, model.noise)
 
 
-def foretelling(model: Model, stage: AugmentedScenes, structures: Structures) -> Callable[[Tensor], Tensor]:
+def one_step_fn(model: Model, stage: AugmentedScenes, structures: Structures) -> Callable[[Tensor], Tensor]:
     """Return a function that predicts the next states of all nodes from their states.
 
     Only states of hidden nodes may vary: messages between observed nodes are computed beforehand.
@@ -103,7 +103,7 @@ def _energies(
 
 def step_with_slopes(model: Model, stage: AugmentedScenes, tracks: Tracks, structures: Structures) -> Step:
     """Predict one step from all times, and differentiate the predictions by the hidden states."""
-    states, predict = stage.with_tracks(tracks).states, foretelling(model, stage, structures)
+    states, predict = stage.with_tracks(tracks).states, one_step_fn(model, stage, structures)
     before = states[:, :-1]
     tangents = _unit_tangents(stage, before)
     slopes = torch.func.vmap(lambda tangent: torch.func.jvp(predict, (before,), (tangent,))[1])(tangents)
@@ -175,7 +175,7 @@ def gauss_newton_step(
     change = form.curvature.damped(before.damping.double()).cholesky().solve(-form.gradient)
     tried = tracks + stage.as_tracks(change).to(tracks.dtype)
     states = stage.with_tracks(tried).states
-    residuals = (states[:, 1:] - foretelling(model, stage, structures)(states[:, :-1])) / model.network.unit
+    residuals = (states[:, 1:] - one_step_fn(model, stage, structures)(states[:, :-1])) / model.network.unit
     # Accept the step where the energy falls, and adapt the damping.
     now = _energies(stage, tracks, around.residuals, around.log_scales, noise)
     fallen = now - _energies(stage, tried, residuals, around.log_scales, noise)

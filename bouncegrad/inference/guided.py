@@ -17,7 +17,7 @@ from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
 from bouncegrad.inference.amortised import cells_read, proposer_of
 from bouncegrad.inference.beliefs import existing_slots, network_beliefs, network_guess
 from bouncegrad.inference.posterior import Posterior, chunks, concatenate
-from bouncegrad.inference.search import nats_per_loss, trained_prior
+from bouncegrad.inference.search import loss_to_nats, trained_prior
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.kernel_interface import Kernel
@@ -115,7 +115,7 @@ def _are_few(layout: Layout) -> bool:
 def _temperature(model: Model, windows: Windows, losses: Losses) -> float:
     """The temperature of inference, as in mode "search"; losses of rollouts that diverged are left out."""
     typical = losses.where(losses.isfinite(), math.nan).nanmean().nan_to_num(1.0)
-    nats = nats_per_loss(model, windows, typical.expand(len(losses)))
+    nats = loss_to_nats(model, windows, typical.expand(len(losses)))
     return windows.horizon * model.reading.temperature_under("none") / nats
 
 

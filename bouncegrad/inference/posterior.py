@@ -82,7 +82,7 @@ def chunks(model: Model, scenes: Scenes, num_combinations: int, more: int = 0) -
         yield scenes.at(indices)
 
 
-def beside_structures(model: Model, scenes: Scenes, posterior: Posterior) -> Iterator[tuple[Scenes, Structures]]:
+def chunks_with_structures(model: Model, scenes: Scenes, posterior: Posterior) -> Iterator[tuple[Scenes, Structures]]:
     """The :func:`chunks` of ``scenes``, each with its most probable structures."""
     done = 0
     for chunk in chunks(model, scenes, 1):

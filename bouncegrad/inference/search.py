@@ -44,7 +44,7 @@ def search_posterior(model: Model, scenes: Scenes, prior: str, horizon: int, see
         windows = cut_windows(batch, horizon, rollout="receiver" if alone else "scene")
         if factored:
             factors = factors_of(model, batch, windows)
-            nats = 1.0 if model.noise.in_nats else nats_per_loss(model, windows, least_losses(factors, layout))
+            nats = 1.0 if model.noise.in_nats else loss_to_nats(model, windows, least_losses(factors, layout))
             temperature = horizon * model.reading.temperature_under(name) / nats
             found = _with_scene_shares(trained, factors, temperature).posterior(factors, temperature)
             best = found.best()
@@ -101,7 +101,7 @@ def _with_scene_shares(prior: GraphPrior, factors: Factors, temperature: float) 
     return prior
 
 
-def nats_per_loss(model: Model, windows: Windows, losses: Float[Tensor, "task"]) -> float:
+def loss_to_nats(model: Model, windows: Windows, losses: Float[Tensor, "task"]) -> float:
     """Factor from losses to nats: 1 with a learned noise scale; else ``count / (2 sigma^2)``.
 
     Without a learned scale, ``sigma^2`` is the mean squared error of the best structures; ``count`` is the number of
@@ -124,7 +124,7 @@ def _sampled(model: Model, batch: Batch, windows: Windows, layout: Layout, gener
     structures = layout.random(len(batch.graph.present), generator)
     losses = target(structures)
     # start at the spread of the losses of random structures, where they are about equally probable
-    coolest = windows.horizon * model.reading.temperature_under("none") / nats_per_loss(model, windows, losses)
+    coolest = windows.horizon * model.reading.temperature_under("none") / loss_to_nats(model, windows, losses)
     cooling = exponential(max(coolest, float(losses.std(correction=0))), coolest, SWEEPS[0] * layout.num_slots)
     state = kernel.init(structures, target, cooling(0))
     counts = torch.zeros(*structures.shape, max(layout.num_kinds))

@@ -96,7 +96,7 @@ class Model(nn.Module):
         return self.scale(states, graph, sender_mask)
 
 
-def only_kinds(model: Model, kinds: Sequence[int]) -> Model:
+def select_edge_types(model: Model, kinds: Sequence[int]) -> Model:
     """A copy of a model with some of its edge types, renumbered in this order, on the same device.
 
     Its ``reading`` is the default: calibrate it again.

@@ -22,10 +22,10 @@ from torch import Generator, Tensor
 
 from bouncegrad.devices import Device, device_named
 from bouncegrad.energies import add_gradients, step_errors, tasks_at_once
-from bouncegrad.energies.windows import Batch, Windows, pack, some_starts, split_tasks
+from bouncegrad.energies.windows import Batch, Windows, pack, sample_starts, split_tasks
 from bouncegrad.evaluation.metrics import match_relations
 from bouncegrad.models.edge_kinds import KindsReport
-from bouncegrad.models.model import Model, ModelConfig, only_kinds
+from bouncegrad.models.model import Model, ModelConfig, select_edge_types
 from bouncegrad.scenes import Normalization, Scenes
 from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import to_matrix
@@ -35,16 +35,16 @@ from bouncegrad.training.elbo import add_relaxed_gradients, relaxed_loss
 from bouncegrad.training.held_out import HeldOut
 from bouncegrad.training.kind_merging import check_judgeable, num_judgements_due, unneeded_kinds
 from bouncegrad.training.proposal_learner import ProposalLearner, SearchOutcome
-from bouncegrad.training.restarts import Attempt, RestartPolicy, is_testable, warn_of
+from bouncegrad.training.restarts import Attempt, RestartPolicy, is_testable, warn_if_collapsed_or_overfit
 from bouncegrad.training.setup import (
-    affordable,
+    affordable_batch_size,
     check_search,
     fit_skip,
     new_proposer,
     training_windows,
     true_structures,
 )
-from bouncegrad.training.trainer import Clock, Trainer, under
+from bouncegrad.training.trainer import Clock, Trainer, with_prefix
 from bouncegrad.types import Structures
 
 
@@ -95,7 +95,7 @@ class BounceGrad(Trainer[Model, _Part]):
         self.scenes, self.first_structures = scenes, structures
         self.restarts = RestartPolicy(config.weight_decay)
         generator, normalization = Generator().manual_seed(seed), Normalization.fit(scenes)
-        there, batch_size = device_named(device), affordable(config, model_config, scenes)
+        there, batch_size = device_named(device), affordable_batch_size(config, model_config, scenes)
         model = Model(model_config, normalization, scenes.feature_names, generator)
         fit_skip(model, training_windows(config, pack(model, scenes)))  # of all scenes at once, so not on a GPU
         self.held_out = HeldOut.of(held_out, model.to(there), batch_size, config.bounce.search)
@@ -215,7 +215,7 @@ class BounceGrad(Trainer[Model, _Part]):
         report = unneeded_kinds(self.ema_model, self.held_out.batches, self.bounce.state()["weights"])
         if report.merges:
             self.kinds = self.kinds.extended(report)
-            self._continue_as(only_kinds(self.ema_model, report.kept))
+            self._continue_as(select_edge_types(self.ema_model, report.kept))
             self.structures = torch.tensor(report.places)[self.structures]
             factors = self.held_out.factors(self.ema_model)
             assert factors is not None
@@ -234,13 +234,13 @@ class BounceGrad(Trainer[Model, _Part]):
         whole = training_windows(self.config, batch)
         cooled = min(1.0, progress / max(self.config.bounce.cooling, 1e-9))
         share = self.config.starts ** (1 - cooled)
-        return some_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
+        return sample_starts(whole, max(1, round(share * whole.states.shape[1])), self.generator)
 
     def _grad(self, batch: Batch, windows: Windows, structures: Structures, progress: float) -> list[float]:
         """The M-step: gradient steps on all starts, a few at a time; returns the loss of each."""
         order = torch.randperm(windows.states.shape[1], generator=self.generator)
         parts = order.chunk(max(1, round(len(order) / self.config.starts_per_step)))
-        return [self._step(batch, windows.of_starts(part), structures, progress) for part in parts]
+        return [self._step(batch, windows.at_starts(part), structures, progress) for part in parts]
 
     def _step(self, batch: Batch, windows: Windows, structures: Structures, progress: float) -> float:
         if self.model.proposer:
@@ -305,7 +305,7 @@ class BounceGrad(Trainer[Model, _Part]):
             if found is self.restarts.kept:
                 best, search_state = self._model_of(found.weights), found.search_state
                 factors = self.held_out.factors(best)
-            warn_of(found, self.restarts.num_attempts)
+            warn_if_collapsed_or_overfit(found, self.restarts.num_attempts)
         best.reading = self.held_out.reading(factors, best, search_state)
         return best.eval()
 
@@ -328,9 +328,9 @@ class BounceGrad(Trainer[Model, _Part]):
 
     def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         self.kinds, self.num_judgements = KindsReport.from_dict(meta["kinds"]), meta["num_judgements"]
-        self.restarts.load_state(under("kept.", tensors), meta)
+        self.restarts.load_state(with_prefix("kept.", tensors), meta)
         if self.kinds.merges:
-            self._continue_as(only_kinds(self.model, range(self.kinds.found)))
+            self._continue_as(select_edge_types(self.model, range(self.kinds.found)))
         else:
             self.follow(self.model)  # with the weight decay of this attempt
         super()._restore(tensors, meta)

@@ -18,7 +18,7 @@ from torch import Tensor
 from bouncegrad.energies import tables_of
 from bouncegrad.energies.windows import Batch, early_half, late_half, pack
 from bouncegrad.models.edge_kinds import KindsReport, Merge
-from bouncegrad.models.model import Model, only_kinds
+from bouncegrad.models.model import Model, select_edge_types
 from bouncegrad.scenes import Scenes
 from bouncegrad.structures.calibration import Halves, Reading, reading_of
 from bouncegrad.structures.factors import Factors, FactorTables
@@ -62,7 +62,7 @@ def merge_kinds(model: Model, scenes: Scenes) -> Model:
     early, late = _tables(model, [pack(model, scenes)])
     layout = model.layout(scenes.num_entities)
     report = judge_kinds(early, late, layout, model.reading)
-    merged = only_kinds(model, report.kept)
+    merged = select_edge_types(model, report.kept)
     early, late = (_only(tables, report.kept, layout) for tables in (early, late))
     priors = priors_for(replace(layout, num_edge_kinds=report.found))
     both = early.plus(late)

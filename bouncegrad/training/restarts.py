@@ -21,20 +21,20 @@ decay led to 57 to 94 % of the relations right, and decay 1 to all of them (20 s
 57 to 64 %). But forces that change fast with distance need large weights: from 50 charged scenes no decay led to 78 to
 96 %, and decay 1 to 58 to 71 %. So attempts with decay alternate with attempts without, and held-out scenes choose."""
 
-BEGUN, BEGUN_STEPS = 0.08, 1000
+TEST_AT, TEST_AFTER_STEPS = 0.08, 1000
 """Share of the training, and gradient steps, after which it is tested for collapse."""
 
-HOPELESS = 0.5
+LATEST_RESTART = 0.5
 """Share of the training after which it is too late to restart."""
 
-MEANINGLESS = 0.05
+COLLAPSE_MEANING = 0.05
 """Meaning below which a training has collapsed. On charged scenes attempts that succeeded had 0.11 to 0.16 at the time
 of the test, those that failed 0.03."""
 
-ASTRAY, SURE = 0.25, 0.5
+OVERFIT_SHARE, MEANINGFUL = 0.25, 0.5
 """Overfit: the least held-out loss lies this share of the epochs back or more, and the structures have less meaning
-than ``SURE``. Of eight trainings from 50 scenes of springs two overfitted, with 53 and 79 % of the relations right
-(meaning 0.18 and 0.30), and one for a while, with 97 % (0.73); in five the held-out loss kept falling, and all
+than ``MEANINGFUL``. Of eight trainings from 50 scenes of springs two overfitted, with 53 and 79 % of the relations
+right (meaning 0.18 and 0.30), and one for a while, with 97 % (0.73); in five the held-out loss kept falling, and all
 relations were found (0.93 where it was measured)."""
 
 NUM_ATTEMPTS = 4
@@ -90,8 +90,8 @@ class RestartPolicy:
         """
         if self.has_begun or not is_testable(progress, num_steps):
             return False
-        is_last = self.num_attempts >= NUM_ATTEMPTS or progress > HOPELESS
-        self.has_begun = meaning_fn() >= MEANINGLESS or is_last
+        is_last = self.num_attempts >= NUM_ATTEMPTS or progress > LATEST_RESTART
+        self.has_begun = meaning_fn() >= COLLAPSE_MEANING or is_last
         return not self.has_begun
 
     def has_overfitted(
@@ -102,12 +102,12 @@ class RestartPolicy:
         Args:
             since_best: share of the training since the epoch with the least held-out loss.
             num_steps: gradient steps of this attempt.
-            restarted_at: progress of a training that restarts now; past :data:`HOPELESS` it is too late.
+            restarted_at: progress of a training that restarts now; past :data:`LATEST_RESTART` it is too late.
             meaning_fn: computes the meaning; called only when it decides.
         """
-        if not is_testable(1.0, num_steps) or self.num_attempts >= NUM_ATTEMPTS or restarted_at > HOPELESS:
+        if not is_testable(1.0, num_steps) or self.num_attempts >= NUM_ATTEMPTS or restarted_at > LATEST_RESTART:
             return False
-        return since_best >= ASTRAY and meaning_fn() < SURE
+        return since_best >= OVERFIT_SHARE and meaning_fn() < MEANINGFUL
 
     def count_overfit(self, attempt: Attempt | None) -> None:
         """Count an attempt that overfitted, and keep it if it is the best so far; None: it cannot be kept."""
@@ -139,20 +139,20 @@ class RestartPolicy:
 
 
 def is_testable(progress: float, num_steps: int) -> bool:
-    """Whether a training is far enough to be tested for collapse (:data:`BEGUN`, :data:`BEGUN_STEPS`)."""
-    return progress >= BEGUN and num_steps >= BEGUN_STEPS
+    """Whether a training is far enough to be tested for collapse (:data:`TEST_AT`, :data:`TEST_AFTER_STEPS`)."""
+    return progress >= TEST_AT and num_steps >= TEST_AFTER_STEPS
 
 
-def warn_of(attempt: Attempt, num_attempts: int) -> None:
+def warn_if_collapsed_or_overfit(attempt: Attempt, num_attempts: int) -> None:
     """Issue a ``UserWarning`` if the training of a model collapsed or overfits; it points to the caller's caller."""
-    if attempt.meaning < MEANINGLESS:
+    if attempt.meaning < COLLAPSE_MEANING:
         warnings.warn(
             f"training collapsed: the edge types carry no information. One half of the samples of a scene predicts "
             f"{attempt.meaning:.1%} of the information in the structure of the other half (attempts: {num_attempts}). "
             "Do not trust the relations: try another seed, more scenes or more epochs; or there may be no relations",
             stacklevel=3,
         )
-    elif attempt.since_best >= ASTRAY and attempt.meaning < SURE:
+    elif attempt.since_best >= OVERFIT_SHARE and attempt.meaning < MEANINGFUL:
         warnings.warn(
             f"training overfits: over its last {attempt.since_best:.0%} it explained the held-out scenes ever worse, "
             f"and one half of the samples of a scene predicts only {attempt.meaning:.1%} of the information in the "

@@ -20,7 +20,7 @@ from torch import Generator, Tensor, nn
 
 from bouncegrad.energies import training_loss
 from bouncegrad.energies.factors_of import halves
-from bouncegrad.energies.windows import cut_windows, pack, some_starts
+from bouncegrad.energies.windows import cut_windows, pack, sample_starts
 from bouncegrad.evaluation.drift import FORESIGHT, drift
 from bouncegrad.inference import chunks, infer
 from bouncegrad.models.model import Model
@@ -146,7 +146,7 @@ class RolloutTuning(Trainer[Model, float]):
         batch = pack(self.model, scenes)
         horizon = min(horizon_at(self.tuning, progress), batch.num_starts)
         whole = cut_windows(batch, horizon)
-        some = some_starts(whole, math.ceil(whole.states.shape[1] / horizon), self.generator)
+        some = sample_starts(whole, math.ceil(whole.states.shape[1] / horizon), self.generator)
         single = training_loss(self.model, batch, cut_windows(batch), structures)
         return training_loss(self.model, batch, some, structures) + self.tuning.one_step * single
 

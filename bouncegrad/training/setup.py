@@ -26,7 +26,7 @@ def _rollout(config: TrainingConfig) -> Rollout:
     return "receiver" if config.bounce.search == "exact" else "scene"
 
 
-def affordable(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes) -> int:
+def affordable_batch_size(config: TrainingConfig, model_config: ModelConfig, scenes: Scenes) -> int:
     """The configured batch size, or as many scenes as fit into :data:`CELL_BUDGET`."""
     num_edges, num_starts = scenes.num_entities * (scenes.num_entities - 1), scenes.num_times // config.stride
     cells = num_edges * num_starts * model_config.network.hidden

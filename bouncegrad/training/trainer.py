@@ -194,11 +194,11 @@ class Trainer(ABC, Generic[Network, Part]):
 
     def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
         """The work of :meth:`load_state`, without its error messages; subclasses add what their :meth:`state` adds."""
-        self.model.load_state_dict(under("model.", tensors))
-        self.averaged.load_state_dict(under("averaged.", tensors))
-        self.best_weights = under("best.", tensors)
+        self.model.load_state_dict(with_prefix("model.", tensors))
+        self.averaged.load_state_dict(with_prefix("averaged.", tensors))
+        self.best_weights = with_prefix("best.", tensors)
         self.generator.set_state(tensors["generator"])
-        self.descent.load_state(under("optimizer.", tensors), meta["descent"])
+        self.descent.load_state(with_prefix("optimizer.", tensors), meta["descent"])
         self.num_passes_done = meta["num_passes_done"]
         self.best_score = meta["best_score"]
         self.best_pass = meta.get("best_pass", self.num_passes_done)  # checkpoints of older versions have none
@@ -210,11 +210,11 @@ class Trainer(ABC, Generic[Network, Part]):
             raise KeyError(f"structures of shape {tuple(tensors['structures'].shape)}")
         self.structures = tensors["structures"]
         if self.learner:
-            self.learner.load_state(under("proposer.", tensors))
+            self.learner.load_state(with_prefix("proposer.", tensors))
         self.bounce.load_state(meta["bounce"])
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names start with ``prefix``, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 

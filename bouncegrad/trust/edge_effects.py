@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bouncegrad.energies.windows import Batch, Windows, cut_windows, pack
-from bouncegrad.inference import Posterior, beside_structures, chunks, messages_by_kind
+from bouncegrad.inference import Posterior, chunks, chunks_with_structures, messages_by_kind
 from bouncegrad.models.decoder import mask_senders
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import Scenes
@@ -82,7 +82,7 @@ class PairEffects:
         With several rounds of messages: the effect of the first round.
         """
         silence = _silence(model, scenes)
-        parts = [_chunk_effects(model, *chunk, silence) for chunk in beside_structures(model, scenes, posterior)]
+        parts = [_chunk_effects(model, *chunk, silence) for chunk in chunks_with_structures(model, scenes, posterior)]
         kinds, effects, differences = (torch.cat(each) for each in zip(*parts, strict=True))
         low, high = torch.tensor([model.normalization.minimum, model.normalization.maximum], dtype=torch.float64)
         scale = 0.5 * (high - low)

@@ -12,7 +12,7 @@ from torch import Generator
 from bouncegrad.energies.factors_of import halves
 from bouncegrad.energies.windows import cut_windows, pack
 from bouncegrad.inference import chunks
-from bouncegrad.inference.search import nats_per_loss, trained_prior
+from bouncegrad.inference.search import loss_to_nats, trained_prior
 from bouncegrad.models.model import Model
 from bouncegrad.scenes import DataError, Scenes
 from bouncegrad.structures.calibration import Halves
@@ -214,13 +214,13 @@ def _rows(model: Model, scenes: Scenes) -> int:
 
 
 def _nats(model: Model, scenes: Scenes) -> float:
-    """Factor from losses to nats, estimated on the real scenes (:func:`bouncegrad.inference.search.nats_per_loss`)."""
+    """Factor from losses to nats, estimated on the real scenes (:func:`bouncegrad.inference.search.loss_to_nats`)."""
     if model.noise.in_nats:
         return 1.0
     some = next(chunks(model, scenes, _rows(model, scenes)))
     batch = pack(model, some)
     early, late = halves(model, [batch])
-    return nats_per_loss(model, cut_windows(batch), least_losses(early.plus(late), model.layout(scenes.num_entities)))
+    return loss_to_nats(model, cut_windows(batch), least_losses(early.plus(late), model.layout(scenes.num_entities)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bouncegrad.energies import log_scales_of
 from bouncegrad.energies.windows import cut_windows, pack
-from bouncegrad.inference import Posterior, beside_structures
+from bouncegrad.inference import Posterior, chunks_with_structures
 from bouncegrad.models.model import Model
 from bouncegrad.models.noise import NoiseModel
 from bouncegrad.scenes import Scenes
@@ -38,7 +38,7 @@ class Residuals:
     @classmethod
     def of(cls, model: Model, scenes: Scenes, posterior: Posterior) -> Residuals:
         """Predict every sample of scenes from the one before, under the most probable structures (latent graphs)."""
-        parts = [_residuals(model, *chunk) for chunk in beside_structures(model, scenes, posterior)]
+        parts = [_residuals(model, *chunk) for chunk in chunks_with_structures(model, scenes, posterior)]
         values, moved, left, valid = (torch.cat(each) for each in zip(*parts, strict=True))
         if not model.noise.in_nats:
             values = left / left[valid].square().mean(0).sqrt().clamp_min(1e-12)

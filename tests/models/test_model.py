@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bouncegrad.energies import loss_fn
-from bouncegrad.energies.windows import Rollout, cut_windows, of_tasks, pack, split_tasks
+from bouncegrad.energies.windows import Rollout, cut_windows, pack, select_tasks, split_tasks
 from bouncegrad.models.decoder import NetworkConfig
 from bouncegrad.models.model import Model, ModelConfig
 from bouncegrad.models.noise import NoiseConfig
@@ -34,7 +34,7 @@ def test_a_part_of_a_batch_has_the_losses_of_the_whole(tasks: list[int], rollout
     batch = pack(model, data)
     windows, structures = cut_windows(batch, 2, 1, rollout), model.layout(4).random(6, generator(2))
     chosen = torch.tensor(tasks)
-    part, its_stretches = of_tasks(batch, windows, chosen)
+    part, its_stretches = select_tasks(batch, windows, chosen)
     found = loss_fn(model, part, its_stretches)(structures[chosen])
     torch.testing.assert_close(found, loss_fn(model, batch, windows)(structures)[chosen])
     packed = pack(model, data.at(tasks))

@@ -403,7 +403,7 @@ def test_reports_are_passed_on():
 
 
 def test_a_training_that_finds_nothing_starts_over(monkeypatch):
-    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.TEST_AFTER_STEPS", 1)
     meant = iter([0.0, 0.0, 1.0])
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: next(meant))
     trainer = trainer_of(springs(16), tiny(num_passes=4))
@@ -417,7 +417,7 @@ def test_a_training_that_finds_nothing_starts_over(monkeypatch):
 
 
 def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
-    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.TEST_AFTER_STEPS", 1)
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: 0.01)
     trainer = trainer_of(springs(16), tiny(num_passes=3))
     list(trainer.passes())
@@ -428,7 +428,7 @@ def test_a_training_goes_on_in_its_last_attempt_and_warns(monkeypatch):
 
 def held_outs(monkeypatch, losses: list[float], meant: float = 0.3) -> None:
     """What passes are judged by, one after the other; structures begin to mean something, but not much."""
-    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.TEST_AFTER_STEPS", 1)
     left = iter(losses)
     monkeypatch.setattr(BounceGrad, "_held_out", lambda self, factors, otherwise: next(left))
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: meant)
@@ -525,7 +525,7 @@ def test_the_best_pass_survives_an_interruption(monkeypatch):
 
 
 def test_attempts_survive_an_interruption(monkeypatch):
-    monkeypatch.setattr("bouncegrad.training.restarts.BEGUN_STEPS", 1)
+    monkeypatch.setattr("bouncegrad.training.restarts.TEST_AFTER_STEPS", 1)
     monkeypatch.setattr(BounceGrad, "_meaning", lambda self, factors: float(self.restarts.num_attempts > 1))
     whole, other = (trainer_of(springs(16), tiny(num_passes=3)) for _ in range(2))
     next(whole.passes())

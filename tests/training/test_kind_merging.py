@@ -13,7 +13,7 @@ from bouncegrad.fit import fit
 from bouncegrad.inference import infer, weakest_kind
 from bouncegrad.models.checkpoint import load_model, save_model
 from bouncegrad.models.edge_kinds import KindsReport, Merge
-from bouncegrad.models.model import Model, ModelConfig, only_kinds
+from bouncegrad.models.model import Model, ModelConfig, select_edge_types
 from bouncegrad.models.noise import NoiseConfig
 from bouncegrad.recipes import RECIPES, Recipe, with_kinds
 from bouncegrad.structures.calibration import Reading
@@ -31,7 +31,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def with_copy(model: Model, kind: int, noise: float = 1e-3) -> Model:
     """A model with one kind more: nearly ``kind``."""
-    more = only_kinds(model, [*range(model.config.network.num_edge_kinds), kind])
+    more = select_edge_types(model, [*range(model.config.network.num_edge_kinds), kind])
     with torch.no_grad():
         for parameter in more.network.edge_modules.parameters():
             parameter[-1].mul_(1 + noise * torch.randn(parameter[-1].shape, generator=generator()))

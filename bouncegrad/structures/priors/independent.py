@@ -18,7 +18,7 @@ from bouncegrad.structures.priors.posterior import (
     FactoredPosterior,
     SampledPosterior,
     combination_kinds,
-    last_of,
+    last_posterior,
     uniform,
 )
 from bouncegrad.types import Structures
@@ -57,7 +57,7 @@ class Independent:
         tables = factors.tabulated()
         if tables is not None:
             return self._factored(tables, temperature)
-        return last_of(self._cooling(factors, temperature, ladder))
+        return last_posterior(self._cooling(factors, temperature, ladder))
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
         """The sampled posteriors at decreasing temperatures; None with tables."""

@@ -109,7 +109,7 @@ def check_kinds(name: str, layout: Layout) -> None:
         )
 
 
-def with_nobody(
+def with_empty_kind(
     acting: Float[Tensor, "task factor width kind"], slots: Int[Tensor, "factor width"]
 ) -> Float[Tensor, "task slot kind"]:
     """The probability of each kind on each slot, from the probabilities of all kinds but 0."""
@@ -141,7 +141,7 @@ class LeaderPosterior:
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot."""
-        return with_nobody(self._acting(), self.slots)
+        return with_empty_kind(self._acting(), self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
         """Expected number of empty rows, and of senders of each other edge type, among receivers that can have one."""

@@ -226,7 +226,7 @@ def enumerate_posterior(
     return EnumeratedPosterior(structures, same, scores - log_evidence[:, None], log_evidence.float(), choices)
 
 
-def last_of(posteriors: Iterator[SampledPosterior]) -> SampledPosterior:
+def last_posterior(posteriors: Iterator[SampledPosterior]) -> SampledPosterior:
     """The posterior at the lowest temperature of an annealing run."""
     *_, last = posteriors
     return last

@@ -16,7 +16,7 @@ from bouncegrad.structures.factors import Factors
 from bouncegrad.structures.layout import Layout, senders_of
 from bouncegrad.structures.population_annealing import THOROUGH, Ladder, by_slot
 from bouncegrad.structures.priors.in_degree import Counts
-from bouncegrad.structures.priors.leader import check_kinds, energies_of_rows, with_nobody
+from bouncegrad.structures.priors.leader import check_kinds, energies_of_rows, with_empty_kind
 from bouncegrad.structures.priors.posterior import Exact, categorical
 from bouncegrad.types import Structures
 
@@ -215,7 +215,7 @@ class SingleFilePosterior:
 
     def marginals(self) -> Float[Tensor, "task slot kind"]:
         """The probability of each kind on each slot."""
-        return with_nobody(self._acting(), self.slots)
+        return with_empty_kind(self._acting(), self.slots)
 
     def usage(self) -> Float[Tensor, "kind"]:
         """Expected number of empty rows, and of senders of each other edge type, among receivers that can have one."""

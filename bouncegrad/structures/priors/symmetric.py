@@ -19,7 +19,7 @@ from bouncegrad.structures.priors.posterior import (
     SampledPosterior,
     check_edges_only,
     combination_kinds,
-    last_of,
+    last_posterior,
     uniform,
 )
 from bouncegrad.types import Structures
@@ -92,7 +92,7 @@ class Symmetric:
             return SymmetricPosterior(
                 PairElimination.of(pair_scores(self, tables, temperature), self.layout.num_edge_kinds)
             )
-        return last_of(self._cooling(factors, temperature, ladder))
+        return last_posterior(self._cooling(factors, temperature, ladder))
 
     def cooling(self, factors: Factors, coolest: float, ladder: Ladder) -> Iterator[SampledPosterior] | None:
         """The sampled posteriors at decreasing temperatures; None if the posterior is exact."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bouncegrad.structures.layout import Layout, StructureSpace
 from bouncegrad.training.bounce.config import Bounce, BounceConfig, BounceResult
 from bouncegrad.training.bounce.exact_e_step import TableBounce
-from bouncegrad.training.bounce.kernel_e_step import EncoderBounce, KernelBounce, ProposalBounce, StillBounce
+from bouncegrad.training.bounce.kernel_e_step import EncoderBounce, FrozenBounce, KernelBounce, ProposalBounce
 from bouncegrad.training.bounce.target import SceneTarget, Target, automatic_temperature
 from bouncegrad.training.proposal_learner import Learner
 
@@ -23,10 +23,10 @@ __all__ = [
     "BounceConfig",
     "BounceResult",
     "EncoderBounce",
+    "FrozenBounce",
     "KernelBounce",
     "ProposalBounce",
     "SceneTarget",
-    "StillBounce",
     "TableBounce",
     "Target",
     "automatic_temperature",
@@ -54,4 +54,4 @@ def bounce_over(config: BounceConfig, space: StructureSpace, learner: Learner | 
     """The E-step of a configuration by a kernel, over the slots of any space of structures: graphs or functions."""
     if config.search == "metropolis":
         return ProposalBounce(config, space, learner)
-    return StillBounce(config) if config.search == "frozen" else KernelBounce(config, space)
+    return FrozenBounce(config) if config.search == "frozen" else KernelBounce(config, space)

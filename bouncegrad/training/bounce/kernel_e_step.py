@@ -76,7 +76,7 @@ class KernelBounce(_WithTemperature):
         return BounceResult(state.structures, info.changed, every, info.changed, temperature, "none")
 
 
-class StillBounce(_WithTemperature):
+class FrozenBounce(_WithTemperature):
     """No search: structures stay as they are, and no loss is computed.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from bouncegrad.energies import loss_fn, residual_moments
-from bouncegrad.energies.windows import Batch, Windows, of_tasks
+from bouncegrad.energies.windows import Batch, Windows, select_tasks
 from bouncegrad.models.model import Model
 from bouncegrad.types import LossFn, Structures
 
@@ -52,7 +52,7 @@ class SceneTarget(NamedTuple):
 
     def at(self, tasks: Tensor) -> SceneTarget:
         """The scenes of these indices."""
-        return SceneTarget(self.model, *of_tasks(self.batch, self.windows, tasks))
+        return SceneTarget(self.model, *select_tasks(self.batch, self.windows, tasks))
 
     def automatic_temperature(self, structures: Structures) -> float:
         """The temperature by :func:`automatic_temperature`."""
