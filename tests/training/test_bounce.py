@@ -9,7 +9,7 @@ from bouncegrad.structures.calibration import entropy_left, mean_entropy
 from bouncegrad.structures.factors import FactorTables
 from bouncegrad.structures.layout import Layout, to_matrix, to_slots
 from bouncegrad.training.bounce import BounceConfig, TableBounce
-from bouncegrad.training.bounce import exact_e_step as tables_module
+from bouncegrad.training.bounce import e_step as tables_module
 
 LAYOUT = Layout(5, 2)
 NO_TARGET: Any = (None, None, None)

@@ -1,7 +1,7 @@
 """The bounce, the E-step: search the structures (latent graphs) of a batch of scenes, modules fixed.
 
 =================  ==================================================================================================
-``exact_e_step``   search "exact", the default: whole graphs from their posterior, by tables or resampled particles
+``e_step``         search "exact", the default: whole graphs from their posterior, by tables or resampled particles
 ``kernel_e_step``  "metropolis" (learned proposals, Alet et al. 2019), "gibbs", "relaxed" (the encoder, NRI), "frozen"
 ``temperature``    how hot the search is: the five rules of ``heat``
 ``target``         what is searched: the energies of a batch under modules that do not change
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bouncegrad.structures.layout import Layout, StructureSpace
 from bouncegrad.training.bounce.config import Bounce, BounceConfig, BounceResult
-from bouncegrad.training.bounce.exact_e_step import TableBounce
+from bouncegrad.training.bounce.e_step import TableBounce
 from bouncegrad.training.bounce.kernel_e_step import EncoderBounce, FrozenBounce, KernelBounce, ProposalBounce
 from bouncegrad.training.bounce.target import SceneTarget, Target, automatic_temperature
 from bouncegrad.training.proposal_learner import Learner

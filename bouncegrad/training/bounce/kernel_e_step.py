@@ -1,5 +1,6 @@
-"""E-steps by MCMC kernels, one step per batch: Gibbs, Metropolis with uniform or learned proposals (Alet et al. 2019);
-and those without search: fixed structures, and the encoder's most probable structures (Kipf et al. 2018)."""
+"""E-steps beside the default one (``e_step``), by MCMC kernels, one step per batch: Gibbs, Metropolis with uniform or
+learned proposals (Alet et al. 2019); and those without search: fixed structures, and the encoder's most probable
+structures (Kipf et al. 2018)."""
 
 from __future__ import annotations
 

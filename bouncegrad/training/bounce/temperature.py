@@ -8,7 +8,7 @@
 ``automatic``     from the size of the residuals and their autocorrelation
 ================  ===================================================================================================
 
-Draws of whole graphs (:mod:`bouncegrad.training.bounce.exact_e_step`) know the first two rules, kernels and proposals
+Draws of whole graphs (:mod:`bouncegrad.training.bounce.e_step`) know the first two rules, kernels and proposals
 all but the first.
 """
 

@@ -1,4 +1,4 @@
-"""The exact E-step: draws of whole graphs (structures) from their posterior, by energy tables of all receivers.
+"""The default E-step: draws of whole graphs (structures) from their posterior, by energy tables of all receivers.
 
 Message sums take the place of tables that would be too large. The temperature follows the entropy of the posterior.
 """
