@@ -1,6 +1,6 @@
-"""Relational inference by modular meta-learning: who acts on whom, in which way, and what happens next.
+"""Relational inference by modular meta-learning: who acts on whom, with which edge type, and what happens next.
 
-The public interface is this screen; everything else is reached through its module.
+The names below are the public interface; everything else is imported from its own module.
 """
 
 import sys

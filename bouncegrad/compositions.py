@@ -1,4 +1,4 @@
-"""Compositions of functions, under the name that the guide uses: see :mod:`bouncegrad.functions.compositions`."""
+"""Alias of :mod:`bouncegrad.functions.compositions`, so that ``import bouncegrad.compositions`` works."""
 
 from bouncegrad.functions.compositions import Chain, Composition, Module, Sum
 

@@ -1,4 +1,4 @@
-"""The whole method behind one object: fit it to scenes, then ask it."""
+"""Estimator in the manner of scikit-learn: fit a relational model to scenes, then infer, predict and score with it."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ from bouncegrad.structures.priors import check_possible
 from bouncegrad.training import EpochReport
 
 Source: TypeAlias = Scenes | str | os.PathLike[str]
-"""Scenes, or where they lie: one ``.npz``, or a folder of splits, of which "train" is fitted to and "test" asked
-about."""
+"""Scenes, or the path of their file: one ``.npz``, or a folder of splits, of which ``fit`` reads "train" and all other
+methods "test"."""
 
 STEP_TOLERANCE = 0.01
-"""Relative difference up to which two time steps are the same."""
+"""Relative difference up to which two time steps count as equal."""
 
 
 class NotFittedError(ValueError, AttributeError):
-    """Something was asked of an estimator that knows nothing yet."""
+    """An estimator without a fitted or loaded model is asked to infer, predict or score."""
 
 
 class RelationalModel:
-    """Who acts on whom, in which way, and what happens next: learned from scenes, asked of others.
+    """Relational model with ``fit``, ``infer``, ``predict`` and ``score``: edge types and dynamics learned from scenes.
 
-    Each method is one of the functions of the package (:func:`bouncegrad.fit`, :func:`bouncegrad.infer`, ...) on
-    the model that was learned or loaded, which is :attr:`model`. Scenes are :class:`bouncegrad.Scenes` or where they
-    lie (:func:`bouncegrad.read_scenes`); of a folder, ``fit`` takes the split "train" and all others "test".
+    Each method applies a function of the package (:func:`bouncegrad.fit`, :func:`bouncegrad.infer`, ...) to
+    :attr:`model`, the fitted or loaded one. Scenes are :class:`bouncegrad.Scenes` or a path
+    (:func:`bouncegrad.read_scenes`); from a folder, ``fit`` reads the split "train" and all other methods "test".
 
     Args:
-        recipe: the name of a recipe, or a recipe of your own.
-        kinds: number of edge types to begin with, of which those that are not needed are merged; "auto": a few,
-            where the recipe can merge kinds (search "exact", no silent kind), else None; None: as many as the recipe
-            has, all of which stay.
-        prior: the prior over latent graphs, a name in :data:`bouncegrad.structures.priors.PRIORS`, in training with
-            an exact search and in inference; "auto": the one with the most evidence on held-out scenes.
-        minutes: how long to learn; None: for the recipe's number of epochs, on the CPU repeatable to the bit.
-        seed: of all randomness.
-        device: where modules compute (:mod:`bouncegrad.devices`); they are saved as from anywhere.
+        recipe: the name of a recipe, or a :class:`bouncegrad.Recipe`.
+        kinds: number of edge types at the start of training; those that are not needed are merged. "auto": a few,
+            where the recipe can merge edge types (search "exact", no silent kind), else None. None: as many as the
+            recipe has, none of which are merged.
+        prior: prior over latent graphs, a name in :data:`bouncegrad.structures.priors.PRIORS`, used during training
+            with search "exact" and for inference; "auto": the prior with the most evidence on held-out scenes.
+        minutes: training time; None: the recipe's number of epochs, on the CPU repeatable to the bit.
+        seed: seed of all randomness.
+        device: device of the modules (:mod:`bouncegrad.devices`); a saved model loads on any device.
 
     Raises:
-        ValueError: an unknown recipe or prior, kinds that cannot be, or that the prior cannot treat, or a device that
-            is not there.
+        ValueError: an unknown recipe or prior, an impossible number of edge types, one for which the prior is not
+            defined, or a device that does not exist.
 
     Example:
         >>> RelationalModel(kinds=3, seed=1)
@@ -91,27 +91,27 @@ class RelationalModel:
 
     @property
     def model(self) -> Model:
-        """The modules that were learned or loaded.
+        """The fitted or loaded model.
 
         Raises:
-            NotFittedError: there are none yet.
+            NotFittedError: there is none yet.
         """
-        return self._known()[0]
+        return self._fitted()[0]
 
     @property
     def origin(self) -> Origin:
-        """Where they come from.
+        """Provenance of the model: recipe, data, figures and versions.
 
         Raises:
-            NotFittedError: there are none yet.
+            NotFittedError: there is no model yet.
         """
-        return self._known()[1]
+        return self._fitted()[1]
 
     def fit(self, scenes: Source, watch: Callable[[EpochReport], None] | None = None) -> Self:
-        """Learn from unlabelled scenes (:func:`bouncegrad.fit`); returns itself.
+        """Train on unlabelled scenes (:func:`bouncegrad.fit`); returns itself.
 
         Args:
-            scenes: to learn from; a tenth of them is held out and only chooses between epochs.
+            scenes: training scenes; a tenth of them is held out and only selects the best epoch.
             watch: called after each epoch.
         """
         data, kinds = _read(scenes, "train"), self._kinds()
@@ -121,8 +121,8 @@ class RelationalModel:
         return self
 
     def infer(self, scenes: Source, *, horizon: int = 1, mode: Mode = "search") -> Posterior:
-        """Who acts on whom, with probabilities (:func:`bouncegrad.infer`)."""
-        data = self._asked(scenes)
+        """Posterior of the edge type of each ordered pair (:func:`bouncegrad.infer`)."""
+        data = self._scenes_of(scenes)
         return infer(self.model, data, prior=self.prior, horizon=horizon, mode=mode, seed=self.seed)
 
     def predict(
@@ -133,67 +133,68 @@ class RelationalModel:
         num_steps: int,
         structures: Int[Tensor, "scene slot"] | None = None,
     ) -> Float[Tensor, "scene step entity feature"]:
-        """What comes after sample ``start`` (-1 = the last), in the units of the scenes (:func:`bouncegrad.predict`).
+        """Rollout from sample ``start`` (-1 = the last), in the units of the scenes (:func:`bouncegrad.predict`).
 
         Args:
-            scenes: where to start from.
-            start: index of the sample.
-            num_steps: how far.
-            structures: ``posterior.structures``; None: they are inferred from the samples up to ``start``.
+            scenes: scenes with the start states.
+            start: index of the sample from which the rollout starts.
+            num_steps: number of predicted steps.
+            structures: structures (latent graphs) such as ``posterior.structures``; None: inferred from the samples up
+                to ``start``.
 
         Raises:
             DataError: a start outside the scenes, too few samples up to it to infer from, or no step to predict.
         """
-        data = self._asked(scenes)
+        data = self._scenes_of(scenes)
         if structures is None:
             data, start = place_start(self.model, data, start)
             structures = infer(self.model, data.between(0, start + 1), prior=self.prior, seed=self.seed).structures
         return predict(self.model, data, structures, start=start, num_steps=num_steps)
 
     def score(self, scenes: Source) -> Score:
-        """How good it is on scenes it has not seen (:func:`bouncegrad.score`); relations are compared if known."""
-        return score(self.model, self._asked(scenes), prior=self.prior)
+        """Score on held-out scenes (:func:`bouncegrad.score`); inferred relations are compared with labels, if any."""
+        return score(self.model, self._scenes_of(scenes), prior=self.prior)
 
     def weakest_kind(self, scenes: Source) -> int | None:
-        """The kind that does nothing, None where every kind acts (:func:`bouncegrad.inference.weakest_kind`)."""
-        return weakest_kind(self.model, self._asked(scenes))
+        """The edge type without effect; None where all have one (:func:`bouncegrad.inference.weakest_kind`)."""
+        return weakest_kind(self.model, self._scenes_of(scenes))
 
     def find_hidden(
         self, scenes: Source, num_hidden: int = 1, *, effort: Effort | None = None, widening: float = 1.0
     ) -> HiddenPosterior:
-        """Entities that were not observed: tracks, bands, relations (:func:`bouncegrad.find_hidden`)."""
+        """Tracks, bands and relations of unobserved entities (:func:`bouncegrad.find_hidden`)."""
         options = {"prior": self.prior, "effort": effort, "widening": widening, "seed": self.seed}
-        return find_hidden(self.model, self._asked(scenes), num_hidden, **options)
+        return find_hidden(self.model, self._scenes_of(scenes), num_hidden, **options)
 
     def count_hidden(
         self, scenes: Source, candidates: Sequence[int] = (0, 1, 2), *, effort: Effort | None = None
     ) -> HiddenCount:
-        """How many entities are hidden (:func:`bouncegrad.count_hidden`)."""
-        data = self._asked(scenes)
+        """Posterior of the number of unobserved entities (:func:`bouncegrad.count_hidden`)."""
+        data = self._scenes_of(scenes)
         return count_hidden(self.model, data, candidates, prior=self.prior, effort=effort, seed=self.seed)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write weights, configuration and a card into a folder (:func:`bouncegrad.model_card.save_pretrained`)."""
+        """Write weights, configuration and model card to a folder (:func:`bouncegrad.model_card.save_pretrained`)."""
         save_pretrained(folder, self.model, self.origin)
 
     @classmethod
     def from_pretrained(
         cls, folder: str | os.PathLike[str], *, prior: str = "auto", seed: int = 0, device: Device = "cpu"
     ) -> Self:
-        """A fitted estimator, from a folder or run folder, or by one of :func:`bouncegrad.pretrained_names`.
+        """Load a fitted estimator from a model or run folder, or by a name in :func:`bouncegrad.pretrained_names`.
 
-        Its ``recipe`` and ``kinds`` are those of the fit where they are known; else the settings of the model with the
-        default training, and None.
+        ``recipe`` and ``kinds`` are those of the fit where they are known; else ``recipe`` has the settings of the
+        model with the default training, and ``kinds`` is None.
 
         Args:
-            folder: where it lies, or its name; a folder that holds a model goes before a name.
-            prior: under which graphs are read from now on.
-            seed: of what is drawn from now on.
-            device: where modules compute from now on.
+            folder: path or name; a folder that holds a model takes precedence over a name.
+            prior: prior over latent graphs for later inference.
+            seed: seed of later inference.
+            device: device of the modules.
 
         Raises:
-            CheckpointError: there is no model, it was written by a newer version, or its files were changed.
-            ValueError: a device that is not there.
+            CheckpointError: there is no model, a newer version wrote it, or its files were changed.
+            ValueError: a device that does not exist.
         """
         model, origin = load_model(folder, device), read_origin(folder)
         recipe = origin.recipe if origin.recipe in RECIPES else Recipe(model.config)
@@ -205,27 +206,27 @@ class RelationalModel:
         return with_prior(recipe_named(self.recipe) if isinstance(self.recipe, str) else self.recipe, self.prior)
 
     def _kinds(self) -> int | Literal["auto"] | None:
-        """With "auto" only where kinds can be merged."""
+        """The number of edge types: "auto" becomes None where the recipe cannot merge edge types."""
         recipe = self._settings()
         can_merge = recipe.training.bounce.search == "exact" and not recipe.model.network.silent_first
         return None if self.kinds == "auto" and not can_merge else self.kinds
 
-    def _known(self) -> tuple[Model, Origin]:
+    def _fitted(self) -> tuple[Model, Origin]:
         if self._learned is None:
             raise NotFittedError(
-                "this RelationalModel has learned nothing yet: call .fit(scenes) first, or load one with "
+                "this RelationalModel is not fitted: call .fit(scenes) first, or load a model with "
                 "RelationalModel.from_pretrained"
             )
         return self._learned
 
-    def _asked(self, scenes: Source) -> Scenes:
-        """The scenes asked about, with a warning where samples lie further apart than those that were learned from."""
+    def _scenes_of(self, scenes: Source) -> Scenes:
+        """The scenes of a query, with a warning where their time step differs from that of the training scenes."""
         known = self.origin.time_step
         data = _read(scenes, "test")
         if known is not None and abs(data.time_step / known - 1) > STEP_TOLERANCE:
             warnings.warn(
                 f"the model was fitted to samples {known:g} apart, these are {data.time_step:g} apart: it predicts "
-                "from one sample to the next, so take samples as far apart as those, or fit a model to these",
+                "from one sample to the next, so resample to that time step, or fit a model to these scenes",
                 stacklevel=3,
             )
         return data

@@ -111,12 +111,12 @@ def test_the_card_says_what_the_model_is(folder):
         "- time from one sample to the next: 0.1",
         "- features: x, y, vx, vy",
         "- recipe: fast",
-        "kinds of relation: 2",
-        "prior under which graphs are read: none",
-        "temperature of reading: 1",
+        "edge types: 2",
+        "prior over latent graphs: none",
+        "temperature of the posterior: 1",
         "Measured on 4 held-out scenes",
         "share of relations right: 0.975",
-        "When not to believe it",
+        "When not to trust it",
         "a time step other than 0.1",
         "from_pretrained",
     ):
@@ -261,7 +261,7 @@ def test_the_command_takes_a_name_and_draws_graphs(tmp_path, capsys):
     given = ["--model", "springs5", "--data", str(tmp_path / "scenes.npz")]
     for name in ("found.csv", "found.parquet"):
         assert main(["infer", *given, "--out", str(tmp_path / name), "--picture", str(tmp_path / "graph.png")]) == 0
-    assert "kind 0 does next to nothing" in capsys.readouterr().out
+    assert "edge type 0 has almost no effect" in capsys.readouterr().out
     assert len((tmp_path / "found.csv").read_text().splitlines()) == 1 + 4 * 20
     assert polars.read_parquet(tmp_path / "found.parquet").height == 80
     assert (tmp_path / "graph.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,4 +1,4 @@
-"""The command ``bouncegrad``: one verb, and one file, for each stage of the pipeline, and no logic of its own."""
+"""The command ``bouncegrad``: one verb, in one file, for each stage of the pipeline; the logic is in the library."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _FILES = simulate, table, fit, infer, predict, evaluate, reproduce, hidden, trus
 VERBS: dict[str, Verb] = {file.VERB.name: file.VERB for file in _FILES}
 
 DESCRIPTION = """\
-Who acts on whom, in which way, and what happens next: from trajectories alone.
+Relational inference from trajectories: who acts on whom, with which edge type, and what happens next.
 
-A whole session:
+A complete session:
   bouncegrad simulate springs --train 500 --valid 100 --test 200 --out data/springs5
   bouncegrad fit --data data/springs5 --out runs/springs5
   bouncegrad evaluate --model runs/springs5 --data data/springs5
   bouncegrad infer --model runs/springs5 --data data/springs5 --out relations.csv
   bouncegrad predict --model runs/springs5 --data data/springs5 --steps 20 --out future.npz
 
-The tables of the literature, on small data:
+Published tables, on small data:
   bouncegrad reproduce table2 --system springs5 --rows fast
 """
 
@@ -33,7 +33,7 @@ ERROR_STATUS, INTERRUPTED_STATUS = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, or 2 with one clear line where the input cannot be used."""
+    """Run the command; returns the exit status: 0, 130 when interrupted, 2 with a one-line error for bad input."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = " ".join(["bouncegrad", *(word for word in words[:1] if word in VERBS)])
     try:
@@ -49,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
-        print(f"{name}: error: not enough memory ({_one_line(error)}): ask for less at once", file=sys.stderr)
+        print(
+            f"{name}: error: not enough memory ({_one_line(error)}): reduce the number or size of scenes or networks",
+            file=sys.stderr,
+        )
         return ERROR_STATUS
     except KeyboardInterrupt:
         print(f"{name}: stopped; what was finished is kept", file=sys.stderr)
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser_for(words: Sequence[str]) -> ArgumentParser:
-    """The parser of the whole command; some of its defaults depend on ``words``."""
+    """The parser of all verbs; some defaults depend on ``words``, the arguments of the command line."""
     parser = new_parser(DESCRIPTION, prog="bouncegrad", version=__version__)
     verbs = parser.add_subcommands(required=True, dest="verb")
     for verb in VERBS.values():
@@ -71,7 +74,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _plain(message: str) -> str:
-    """The parser's words for options and types, as a user knows them."""
+    """An error message of the parser, with options and types as a user writes them."""
     message = re.sub(r'Parser key "([\w.]+)"', r"--\1", message)
     message = re.sub(rf"\b(?:{'|'.join(VERBS)})\.(\w+)", r"--\1", message)
     return re.sub(r"<class '(\w+)'>", r"\1", message).replace("a typing.Literal", "one of ")

@@ -1,4 +1,4 @@
-"""The verb ``evaluate``: score a model on scenes it has not seen."""
+"""The verb ``evaluate``: score a model on held-out scenes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def _add_options(parser: ArgumentParser) -> None:
     add_mode(parser)
     add_device(parser)
     add_json(parser)
-    add_picture(parser, f"tracks and graphs of the first {DRAWN} scenes (.png, .pdf, .svg)")
-    parser.add_argument("--reliability", type=str, help="also draw how often answers are right, by how sure they are")
+    add_picture(parser, f"trajectories and graphs of the first {DRAWN} scenes (.png, .pdf, .svg)")
+    parser.add_argument("--reliability", type=str, help="also draw a reliability diagram: accuracy against probability")
 
 
 def _run(options: Namespace) -> None:
@@ -59,10 +59,10 @@ def evaluate(
     prior: str = "auto",
     mode: Mode = "search",
 ) -> Score:
-    """Score a model on one split of a folder or on a ``.npz``, graphs read under a prior and in a mode.
+    """Score a model on one split of a folder or on a ``.npz``; latent graphs are inferred under a prior, in a mode.
 
-    Errors are in the unit that the data name (:func:`bouncegrad.fit.error_unit`), else in that of the model's training
-    scenes.
+    Errors are in the unit that the data specify (:func:`bouncegrad.fit.error_unit`), else in that of the model's
+    training scenes.
     """
     scenes = read_part(data, part)
     return score(model, scenes, error_unit(data), prior=prior, mode=mode)
@@ -71,7 +71,7 @@ def evaluate(
 def draw(
     model: Model, data: str | os.PathLike[str], part: str | None, found: Score, picture: str | os.PathLike[str]
 ) -> None:
-    """Draw three scenes: what was seen, what was inferred, what was predicted and what happened."""
+    """Draw up to :data:`DRAWN` scenes: observed trajectories, inferred graph, prediction and ground truth."""
     scenes = read_part(data, part)
     chosen = scenes.at(range(min(DRAWN, scenes.num_scenes)))
     structures = found.posterior.structures[: chosen.num_scenes]
@@ -86,10 +86,10 @@ def draw(
 
 
 def draw_calibration(found: Score, picture: str | os.PathLike[str]) -> None:
-    """Draw the reliability diagram of a score.
+    """Draw the reliability diagram of a score: accuracy against probability.
 
     Raises:
-        DataError: the scenes had no labels.
+        DataError: the scenes have no labels.
     """
     if found.reliability is None:
         raise DataError("a reliability diagram compares probabilities with labels: bring scenes with relations")
@@ -98,10 +98,11 @@ def draw_calibration(found: Score, picture: str | os.PathLike[str]) -> None:
 
 VERB = Verb(
     name="evaluate",
-    summary="score a model on scenes it has not seen",
+    summary="score a model on held-out scenes",
     description=(
-        "Score a model: relation accuracy under one relabelling of all scenes, error at 1, 10 and 20 steps,\n"
-        "confusion and calibration. Structure is inferred from the first 49 samples, prediction starts at the next.\n\n"
+        "Score a model: relation accuracy under one relabelling of edge types for all scenes, prediction error at 1,\n"
+        "10 and 20 steps, confusion matrix and calibration error. The latent graph is inferred from the first 49\n"
+        "samples; the rollout starts at the next.\n\n"
         "Example:\n"
         "  bouncegrad evaluate --model runs/springs5 --data data/springs5 --json"
     ),

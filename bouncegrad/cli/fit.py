@@ -1,4 +1,4 @@
-"""The verb ``fit``: learn modules and relations from scenes."""
+"""The verb ``fit``: train edge modules on scenes without labels."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def _add_options(parser: ArgumentParser) -> None:
         "bouncegrad fit --data DATA --out OUT [--recipe NAME] [--kinds K] [--minutes M] [--seed S]\n"
         "                      [--device DEVICE] [--settings.PART VALUE]"
     )
-    parser.add_argument("--config", action="config", help="a YAML file of these options, such as a run's config.yaml")
+    parser.add_argument("--config", action="config", help="a YAML file of these options, such as config.yaml of a run")
     add_data(parser)
     parser.add_argument("--out", type=str, required=True, help="the run folder")
-    parser.add_argument("--recipe", type=str, default="fast", help=f"the method: {', '.join(sorted(RECIPES))}")
+    parser.add_argument("--recipe", type=str, default="fast", help=f"the training recipe: {', '.join(sorted(RECIPES))}")
     parser.add_argument(
         "--kinds",
         type=int | Literal["auto"] | None,
-        help="kinds of relation to begin with, of which those that are not needed are merged; auto: a few "
-        "(default: as many as the recipe has, all of which stay)",
+        help="number of edge types at the start; those that are not needed are merged; auto: a few "
+        "(default: as many as the recipe has, none of which are merged)",
     )
-    parser.add_argument("--minutes", type=float, help="learn for so long (default: the recipe's number of passes)")
-    parser.add_argument("--seed", type=int, default=0, help="of all randomness")
+    parser.add_argument("--minutes", type=float, help="training time (default: the recipe's number of epochs)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness")
     add_device(parser)
     add_quiet(parser)
-    parser.add_argument("--settings", type=Recipe, help="parts of the recipe")
+    parser.add_argument("--settings", type=Recipe, help="settings of the recipe")
 
 
 def _defaults(words: Sequence[str]) -> Mapping[str, Any]:
-    """The settings of the recipe that is asked for, to show and to change."""
+    """The settings of the chosen recipe, as defaults of the options ``--settings.*``."""
     return {"settings": asdict(RECIPES.get(_chosen_recipe(words), Recipe()))}
 
 
@@ -48,14 +48,16 @@ def _chosen_recipe(words: Sequence[str]) -> str:
     """The recipe named on the command line or in a --config file."""
     options = dict(pairwise(words)) | dict(word.split("=", 1) for word in words if "=" in word)
     try:
-        filed = str(yaml.safe_load(Path(options["--config"]).read_text())["recipe"])
+        file_recipe = str(yaml.safe_load(Path(options["--config"]).read_text())["recipe"])
     except UnicodeDecodeError as error:
         raise ValueError(f"--config {options['--config']} is no text: give a YAML file of options") from error
-    except (KeyError, TypeError, OSError, yaml.YAMLError):  # the parser itself says what is wrong with it
+    except (KeyError, TypeError, OSError, yaml.YAMLError):  # the parser reports these errors itself
         return options.get("--recipe", "fast")
-    if options.get("--recipe", filed) != filed:
-        raise ValueError(f"--recipe {options['--recipe']} but the --config file has recipe {filed}: drop one of them")
-    return filed
+    if options.get("--recipe", file_recipe) != file_recipe:
+        raise ValueError(
+            f"--recipe {options['--recipe']} but the --config file has recipe {file_recipe}: leave one of them out"
+        )
+    return file_recipe
 
 
 def _run(options: Namespace) -> None:
@@ -70,9 +72,9 @@ def _run(options: Namespace) -> None:
 
 VERB = Verb(
     name="fit",
-    summary="learn modules and relations from scenes",
+    summary="train edge modules on scenes without labels",
     description=(
-        "Learn a library of modules from scenes, relations unknown. The run folder holds the configuration, logs,\n"
+        "Train a library of edge modules on scenes without labels. The run folder holds the configuration, logs,\n"
         "checkpoint, model and summary; the same command on the same folder resumes an interrupted run.\n\n"
         "Examples:\n"
         "  bouncegrad fit --data data/springs5 --out runs/springs5 --minutes 10\n"

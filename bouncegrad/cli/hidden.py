@@ -1,4 +1,4 @@
-"""The verb ``hidden``: infer entities that were not observed."""
+"""The verb ``hidden``: infer unobserved entities from their effect on the observed ones."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from bouncegrad.plots import Unseen, draw_unseen
 from bouncegrad.scenes import DataError, Scenes, has_split, read_scenes
 
 CALIBRATED = 20
-"""Scenes in which entities are covered to see how wide bands must be."""
+"""Default number of scenes for the calibration of bands: in these, observed entities are covered and inferred."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
     add_split(parser)
-    parser.add_argument("--hide", type=int, nargs="+", help="entities to cover, counted from 0 (default: none)")
-    parser.add_argument("--number", type=int, default=1, help="how many to look for where none are covered")
-    parser.add_argument("--scenes", type=int, help="look at so many scenes, the first ones (default: all)")
+    parser.add_argument("--hide", type=int, nargs="+", help="entities to cover, numbered from 0 (default: none)")
+    parser.add_argument("--number", type=int, default=1, help="number of hidden entities where none are covered")
+    parser.add_argument("--scenes", type=int, help="use only the first so many scenes (default: all)")
     parser.add_argument(
         "--calibration",
         type=int,
-        help="cover an entity in so many scenes of the split valid and widen the bands until they hold there; 0: as "
-        f"wide as the modules say, which is too narrow (default: {CALIBRATED} where a folder has them)",
+        help="number of scenes of the split valid in which an entity is covered to calibrate the width of the bands; "
+        f"0: no calibration, bands are too narrow (default: {CALIBRATED} where a folder has them)",
     )
     add_json(parser)
-    add_picture(parser, "what is predicted without and with them")
+    add_picture(parser, "predictions without and with the hidden entities")
 
 
 def _run(options: Namespace) -> None:
@@ -56,16 +56,16 @@ def _run(options: Namespace) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HiddenRequest:
-    """Whom to look for in which scenes.
+    """Which hidden entities to infer, in which scenes.
 
     Attributes:
         data: a folder or a ``.npz``.
         part: the split of a folder.
-        hide: entities of the data to cover, by their numbers; empty: none.
-        number: how many to look for where none are covered.
-        first: so many of the scenes, from the first on; all if None.
-        calibration: cover entities in so many scenes of the split ``valid``, to see how wide bands must be; 0: none;
-            None: in :data:`CALIBRATED` where a folder has them.
+        hide: numbers of the entities of the data to cover; empty: none.
+        number: number of hidden entities where none are covered.
+        first: number of scenes, from the first on; None: all.
+        calibration: number of scenes of the split ``valid`` in which entities are covered to calibrate the width of
+            bands; 0: no calibration; None: :data:`CALIBRATED` where a folder has that split.
     """
 
     data: str
@@ -76,25 +76,25 @@ class HiddenRequest:
     calibration: int | None = None
 
     def scenes(self) -> Scenes:
-        """The scenes to look at.
+        """The scenes of the request.
 
         Raises:
-            DataError: no scene asked for.
+            DataError: the request has fewer than one scene.
         """
         return first_scenes(self.data, self.part, self.first)
 
     def widening(self, model: Model) -> float:
-        """What the spreads of tracks are multiplied by.
+        """Factor by which calibration multiplies the standard deviations of tracks.
 
         Raises:
-            DataError: a negative number of scenes, or a ``.npz``, which has no scenes beside.
+            DataError: a negative number of scenes, or a ``.npz``, which has no split ``valid``.
         """
         if self.calibration == 0 or (self.calibration is None and not has_split(self.data, "valid")):
             return 1.0
         asked = CALIBRATED if self.calibration is None else self.calibration
         if asked < 0 or not Path(self.data).is_dir():
             raise DataError(
-                f"bands are calibrated on one scene or more of the split valid of a folder, got {self.calibration} and "
+                f"bands are calibrated on one or more scenes of the split valid, got {self.calibration} and "
                 f"{self.data}: leave --calibration out, or bring a folder"
             )
         valid = read_scenes(self.data, "valid")
@@ -102,30 +102,30 @@ class HiddenRequest:
         try:
             return widening_of(model, chosen, self.hide or tuple(range(self.number)))
         except DataError:
-            if self.calibration is None:  # the option was not given
+            if self.calibration is None:  # calibration is the default here, not a request
                 return 1.0
             raise
 
 
 def score_covered(model: Model, request: HiddenRequest) -> HiddenScore:
-    """Cover entities, find them, and compare; errors are in the unit that the data name."""
+    """Cover entities, infer them, and compare with the truth; errors are in the unit that the data specify."""
     widening = request.widening(model)
     return score_hidden(model, request.scenes(), request.hide, error_unit(request.data), widening=widening)
 
 
 def find_hidden_file(model: Model, request: HiddenRequest) -> HiddenPosterior:
-    """Look for entities that the data do not have."""
+    """Infer entities that are not in the data."""
     return find_hidden(model, request.scenes(), request.number, widening=request.widening(model))
 
 
 def hidden_summary(model: Model, request: HiddenRequest, found: HiddenPosterior) -> dict[str, object]:
-    """What was found, scene by scene, as plain JSON: weights, tracks with their bands, probabilities of relations."""
-    band, nothing = found.band(), weakest_kind(model, _seen(request))
-    idle = None if nothing is None else found.idle(nothing)
+    """Posterior of hidden entities per scene, as plain JSON: weights, tracks with bands, edge type probabilities."""
+    band, none_kind = found.band(), weakest_kind(model, _seen(request))
+    idle = None if none_kind is None else found.idle(none_kind)
     return {
         "num_hidden": found.num_hidden,
         "prior": found.prior,
-        "none_kind": nothing,
+        "none_kind": none_kind,
         "scenes": [
             {
                 "weights": found.weights[scene].tolist(),
@@ -142,7 +142,7 @@ def hidden_summary(model: Model, request: HiddenRequest, found: HiddenPosterior)
 
 
 def _seen(request: HiddenRequest) -> Scenes:
-    """What the search saw."""
+    """The scenes without the covered entities: what inference observes."""
     scenes = request.scenes()
     if not request.hide:
         return scenes
@@ -151,25 +151,25 @@ def _seen(request: HiddenRequest) -> Scenes:
 
 
 def draw_hidden(model: Model, request: HiddenRequest, found: HiddenPosterior, picture: str) -> None:
-    """Draw three scenes: predicted from their first states without the hidden entities and with them."""
+    """Draw up to :data:`DRAWN` scenes: rollouts from the first states without the hidden entities and with them."""
     seen, scenes = _seen(request), request.scenes()
     chosen = range(min(DRAWN, seen.num_scenes))
     some, steps = seen.at(chosen), seen.num_times - 1
-    alone = predict(model, some, infer(model, some).structures, start=0, num_steps=steps)
+    without = predict(model, some, infer(model, some).structures, start=0, num_steps=steps)
     everybody = with_hidden(seen, found).at(chosen)
     structures = found.best_structures[: len(chosen)]
     beside = predict(model, everybody, structures, start=0, num_steps=steps)
     truth = scenes.states[: len(chosen), : seen.num_times, list(request.hide)].transpose(1, 2) if request.hide else None
     tracks, spreads = found.best_tracks[: len(chosen)], found.spreads[: len(chosen), 0]
-    draw_unseen(some, Unseen(alone, beside, tracks, spreads, truth), picture)
+    draw_unseen(some, Unseen(without, beside, tracks, spreads, truth), picture)
 
 
 VERB = Verb(
     name="hidden",
-    summary="find entities that were not observed",
+    summary="infer unobserved entities",
     description=(
-        "Find entities that were never seen by what they do to those that were: their tracks, with bands, and their\n"
-        "relations. With --hide an entity of the data is covered, found, and compared with what it really did.\n\n"
+        "Infer unobserved entities from their effect on observed ones: their tracks, with bands, and their relations.\n"
+        "With --hide an entity of the data is covered, inferred, and compared with its true track.\n\n"
         "Examples:\n"
         "  bouncegrad hidden --model runs/springs5 --data data/springs5 --hide 0 --scenes 20 --picture hidden.png\n"
         "  bouncegrad hidden --model runs/springs5 --data data/four.npz --json > hidden.json"

@@ -1,4 +1,4 @@
-"""The verb ``infer``: say who acts on whom in scenes."""
+"""The verb ``infer``: infer the edge type of each ordered pair of entities, with probabilities."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def _add_options(parser: ArgumentParser) -> None:
     add_data(parser)
     add_split(parser)
     parser.add_argument(
-        "--out", type=str, required=True, help="relations to write: .csv or .parquet (a row a pair), or .npz"
+        "--out",
+        type=str,
+        required=True,
+        help="file of relations to write: .csv or .parquet (one row per ordered pair), or .npz",
     )
     add_picture(parser, f"the graphs of the first {DRAWN} scenes (.png, .pdf, .svg)")
     add_prior(parser)
@@ -58,16 +61,17 @@ def infer_file(
     picture: str | os.PathLike[str] | None = None,
     prior: str = "auto",
 ) -> str:
-    """Infer the relations of all scenes in a mode, under a prior, and write them; returns a line that says so.
+    """Infer the relations of all scenes in a mode, under a prior, and write them; returns a one-line summary.
 
-    ``.csv``, ``.parquet``: a row for each ordered pair with the most probable kind and the probability of every kind.
-    ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and beside absent entities),
+    ``.csv``, ``.parquet``: one row per ordered pair with the columns ``scene``, ``receiver``, ``sender``, ``kind`` (the
+    most probable edge type) and ``probability_0``, ``probability_1``, ... (of every edge type).
+    ``.npz``: ``relations`` ``[scene, receiver, sender]`` (-1 on the diagonal and for absent entities),
     ``probabilities`` ``[scene, receiver, sender, kind]`` and ``losses`` ``[scene]`` (NaN in mode "proposal", which
     computes none).
-    The picture, if there is to be one, shows the graphs of the first :data:`DRAWN` scenes.
+    The picture, if requested, shows the graphs of the first :data:`DRAWN` scenes.
 
     Raises:
-        DataError: another file type, or a place that cannot be written.
+        DataError: another file type, or a path that cannot be written.
         ValueError: a mode for which the model has no network.
     """
     place = Path(out)
@@ -94,18 +98,18 @@ def infer_file(
     shown = min(DRAWN, scenes.num_scenes)
     if picture is not None:
         draw_graphs(scenes, range(shown), Answer(posterior.relations, weakest), picture)
-    remark = "every kind acts" if weakest is None else f"kind {weakest} does next to nothing"
-    belief = f", read under the prior {posterior.prior}" if mode == "search" else ""
+    remark = "every edge type has an effect" if weakest is None else f"edge type {weakest} has almost no effect"
+    prior_text = f", under the prior {posterior.prior}" if mode == "search" else ""
     which = "all of them" if shown == scenes.num_scenes else f"the first {shown} of them"
     drawn = f"; {picture} shows {which}" if picture is not None else ""
-    return f"{place}: relations of {scenes.num_scenes} scenes{belief}; {remark}{drawn}"
+    return f"{place}: relations of {scenes.num_scenes} scenes{prior_text}; {remark}{drawn}"
 
 
 VERB = Verb(
     name="infer",
-    summary="say who acts on whom in scenes",
+    summary="infer who acts on whom in scenes",
     description=(
-        "Infer who acts on whom, with probabilities. Relations in the data are not looked at.\n\n"
+        "Infer the edge type of each ordered pair, with probabilities. Labels in the data are not used.\n\n"
         "Example:\n"
         "  bouncegrad infer --model runs/springs5 --data data/springs5 --out relations.csv"
     ),

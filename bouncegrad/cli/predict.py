@@ -1,4 +1,4 @@
-"""The verb ``predict``: say what happens next in scenes."""
+"""The verb ``predict``: predict the next states of scenes by a rollout."""
 
 from __future__ import annotations
 
@@ -27,9 +27,16 @@ def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
     add_split(parser)
-    parser.add_argument("--start", type=int, default=-1, help="sample to start from, counted from 0; -1 = the last")
-    parser.add_argument("--steps", type=int, default=20, help="samples to predict; an empty one follows one alone")
-    parser.add_argument("--out", type=str, required=True, help="the predicted states, as .npz in the NRI layout")
+    parser.add_argument(
+        "--start", type=int, default=-1, help="sample from which the rollout starts, numbered from 0; -1 = the last"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=20,
+        help="number of samples to predict; a single one is padded with an empty sample",
+    )
+    parser.add_argument("--out", type=str, required=True, help="file of predicted states, .npz in the NRI layout")
     add_prior(parser)
     add_device(parser)
 
@@ -41,7 +48,7 @@ def _run(options: Namespace) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What to predict: ``num_steps`` samples after sample ``start`` (-1 = the last)."""
+    """The samples to predict: ``num_steps`` after sample ``start`` (-1 = the last)."""
 
     start: int
     num_steps: int
@@ -55,11 +62,11 @@ def predict_file(
     out: str | os.PathLike[str],
     prior: str = "auto",
 ) -> str:
-    """Infer relations from the samples up to the start, roll on, and write a ``.npz`` of scenes; returns a line.
+    """Infer relations from the samples up to the start, predict by a rollout, and write scenes; returns a summary.
 
-    ``loc`` and ``vel``, or ``states`` of other features, are what is predicted; ``edges`` are the inferred kinds;
-    ``mask`` is False for entities that were not measured at the start, or in the model's history before it. A single
-    step is followed by an empty sample, because scenes have two samples or more.
+    The ``.npz`` has ``loc`` and ``vel``, or ``states`` of other features: the predicted states; ``edges``: the inferred
+    edge types; ``mask``: False for entities that were not measured at the start, or in the model's history before it. A
+    single step is followed by an empty sample (mask False), because scenes have at least two samples.
 
     Raises:
         DataError: another file type, a start outside the scenes, or too few samples up to it.
@@ -75,13 +82,13 @@ def predict_file(
     seen, observed = measured_at(scenes, start, model.config.network.history), scenes.between(0, start + 1)
     posterior = infer(model, observed, prior=prior)
     predicted = predict(model, scenes, posterior.structures, start=start, num_steps=span.num_steps)
-    there = _two_or_more(seen[:, None].expand(-1, span.num_steps, -1))
-    clean = _two_or_more(predicted).masked_fill(~there[..., None], 0)
+    mask = _two_or_more(seen[:, None].expand(-1, span.num_steps, -1))
+    clean = _two_or_more(predicted).masked_fill(~mask[..., None], 0)
     loc, vel = clean.swapaxes(2, 3).chunk(2, 2) if scenes.num_features > 1 else (clean, clean)
     arrays = {"loc": loc, "vel": vel} if has_motion(scenes.feature_names) else {"states": clean}
     arrays |= {
         "edges": posterior.relations.double().masked_fill(~observed.pairs, math.nan),
-        "mask": there,
+        "mask": mask,
     } | ({} if scenes.exogenous is None else {"exogenous": scenes.exogenous})
     names = {word: getattr(scenes, word) for word in ("feature_names", "entity_names", "scene_names", "names")}
     meta = {"time_step": scenes.time_step, "meta": json.dumps({key: value for key, value in names.items() if value})}
@@ -92,16 +99,16 @@ def predict_file(
 
 
 def _two_or_more(samples: Shaped[Tensor, "scene time *rest"]) -> Shaped[Tensor, "scene time *rest"]:
-    """With an empty sample behind a single one."""
+    """The samples; a single one is padded with an empty sample."""
     return samples if samples.shape[1] > 1 else torch.cat([samples, torch.zeros_like(samples)], 1)
 
 
 VERB = Verb(
     name="predict",
-    summary="say what happens next in scenes",
+    summary="predict what happens next in scenes",
     description=(
-        "Infer relations from the samples up to the start, then roll on from there.\n\n"
-        "Example: what comes after the last sample of each scene\n"
+        "Infer relations from the samples up to the start, then predict by a rollout from there.\n\n"
+        "Example: predict 20 samples after the last one of each scene\n"
         "  bouncegrad predict --model runs/springs5 --data data/springs5 --steps 20 --out future.npz"
     ),
     add_options=_add_options,

@@ -1,4 +1,4 @@
-"""Live progress of what takes long: a bar on a terminal, a line now and then in a log."""
+"""Progress of long computations on stderr: a bar on a terminal, about ten lines in a log."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from bouncegrad.training import EpochReport
 
 LINES = 10
-"""Lines that all of it writes where there is no terminal."""
+"""Number of progress lines in all where stderr is not a terminal."""
 
-Told: TypeAlias = Callable[[float, str], None]
-"""Told which share of the work is done, and what is being done."""
+ReportFn: TypeAlias = Callable[[float, str], None]
+"""Function of the share of the work that is done (0 to 1) and a description of the current step."""
 
 
 def describe(report: EpochReport) -> str:
     """One epoch in one line."""
-    parts = [f"pass {report.number}", f"loss {report.loss:.4g}", f"held out {report.held_out:.5g}"]
+    parts = [f"epoch {report.number}", f"loss {report.loss:.4g}", f"held out {report.held_out:.5g}"]
     if report.temperature is not None:
         parts.append(f"temperature {report.temperature:.3g}")
     if report.acceptance is not None:
@@ -31,8 +31,8 @@ def describe(report: EpochReport) -> str:
 
 
 @contextmanager
-def progress(first: str, quiet: bool = False) -> Iterator[Told | None]:
-    """Something to tell how far the work is, beginning with ``first``; nothing when ``quiet``."""
+def progress(first: str, quiet: bool = False) -> Iterator[ReportFn | None]:
+    """Context that gives a progress function; ``first`` describes the first step; gives None when ``quiet``."""
     console = Console(stderr=True)
     if quiet:
         yield None
@@ -44,24 +44,24 @@ def progress(first: str, quiet: bool = False) -> Iterator[Told | None]:
 
 @contextmanager
 def fit_progress(quiet: bool = False) -> Iterator[Callable[[EpochReport], None] | None]:
-    """Something to hand to :func:`bouncegrad.fit.fit_folder` as ``watch``; nothing when ``quiet``."""
-    with progress("searching and learning", quiet) as told:
-        yield None if told is None else lambda report: told(report.progress, describe(report))
+    """Context that gives the argument ``watch`` of :func:`bouncegrad.fit.fit_folder`; gives None when ``quiet``."""
+    with progress("training", quiet) as report_fn:
+        yield None if report_fn is None else lambda report: report_fn(report.progress, describe(report))
 
 
-def _bar(console: Console, first: str) -> Iterator[Told]:
+def _bar(console: Console, first: str) -> Iterator[ReportFn]:
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(first, total=1.0)
         yield lambda share, what: bar.update(task, completed=share, description=what)
 
 
-def _lines(console: Console) -> Told:
+def _lines(console: Console) -> ReportFn:
     written, last = 0, 0.0
 
     def write(share: float, what: str) -> None:
         nonlocal written, last
-        written, last = (0 if share < last else written), share  # something else begins
+        written, last = (0 if share < last else written), share  # a smaller share: another stage begins
         if share * LINES >= written:
             written = int(share * LINES) + 1
             console.print(f"{share:4.0%}  {what}", soft_wrap=True, highlight=False)

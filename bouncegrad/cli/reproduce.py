@@ -1,4 +1,4 @@
-"""The verb ``reproduce``: do the rows of the tables of the literature."""
+"""The verb ``reproduce``: compute the rows of published tables."""
 
 from __future__ import annotations
 
@@ -13,23 +13,30 @@ from bouncegrad.reproduce.rows import SYSTEMS
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("target", choices=[*TARGETS, "results"], help="table 1: predictions, 2: relations; figure 3")
+    parser.add_argument(
+        "target",
+        choices=[*TARGETS, "results"],
+        help="table1: prediction errors; table2: relation accuracy; figure3: accuracy against training scenes; "
+        "results: the document of all results",
+    )
     parser.add_argument(
         "--scale",
         choices=["small", "full"],
         default="small",
-        help="small: 1,000 scenes, up to 30 minutes a row; full: the published 50,000, which want a GPU",
+        help="small: 1,000 training scenes, up to 30 minutes per row; full: the published 50,000, which need a GPU",
     )
-    parser.add_argument(
-        "--system", choices=SYSTEMS, nargs="+", default=list(SYSTEMS), help="which scenes to learn from"
-    )
-    parser.add_argument("--rows", type=str, nargs="+", help="which methods, by name (default: all of the table)")
+    parser.add_argument("--system", choices=SYSTEMS, nargs="+", default=list(SYSTEMS), help="simulated systems")
+    parser.add_argument("--rows", type=str, nargs="+", help="names of methods (default: all of the table)")
     parser.add_argument("--out", type=str, default="experiments/results/reproduce", help="folder of results to write")
-    parser.add_argument("--work", type=str, default="runs/reproduce", help="folder of scenes and runs, to resume from")
-    parser.add_argument("--document", type=str, default="RESULTS.md", help="what the target results writes")
+    parser.add_argument(
+        "--work", type=str, default="runs/reproduce", help="folder of scenes and run folders, for resuming"
+    )
+    parser.add_argument("--document", type=str, default="RESULTS.md", help="file that the target results writes")
     add_device(parser)
-    parser.add_argument("--again", action="store_true", help="forget what was done of these rows and do them again")
-    add_quiet(parser, "no progress of single trainings")
+    parser.add_argument(
+        "--again", action="store_true", help="discard existing results of these rows and compute them again"
+    )
+    add_quiet(parser, "no progress of trainings")
 
 
 def _run(options: Namespace) -> None:
@@ -44,11 +51,11 @@ def _run(options: Namespace) -> None:
 
 VERB = Verb(
     name="reproduce",
-    summary="do the rows of the tables of the literature",
+    summary="compute the rows of published tables",
     description=(
-        "Do the missing rows of a table of the literature and write it with the published values beside ours.\n"
-        "A row that is done is kept, one that was interrupted goes on. Scenes are those of the published data sets.\n"
-        "The target results only writes RESULTS.md again, from all rows that are done.\n\n"
+        "Compute the missing rows of a published table and write it, with the published values next to ours.\n"
+        "Finished rows are kept, an interrupted row resumes. Scenes are those of the published data sets.\n"
+        "The target results only rewrites RESULTS.md, from all finished rows.\n\n"
         "Examples:\n"
         "  bouncegrad reproduce table1 --system springs5 --rows static fast\n"
         "  bouncegrad reproduce figure3\n"

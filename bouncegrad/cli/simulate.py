@@ -1,4 +1,4 @@
-"""The verb ``simulate``: make scenes whose relations are known."""
+"""The verb ``simulate``: simulate scenes with known relations."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from bouncegrad.simulate.kuramoto import FEATURES
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("system", choices=list(SIMULATORS), help="what acts between the entities")
+    parser.add_argument("system", choices=list(SIMULATORS), help="simulated system")
     parser.add_argument("--entities", type=int, default=5, help="particles or oscillators in a scene")
-    parser.add_argument("--train", type=int, default=1000, help="scenes to learn from (49 samples)")
-    parser.add_argument("--valid", type=int, default=200, help="scenes to choose by (49 samples)")
-    parser.add_argument("--test", type=int, default=300, help="scenes to score on (99 samples)")
+    parser.add_argument("--train", type=int, default=1000, help="number of training scenes (49 samples)")
+    parser.add_argument("--valid", type=int, default=200, help="number of held-out scenes (49 samples)")
+    parser.add_argument("--test", type=int, default=300, help="number of test scenes (99 samples)")
     parser.add_argument("--out", type=str, required=True, help="folder to write")
     parser.add_argument(
         "--canonical",
         action="store_true",
-        help="the first scenes of each split of the published data sets (Kipf et al. 2018), draw for draw",
+        help="the first scenes of each split of the published data sets (Kipf et al. 2018), with the same random draws",
     )
-    parser.add_argument("--strengths", type=float, nargs="+", help="springs: the strength of each kind (default: 0 1)")
-    parser.add_argument("--directed", action="store_true", help="springs: draw each direction of a pair on its own")
-    parser.add_argument("--density", type=float, help="springs: share of pairs that act (default: all strengths alike)")
+    parser.add_argument("--strengths", type=float, nargs="+", help="springs: strength of each edge type (default: 0 1)")
+    parser.add_argument("--directed", action="store_true", help="springs: draw each direction of a pair independently")
+    parser.add_argument(
+        "--density", type=float, help="springs: share of pairs that interact (default: all strengths equally likely)"
+    )
     parser.add_argument(
         "--features",
         choices=list(FEATURES),
-        help="kuramoto: angles (cos, sin, rate; the default), or published (for comparison: gives labels away)",
+        help="kuramoto: angles (cos, sin, rate; the default), or published (for comparison only: leaks labels)",
     )
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the observation noise")
-    parser.add_argument("--seed", type=int, default=0, help="of all randomness (canonical scenes have their own)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (canonical scenes have their own)")
 
 
 def _run(options: Namespace) -> None:
@@ -53,10 +55,10 @@ def _run(options: Namespace) -> None:
 
 VERB = Verb(
     name="simulate",
-    summary="make scenes whose relations are known",
+    summary="simulate scenes with known relations",
     description=(
-        "Simulate particles in a box or oscillators and write them in the NRI folder layout, relations beside them.\n\n"
-        "Example: scenes whose relations are one-sided, to see that directions are told apart\n"
+        "Simulate particles in a box or oscillators and write them, with their relations, in the NRI folder layout.\n\n"
+        "Example: scenes with one-sided relations, to test that a model distinguishes directions\n"
         "  bouncegrad simulate springs --directed --entities 4 --train 500 --valid 100 --test 200 --out data/directed4"
     ),
     add_options=_add_options,

@@ -1,4 +1,4 @@
-"""The verb ``table``: anyone's trajectories become a file of scenes, and a summary says what was made of them."""
+"""The verb ``table``: convert tables of trajectories to a file of scenes, and print a summary."""
 
 from __future__ import annotations
 
@@ -18,29 +18,37 @@ from bouncegrad.scenes.writing import check_folder
 
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("sources", type=str, nargs="+", help="files or patterns of files: .csv, .tsv or .parquet")
-    parser.add_argument("--out", type=str, required=True, help="scenes to write, as .npz")
-    parser.add_argument("--scene", type=str, help="column of the recording (default: guessed; none: a file is one)")
-    parser.add_argument("--time", type=str, help="column of the time, numbers or dates (default: guessed)")
-    parser.add_argument("--entity", type=str, help="column of who was measured (default: guessed)")
-    parser.add_argument("--features", type=str, nargs="+", help="columns of what was measured (default: guessed)")
-    parser.add_argument("--type", type=str, help="column of what sort of entity it is")
+    parser.add_argument("--out", type=str, required=True, help="file of scenes to write, .npz")
     parser.add_argument(
-        "--role", type=str, help="column that is exogenous, true or 1 for entities that are not acted on"
+        "--scene", type=str, help="column of the recording (default: guessed; without one, each file is a recording)"
+    )
+    parser.add_argument("--time", type=str, help="column of the time, numbers or dates (default: guessed)")
+    parser.add_argument("--entity", type=str, help="column of the entity (default: guessed)")
+    parser.add_argument("--features", type=str, nargs="+", help="columns of the measured features (default: guessed)")
+    parser.add_argument("--type", type=str, help="column of the type of entity")
+    parser.add_argument(
+        "--role",
+        type=str,
+        help="column that is exogenous, true or 1 for entities whose motion is given and not predicted",
     )
     parser.add_argument(
         "--exogenous",
         type=str,
-        help="COLUMN=VALUE of entities that are not acted on: position=1, or position=min for the least of each scene",
+        help="COLUMN=VALUE of exogenous entities: position=1, or position=min for the minimum of each scene",
     )
     parser.add_argument("--relations", type=str, help="a table with the columns scene, receiver, sender, relation")
-    parser.add_argument("--time-step", type=float, help="from one time to the next (default: that of the table)")
-    parser.add_argument("--resample", choices=["mean", "linear", "nearest"], help="how samples come to these times")
-    parser.add_argument("--interpolate", type=int, default=0, help="fill gaps of at most so many samples")
+    parser.add_argument("--time-step", type=float, help="time between two samples (default: that of the table)")
+    parser.add_argument(
+        "--resample", choices=["mean", "linear", "nearest"], help="how samples are resampled to these times"
+    )
+    parser.add_argument(
+        "--interpolate", type=int, default=0, help="longest gap, in samples, that is filled by interpolation"
+    )
     parser.add_argument(
         "--velocities",
         choices=["auto", "derive", "none"],
         default="auto",
-        help="auto: derive those that the positions lack; derive: derive all; none: only what the table has",
+        help="auto: derive missing velocities from positions; derive: derive all; none: only those of the table",
     )
 
 
@@ -61,13 +69,13 @@ def _run(options: Namespace) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TableRequest:
-    """Which tables to read, and how.
+    """Which tables to convert, and how.
 
     Attributes:
         sources: paths or patterns of .csv, .tsv and .parquet.
-        columns: which columns hold what.
-        reading: the time step, how samples come to it, and which gaps are filled.
-        relations: a table of relations that are known, or None.
+        columns: meaning of the columns.
+        reading: time step, resampling, and which gaps are filled.
+        relations: path of a table of known relations, or None.
     """
 
     sources: tuple[str, ...]
@@ -77,10 +85,10 @@ class TableRequest:
 
 
 def exogenous_rule(text: str | None) -> tuple[str, str] | None:
-    """The column and the value of ``COLUMN=VALUE``.
+    """Parse ``COLUMN=VALUE`` to the pair of column and value.
 
     Raises:
-        DataError: there is no ``=``, or nothing before it.
+        DataError: there is no ``=``, or no column before it.
     """
     if text is None:
         return None
@@ -91,10 +99,10 @@ def exogenous_rule(text: str | None) -> tuple[str, str] | None:
 
 
 def tabulate_file(request: TableRequest, out: str | os.PathLike[str]) -> str:
-    """Read tables, write their scenes as a .npz, and return a summary of some lines.
+    """Read tables, write their scenes as ``.npz``, and return a summary of a few lines.
 
     Raises:
-        DataError: whatever is wrong with the tables, or a place that cannot be written.
+        DataError: the tables cannot be read as scenes, or the file cannot be written.
     """
     place = Path(out)
     if place.suffix != ".npz":
@@ -110,8 +118,8 @@ def tabulate_file(request: TableRequest, out: str | os.PathLike[str]) -> str:
 def _summary(place: Path, scenes: Scenes) -> list[str]:
     entities = scenes.present.sum(1).tolist()
     times = (scenes.mask.any(2).long().cumsum(1).argmax(1) + 1).tolist()
-    there = scenes.present[:, None].expand_as(scenes.mask)
-    lengths = [scenes.mask[s, :length][there[s, :length]] for s, length in enumerate(times)]
+    present = scenes.present[:, None].expand_as(scenes.mask)
+    lengths = [scenes.mask[s, :length][present[s, :length]] for s, length in enumerate(times)]
     measured = sum(int(some.sum()) for some in lengths) / sum(some.numel() for some in lengths)
     lines = [
         f"{place}: {scenes.num_scenes} scenes of {_range(entities)} entities at {_range(times)} times, "
@@ -119,8 +127,8 @@ def _summary(place: Path, scenes: Scenes) -> list[str]:
         f"features: {', '.join(scenes.feature_names)}; {100 * measured:.1f} % of the samples measured",
     ]
     if scenes.exogenous is not None:
-        led = int(scenes.exogenous.any(1).sum())
-        lines.append(f"exogenous: {int(scenes.exogenous.sum())} entities in {led} scenes")
+        num_scenes = int(scenes.exogenous.any(1).sum())
+        lines.append(f"exogenous: {int(scenes.exogenous.sum())} entities in {num_scenes} scenes")
     known = scenes.known_relations
     if known is not None:
         lines.append(f"relations: {int((~known.isnan()).sum())} of {int(scenes.pairs.sum())} pairs known")
@@ -134,10 +142,10 @@ def _range(counts: Sequence[int]) -> str:
 
 VERB = Verb(
     name="table",
-    summary="make scenes of tables of trajectories",
+    summary="convert tables of trajectories to scenes",
     description=(
-        "Make scenes of tables in which a row is one entity of one scene at one time. Columns that are not named are\n"
-        "guessed; what is guessed, derived and dropped is said.\n\n"
+        "Convert tables in which a row is one entity of one scene at one time. Columns that are not named are\n"
+        "guessed; the summary lists what is guessed, derived and dropped.\n\n"
         "Examples:\n"
         "  bouncegrad table walks.csv --out walks.npz\n"
         "  bouncegrad table cars.parquet --out cars.npz --features speed --exogenous position=min --time-step 1 "

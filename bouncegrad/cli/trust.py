@@ -1,4 +1,4 @@
-"""The verb ``trust``: test whether the relations that a model infers in scenes can be trusted."""
+"""The verb ``trust``: test without labels whether a model is reliable on scenes."""
 
 from __future__ import annotations
 
@@ -27,19 +27,24 @@ def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
     add_split(parser)
-    parser.add_argument("--scenes", type=int, default=200, help="look at so many scenes, the first ones")
-    parser.add_argument("--shuffles", type=int, default=19, help="sets of surrogate scenes; p is 1 / (N + 1) or more")
+    parser.add_argument("--scenes", type=int, default=200, help="use only the first so many scenes")
+    parser.add_argument(
+        "--shuffles",
+        type=int,
+        default=19,
+        help="number N of sets of surrogate scenes of the permutation test; p is at least 1 / (N + 1)",
+    )
     add_device(parser)
     add_json(parser)
-    add_picture(parser, "what each kind does against distance (.png, .pdf, .svg)")
+    add_picture(parser, "the effect of each edge type against distance (.png, .pdf, .svg)")
     add_quiet(parser)
 
 
 def _run(options: Namespace) -> None:
     model = load_model(options.model, options.device)
-    with progress("reading", quiet=options.quiet) as told:
+    with progress("reading", quiet=options.quiet) as report_fn:
         scenes = first_scenes(options.data, options.split, options.scenes)
-        found = examine(model, scenes, options.shuffles, watch=told)
+        found = examine(model, scenes, options.shuffles, watch=report_fn)
     print(json.dumps(found.to_dict()) if options.json else found)
     if options.picture:
         draw_meanings(found.meanings, options.picture)
@@ -47,11 +52,11 @@ def _run(options: Namespace) -> None:
 
 VERB = Verb(
     name="trust",
-    summary="say whether the answers of a model on scenes can be trusted",
+    summary="test whether a model is reliable on scenes",
     description=(
-        "Say whether the answers of a model on scenes can be trusted, without labels: whether there are relations\n"
-        "at all (a permutation test against surrogate scenes, whose tracks come from different scenes), whether the\n"
-        "model fits, and what each edge type does.\n\n"
+        "Test without labels whether a model is reliable on scenes: whether there are relations at all (a permutation\n"
+        "test against surrogate scenes, whose trajectories come from different scenes), whether the model fits, and\n"
+        "what effect each edge type has.\n\n"
         "Example:\n"
         "  bouncegrad trust --model runs/springs5 --data data/springs5 --picture kinds.png"
     ),

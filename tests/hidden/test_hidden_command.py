@@ -79,7 +79,7 @@ def test_bands_are_calibrated_where_there_are_scenes_for_it(scenes, tmp_path):
 
 def test_tables_for_people(capsys, words):
     assert main([*words, "--hide", "0"]) == 0
-    assert "2 scenes, in 2 of them the hidden entities act" in capsys.readouterr().out
+    assert "2 scenes, 2 of them with a hidden entity that interacts" in capsys.readouterr().out
     assert main([*words, "--scenes", "1"]) == 0
     assert "1 hidden, 1 scenes" in capsys.readouterr().out
 

@@ -174,11 +174,17 @@ def test_a_table_of_three_kinds():
     truth = torch.arange(36).reshape(1, 6, 6) % 3
     table = confusion_table(match_relations((truth + 1) % 3, truth.double() * 0.5))
     lines = table.splitlines()
-    assert lines[0] == "30 of 30 relations right (100.00 %)"
-    assert lines[1].split() == ["kind", "0", "kind", "1", "kind", "2"]
-    assert [line.split() for line in lines[2:]] == [
+    assert lines[:2] == ["30 of 30 relations right", "relation accuracy 100.00 %"]
+    assert lines[2].split() == ["kind", "0", "kind", "1", "kind", "2"]
+    assert [line.split() for line in lines[3:]] == [
         ["label", "0", "0", "10*", "0"], ["label", "0.5", "0", "0", "10*"], ["label", "1", "10*", "0", "0"],
     ]  # fmt: skip
+
+
+def test_the_number_of_right_relations_is_written_without_separators():
+    truth = torch.arange(200)[:, None, None] % 2 * torch.ones(5, 5, dtype=torch.long)
+    lines = confusion_table(match_relations(truth, truth.double())).splitlines()
+    assert lines[0] == "4000 of 4000 relations right"
 
 
 def test_a_curve_of_reliability_is_drawn(tmp_path):

@@ -312,7 +312,7 @@ def test_the_best_pass_is_kept():
 def test_a_pass_says_what_there_is_to_say():
     report = trainer_of(springs(12), joint=False).run_epoch()
     assert report.temperature is None
-    assert describe(report) == f"pass 1  loss {report.loss:.4g}  held out {report.held_out:.5g}"
+    assert describe(report) == f"epoch 1  loss {report.loss:.4g}  held out {report.held_out:.5g}"
     assert is_positive(report.loss)
 
 
