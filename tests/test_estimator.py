@@ -80,7 +80,7 @@ def test_who_has_learned_nothing_says_so(scenes, tmp_path):
         lambda: new.model,
     ]
     for ask in asked:
-        with pytest.raises(NotFittedError, match=r"learned nothing yet: call \.fit\(scenes\)"):
+        with pytest.raises(NotFittedError, match=r"is not fitted: call \.fit\(scenes\)"):
             ask()
     assert not hasattr(new, "model")
 

@@ -226,7 +226,7 @@ def test_ready_models_have_names_and_cards():
 def test_only_the_ready_model_that_needs_one_has_a_forecaster():
     assert load_model("springs5").forecaster is None
     assert load_model("charged5").forecaster is not None
-    words = "predictions are made by modules of their own"
+    words = "predictions come from separate modules"
     assert [words in (PRETRAINED / name / "README.md").read_text() for name in pretrained_names()] == [True, False]
 
 

@@ -94,8 +94,8 @@ class HiddenRequest:
         asked = CALIBRATED if self.calibration is None else self.calibration
         if asked < 0 or not Path(self.data).is_dir():
             raise DataError(
-                f"bands are calibrated on one or more scenes of the split valid, got {self.calibration} and "
-                f"{self.data}: leave --calibration out, or bring a folder"
+                f"bands are calibrated on one or more scenes of the split valid of a folder, got {self.calibration} "
+                f"and {self.data}: leave --calibration out, or bring a folder"
             )
         valid = read_scenes(self.data, "valid")
         chosen = valid.at(range(min(asked, valid.num_scenes)))

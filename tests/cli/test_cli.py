@@ -426,7 +426,7 @@ def test_a_configuration_file_that_is_none(data, run, tmp_path, refuses):
     refuses(["fit", "--config", tmp_path / "config.yaml", "--out", out], "--help", out)
     (tmp_path / "config.yaml").write_text("nonsense: 3\n")
     refuses(["fit", "--config", tmp_path / "config.yaml", "--data", data, "--out", out], "nonsense", out)
-    message = "--recipe alet2019-small but the --config file has recipe fast: drop one"
+    message = "--recipe alet2019-small but the --config file has recipe fast: leave one of them out"
     refuses(["fit", "--config", run / "config.yaml", "--recipe", "alet2019-small", "--out", out], message, out)
 
 
