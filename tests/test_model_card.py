@@ -231,7 +231,7 @@ def test_only_the_ready_model_that_needs_one_has_a_forecaster():
 
 
 def test_a_name_that_there_is_not_lists_those_that_there_are(tmp_path):
-    with pytest.raises(CheckpointError, match="springs6 holds no model.*ready models are called charged5, springs5"):
+    with pytest.raises(CheckpointError, match="springs6 holds no model.*pretrained models are charged5, springs5"):
         load_model("springs6")
 
 

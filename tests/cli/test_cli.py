@@ -416,7 +416,9 @@ def test_settings_that_cannot_be(data, tmp_path, refuses, setting, value, messag
 def test_kinds_are_not_merged_where_one_is_silent(data, tmp_path, refuses):
     out = tmp_path / "out"
     words = ["fit", "--data", data, "--out", out, "--recipe", "leader", "--kinds", "auto"]
-    refuses(words, "leave --kinds out, and ask for more kinds with --settings.model.network.num_edge_kinds", out)
+    refuses(
+        words, "leave --kinds out, and set the number of edge types with --settings.model.network.num_edge_kinds", out
+    )
 
 
 def test_a_configuration_file_that_is_none(data, run, tmp_path, refuses):
