@@ -1,4 +1,7 @@
-"""Functions composed of modules: tasks that are point sets, structures that are searched, weights that adapt.
+"""Modular meta-learning of functions: each task is a point set (regression), each structure chooses modules.
+
+A structure is found by a search over the given points of its task (E-step), and modules are trained on the other
+points (M-step); weights may adapt to each task by gradient steps, as in MAML.
 
 Source: Alet, Lozano-Perez and Kaelbling, 2018, "Modular meta-learning".
 """

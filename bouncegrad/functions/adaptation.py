@@ -1,4 +1,4 @@
-"""Adaptation: a few steps down the gradient of the given points of each task, away from the weights that all share.
+"""Adaptation as in MAML: a few gradient steps on the given points of each task, starting from the shared weights.
 
 Source: Finn, Abbeel and Levine, 2017, "Model-agnostic meta-learning"; with several modules the MoMA of Alet,
 Lozano-Perez and Kaelbling, 2018, section 3.
@@ -18,27 +18,27 @@ from bouncegrad.functions.points import PointSets
 from bouncegrad.types import Losses, LossFn, Structures
 
 ROW_BUDGET = 100_000
-"""Points times steps of adaptation of the tasks that are evaluated at once where no gradient is kept."""
+"""Points times adaptation steps of all tasks that are evaluated together without gradients; bounds memory."""
 
 
 def adapted(model: FunctionModel, structures: Structures, points: PointSets) -> Weights:
-    """The weights of each task after ``w <- w - step_size * d loss(given points) / d w``, ``num_steps`` times.
+    """The weights of each task after ``num_steps`` updates ``w <- w - step_size * d loss(given points) / d w``.
 
-    Slots of a task that hold the same module share what it learns.
+    Slots of a task that hold the same module share their updates.
 
     Args:
-        model: the library, and how it adapts.
-        structures: of the tasks.
-        points: of the tasks.
+        model: the library of modules, with the settings of adaptation.
+        structures: ``[task, slot]``, structures of the tasks.
+        points: points of the tasks.
     """
     config, weights = model.adaptation, model.weights_of(structures)
     if not config.num_steps:
         return weights
     points = points.only_given()
     inputs, outputs = model.normalized(points)
-    slope, same = vmap(grad(_loss_of(model))), _same_modules(model, structures)
+    gradient, same = vmap(grad(_loss_of(model))), _same_modules(model, structures)
     for _ in range(config.num_steps):
-        slopes = _cut(_shared(slope(weights, inputs, outputs, points.given), same), config.clip_norm)
+        slopes = _clipped(_shared(gradient(weights, inputs, outputs, points.given), same), config.clip_norm)
         weights = tuple(
             tuple(
                 value - config.step_size * (change if config.order == "second" else change.detach())
@@ -52,18 +52,18 @@ def adapted(model: FunctionModel, structures: Structures, points: PointSets) -> 
 def adapted_losses(
     model: FunctionModel, structures: Structures, points: PointSets, counted: Bool[Tensor, "task point"]
 ) -> Losses:
-    """Mean squares, in the model's unit, of the ``counted`` points after adaptation to the given ones."""
+    """Mean squared errors, in the model's unit, of the ``counted`` points after adaptation to the given points."""
     weights = adapted(model, structures, points)
     inputs, outputs = model.normalized(points)
     return mean_squares(model.outputs(weights, inputs), outputs, counted)
 
 
 def adapted_loss_fn(model: FunctionModel, points: PointSets) -> LossFn:
-    """Structures -> losses of the given points, each after adaptation to them; no gradient is kept.
+    """Structures -> losses of the given points, each after adaptation to them; without gradients.
 
     Args:
-        model: the library, which stands still.
-        points: of the tasks.
+        model: the library of modules, which is not changed.
+        points: points of the tasks.
     """
 
     known = points.only_given()
@@ -82,12 +82,12 @@ def adapted_loss_fn(model: FunctionModel, points: PointSets) -> LossFn:
 
 
 def mean_squares(
-    said: Float[Tensor, "*task point out"],
+    predicted: Float[Tensor, "*task point out"],
     truth: Float[Tensor, "*task point out"],
     counted: Bool[Tensor, "*task point"],
 ) -> Float[Tensor, "*task"]:
-    """Mean of the squared errors of the points that count; 0 where none does."""
-    squares = ((said - truth) ** 2).mean(-1) * counted
+    """Mean squared error of the ``counted`` points; 0 where there is none."""
+    squares = ((predicted - truth) ** 2).mean(-1) * counted
     return squares.sum(-1) / counted.sum(-1).clamp_min(1)
 
 
@@ -108,7 +108,7 @@ def _same_modules(model: FunctionModel, structures: Structures) -> Float[Tensor,
 
 
 def _shared(slopes: Weights, same: Tensor | None) -> Weights:
-    """To each slot the sum of the gradients of all slots that hold its module."""
+    """For each slot, the sum of the gradients of all slots that hold the same module."""
     if same is None:
         return slopes
     found = []
@@ -123,8 +123,8 @@ def _shared(slopes: Weights, same: Tensor | None) -> Weights:
     return tuple(found)
 
 
-def _cut(slopes: Weights, clip_norm: float) -> Weights:
-    """Of each task no longer than ``clip_norm``, all slots together."""
+def _clipped(slopes: Weights, clip_norm: float) -> Weights:
+    """Gradients of each task, scaled so that their norm over all slots is at most ``clip_norm``."""
     if clip_norm == math.inf:
         return slopes
     squares = torch.stack([value.flatten(1).square().sum(1) for layers in slopes for value in layers]).sum(0)

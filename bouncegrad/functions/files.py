@@ -1,4 +1,4 @@
-"""Libraries of modules as files. Nothing is ever unpickled."""
+"""Libraries of modules as safetensors files, without pickle."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bouncegrad.models.proposer import ProposerConfig
 
 
 def save_functions(path: str | os.PathLike[str], model: FunctionModel) -> None:
-    """Write a library, with its proposal network where it has one, as one safetensors file.
+    """Write a library of modules, with its proposal network if it has one, as one safetensors file.
 
-    The composition is code, so only its name and its number of slots are kept.
+    The composition is code: only its name, slots and settings are stored.
 
     Args:
-        path: of the file; it is there whole or not at all.
-        model: any.
+        path: path of the file, which is replaced atomically.
+        model: the library of modules.
     """
     proposer = model.proposer if isinstance(model.proposer, PointProposer) else None
     meta = {
@@ -38,21 +38,21 @@ def save_functions(path: str | os.PathLike[str], model: FunctionModel) -> None:
 
 
 def load_functions(path: str | os.PathLike[str], composition: Composition) -> FunctionModel:
-    """Read what :func:`save_functions` wrote.
+    """Read a file of :func:`save_functions`.
 
     Args:
-        path: of the file.
-        composition: as it was when the library was saved.
+        path: path of the file.
+        composition: the composition with which the library was saved.
 
     Raises:
-        CheckpointError: no such file, a damaged one, or one of another composition.
+        CheckpointError: there is no such file, it is damaged, or it is for another composition.
     """
     tensors, meta = load_tensors(path)
     try:
         if meta["composition"] != described(composition):
             raise CheckpointError(
                 f"{path} is a library for {meta['composition']}, got the composition {described(composition)}: load "
-                "it with the composition that it was saved with"
+                "it with the composition with which it was saved"
             )
         model = FunctionModel(composition, _config_of(meta["config"]), _blank(*meta["sizes"]), Generator())
         model.adaptation = AdaptationConfig(**meta["adaptation"])
@@ -69,7 +69,7 @@ def load_functions(path: str | os.PathLike[str], composition: Composition) -> Fu
 
 
 def described(composition: Composition) -> str:
-    """Its class, slots and, where it has any, settings."""
+    """Text for a composition: its class, number of slots and settings."""
     settings = [f", {name}={value}" for name, value in sorted(vars(composition).items()) if name != "num_slots"]
     return f"{type(composition).__name__}({composition.num_slots} slots{''.join(settings)})"
 
@@ -79,6 +79,6 @@ def _config_of(saved: dict[str, Any]) -> FunctionConfig:
 
 
 def _blank(size_in: int, size_out: int) -> PointSets:
-    """Points of which only the sizes matter."""
-    there = torch.ones(1, 1, dtype=torch.bool)
-    return PointSets(torch.zeros(1, 1, size_in), torch.zeros(1, 1, size_out), there, there, ("",))
+    """Placeholder points of the right sizes."""
+    mask = torch.ones(1, 1, dtype=torch.bool)
+    return PointSets(torch.zeros(1, 1, size_in), torch.zeros(1, 1, size_out), mask, mask, ("",))

@@ -1,4 +1,4 @@
-"""What new tasks are made of: structures found by their given points, modules fixed; and how good that is."""
+"""Inference of the structures of new tasks from their given points, modules fixed (E-step), and its score."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from bouncegrad.structures.mcmc import gibbs
 from bouncegrad.types import Structures
 
 NUM_CHAINS, NUM_SWEEPS = 8, 12
-"""Searches of each task beside each other, and how often each slot is redrawn while they cool."""
+"""Parallel chains of each task, and sweeps over all slots in simulated annealing."""
 
 COOLEST = 1e-3
-"""The last temperature, as a share of the first."""
+"""Last temperature of simulated annealing, relative to the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionScore:
-    """How good functions are that were found.
+    """Errors of inferred functions on the asked points.
 
     Attributes:
-        errors: ``[task]``, mean squared error of the asked points after the search and adaptation, in the square of
-            the user's unit.
-        structures: ``[task, slot]``, what was found.
-        predictions: ``[task, point, out]``, of all points, in the user's unit.
+        errors: ``[task]``, mean squared error of the asked points after search and adaptation, in the square of the
+            user's unit.
+        structures: ``[task, slot]``, inferred structures.
+        predictions: ``[task, point, out]``, predicted outputs of all points, in the user's unit.
     """
 
     errors: Float[Tensor, "task"]
@@ -43,7 +43,7 @@ class FunctionScore:
 
     @property
     def error(self) -> float:
-        """The mean over tasks."""
+        """Mean of the errors over tasks."""
         return float(self.errors.mean())
 
 
@@ -51,19 +51,19 @@ class FunctionScore:
 def infer_functions(
     model: FunctionModel, points: PointSets, mode: Literal["search", "proposal"] = "search", seed: int = 0
 ) -> Structures:
-    """The structure of each task that explains its given points best.
+    """The structure of each task with the smallest loss of its given points.
 
-    All structures are tried where there are up to :data:`bouncegrad.structures.layout.TABLE_LIMIT` of them; else slots
-    are redrawn one by one while it cools (simulated annealing), by several chains.
+    All structures are enumerated where there are up to :data:`bouncegrad.structures.layout.TABLE_LIMIT` of them; else
+    several chains of simulated annealing redraw one slot after the other (Gibbs sampling).
 
     Args:
-        model: the library.
-        points: the tasks; of these only the given points are looked at.
+        model: the library of modules.
+        points: the tasks; only their given points are used.
         mode: "search", as above; or "proposal", the most probable structures by the proposal network, without a search.
-        seed: of the annealing.
+        seed: seed of simulated annealing.
 
     Raises:
-        ValueError: another mode, or a proposal asked of a model without a network.
+        ValueError: another mode, or mode "proposal" for a model without a proposal network.
     """
     if mode not in ("search", "proposal"):
         raise ValueError(f'mode must be "search" or "proposal"; got {mode!r}')
@@ -77,24 +77,24 @@ def infer_functions(
 def score_functions(
     model: FunctionModel, points: PointSets, mode: Literal["search", "proposal"] = "search", seed: int = 0
 ) -> FunctionScore:
-    """Find structures and adapt weights by the given points, and compare the asked points with what comes out.
+    """Infer structures and adapt weights by the given points, then compute errors on the asked points.
 
     Args:
-        model: the library.
+        model: the library of modules.
         points: the tasks.
-        mode: how structures are found (:func:`infer_functions`).
-        seed: of the search.
+        mode: how structures are inferred (:func:`infer_functions`).
+        seed: seed of the search.
     """
     structures = infer_functions(model, points, mode, seed)
     with torch.no_grad():
         weights = adapted(model, structures, points)
-        said = model.outputs(weights, model.normalized_inputs(points.inputs))
-    predictions = said * model.scale_out
+        outputs = model.outputs(weights, model.normalized_inputs(points.inputs))
+    predictions = outputs * model.scale_out
     return FunctionScore(mean_squares(predictions, points.outputs, points.asked), structures, predictions)
 
 
 def found_structures(target: PointTarget, generator: Generator) -> Structures:
-    """The best structures of the tasks of a target."""
+    """The structure of each task with the smallest loss: by enumeration, else by simulated annealing."""
     space = target.model.space
     if space.num_structures == 1:
         return torch.zeros(target.batch.num_tasks, space.num_slots, dtype=torch.long)
@@ -105,11 +105,11 @@ def found_structures(target: PointTarget, generator: Generator) -> Structures:
 
 
 def _annealed(target: PointTarget, generator: Generator) -> Structures:
-    """The best of several chains, each cooled from the spread of the losses of random structures."""
+    """The best of several chains, each annealed from the standard deviation of the losses of random structures."""
     space, num_tasks = target.model.space, target.batch.num_tasks
-    beside = target.at(torch.arange(num_tasks).repeat_interleave(NUM_CHAINS))
+    chains = target.at(torch.arange(num_tasks).repeat_interleave(NUM_CHAINS))
     structures = space.random(num_tasks * NUM_CHAINS, generator)
-    losses = beside.loss_fn()
+    losses = chains.loss_fn()
     hottest = max(1e-12, float(losses(structures).nan_to_num(posinf=0.0).std()))
     slots = torch.arange(space.num_slots)[:, None]
     kernel, num_steps = best_so_far(gibbs(slots, space.num_kinds)), NUM_SWEEPS * space.num_slots

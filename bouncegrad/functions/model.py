@@ -1,4 +1,4 @@
-"""A library of modules under a composition: many tasks at once, each with the modules of its own structure."""
+"""Model of functions: a library of modules and a composition, vectorised over tasks with different structures."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from bouncegrad.structures.layout import StructureSpace
 from bouncegrad.types import Structures
 
 Layers: TypeAlias = tuple[Tensor, ...]
-"""The parameters of one module: weight ``[in, out]`` and bias ``[1, out]`` of each layer in turn."""
+"""The parameters of one module: weight ``[in, out]`` and bias ``[1, out]`` of each layer, one after the other."""
 
 Weights: TypeAlias = tuple[Layers, ...]
-"""The parameters of the module on each slot, all with an axis ``task`` in front."""
+"""The parameters of the module on each slot, all with ``task`` as first axis."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class AdaptationConfig:
-    """How weights are adapted to a task.
+    """How weights are adapted to a task (MAML).
 
     Attributes:
-        num_steps: gradient steps on the given points; 0: none, weights are as they were learned.
-        step_size: of each.
-        order: "second" also follows how the steps themselves depend on the weights; "first" does not.
-        clip_norm: a task's gradient is cut to this, so that no step is longer than ``step_size * clip_norm``: a single
-            task whose steps diverge else decides where all weights go. Infinite for none (Finn et al. 2017).
+        num_steps: number of gradient steps on the given points; 0: no adaptation.
+        step_size: step size of the gradient steps.
+        order: "second" differentiates through the gradient steps; "first" does not.
+        clip_norm: largest norm of the gradient of a task, so that no step is longer than ``step_size * clip_norm`` and
+            a single task whose steps diverge cannot dominate the update of the weights. Infinite: no clipping (Finn et
+            al. 2017).
 
     Raises:
-        ValueError: a number or word that makes no adaptation.
+        ValueError: a setting out of range.
     """
 
     num_steps: int = 0
@@ -56,15 +57,15 @@ class AdaptationConfig:
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class FunctionConfig:
-    """The library of modules, and how it adapts.
+    """Size of the library of modules, and adaptation of its weights.
 
     Attributes:
-        num_modules: modules in each library; slots whose modules have inputs and outputs of one size share a library.
-        hidden: widths of the hidden layers of a module, with ReLU behind each.
-        adaptation: what weights go through for each task, before a structure is judged and before it is used.
+        num_modules: number of modules in each library; slots with the same input and output size share a library.
+        hidden: widths of the hidden layers of a module, each followed by ReLU.
+        adaptation: adaptation of weights to each task, in the evaluation of structures and in predictions.
 
     Raises:
-        ValueError: a number that makes no library.
+        ValueError: a setting out of range.
     """
 
     num_modules: int = 20
@@ -78,23 +79,23 @@ class FunctionConfig:
 
 
 class FunctionModel(nn.Module):
-    """Functions composed of modules.
+    """Functions composed of modules from shared libraries.
 
-    Inputs are normalised by the mean and the spread of the tasks that are learned from, outputs by their size alone: a
-    product of modules cannot make up for a constant. Losses are mean squares in that unit.
+    Inputs are normalised by mean and standard deviation of the training tasks, outputs by their root mean square alone:
+    a product of modules cannot represent an added constant. Losses are mean squared errors in that unit.
 
     Attributes:
-        adaptation: how weights adapt to a task; may be changed at any time.
-        proposer: the network that proposes structures, where one was trained.
+        adaptation: adaptation of weights to a task; may be changed at any time.
+        proposer: the proposal network of structures, if one was trained.
 
     Args:
-        composition: how modules make a function.
-        config: the modules.
-        points: tasks to learn from, for sizes and units.
-        generator: draws the initial weights.
+        composition: how modules are combined to a function.
+        config: settings of the library of modules.
+        points: training tasks, which determine sizes and units.
+        generator: source of randomness of the initial weights.
 
     Raises:
-        ValueError: the composition does not make outputs of the right size out of such modules.
+        ValueError: with such modules, the composition fails or has outputs of the wrong size.
     """
 
     center_in: Tensor
@@ -114,8 +115,8 @@ class FunctionModel(nn.Module):
             for first, last in libraries
         )
         self.slot_libraries = tuple(libraries.index(size) for size in sizes)
-        there = points.given | points.asked
-        inputs, outputs = points.inputs[there], points.outputs[there]
+        exists = points.given | points.asked
+        inputs, outputs = points.inputs[exists], points.outputs[exists]
         spread, size = inputs.std(0, correction=0), outputs.square().mean(0).sqrt()
         self.register_buffer("center_in", inputs.mean(0))
         self.register_buffer("scale_in", torch.where(spread > 0, spread, 1.0))
@@ -125,38 +126,38 @@ class FunctionModel(nn.Module):
 
     @property
     def space(self) -> StructureSpace:
-        """The slots; all of them are one block."""
+        """The space of structures: the slots, all in one block."""
         num_slots = self.composition.num_slots
         return StructureSpace((self.config.num_modules,) * num_slots, torch.arange(num_slots)[None])
 
     def weights_of(self, structures: Structures) -> Weights:
-        """The parameters of the modules that sit on the slots of each task."""
+        """The parameters of the modules on the slots of each task."""
         return tuple(
             _layers_at(self.library(library), kinds)
             for library, kinds in zip(self.slot_libraries, structures.unbind(1), strict=True)
         )
 
     def library(self, number: int) -> ModuleBank:
-        """The modules of slots of one size."""
+        """The library of modules of the slots of one size."""
         return cast(ModuleBank, self.libraries[number])
 
     def outputs(self, weights: Weights, inputs: Float[Tensor, "task point in"]) -> Float[Tensor, "task point out"]:
-        """What functions of these weights make of normalised inputs; normalised outputs."""
+        """Normalised outputs of the functions with these weights at normalised inputs."""
         return vmap(self.output)(weights, inputs)
 
     def output(self, weights: Weights, inputs: Float[Tensor, "point in"]) -> Float[Tensor, "point out"]:
-        """Of one task: weights without the axis of tasks."""
+        """Normalised outputs of one task; ``weights`` without the axis ``task``."""
         return self.composition.forward([_module_of(layers) for layers in weights], inputs)
 
     def predict(
         self, structures: Structures, inputs: Float[Tensor, "task point in"]
     ) -> Float[Tensor, "task point out"]:
-        """What structures make of inputs, both in the user's units."""
-        said = self.outputs(self.weights_of(structures), self.normalized_inputs(inputs))
-        return said * self.scale_out
+        """Outputs of the functions of ``structures`` without adaptation, in the user's units like ``inputs``."""
+        outputs = self.outputs(self.weights_of(structures), self.normalized_inputs(inputs))
+        return outputs * self.scale_out
 
     def normalized_inputs(self, inputs: Float[Tensor, "task point in"]) -> Float[Tensor, "task point in"]:
-        """As the modules read them."""
+        """Inputs in the unit of the modules."""
         return (inputs - self.center_in) / self.scale_in
 
     def normalized(self, points: PointSets) -> tuple[Tensor, Tensor]:
@@ -164,20 +165,20 @@ class FunctionModel(nn.Module):
         return self.normalized_inputs(points.inputs), points.outputs / self.scale_out
 
     def _check_composition(self, points: PointSets) -> None:
-        """Try the composition on two tasks of three points, at once and beside each other."""
+        """Apply the composition to two tasks of three points, vectorised."""
         composition, size_out = type(self.composition).__name__, points.outputs.shape[2]
         structures = torch.zeros(2, self.composition.num_slots, dtype=torch.long)
         try:
             with torch.no_grad():
-                said = self.outputs(self.weights_of(structures), torch.zeros(2, 3, points.inputs.shape[2]))
+                outputs = self.outputs(self.weights_of(structures), torch.zeros(2, 3, points.inputs.shape[2]))
         except (RuntimeError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{composition}.forward does not work on modules of sizes {self._slot_sizes()}: {error}. It gets a "
-                "list of num_slots modules and inputs [point, in], and may only use operations that do not look at "
-                "values; where modules have other sizes than the task, give sizes()"
+                "list of num_slots modules and inputs [point, in], and may only use operations that do not depend on "
+                "values; where modules have other sizes than the task, define sizes()"
             ) from error
-        if not isinstance(said, Tensor) or said.shape != (2, 3, size_out):
-            came = tuple(said.shape[1:]) if isinstance(said, Tensor) else type(said).__name__
+        if not isinstance(outputs, Tensor) or outputs.shape != (2, 3, size_out):
+            came = tuple(outputs.shape[1:]) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise ValueError(f"{composition}.forward must return outputs of shape (3, {size_out}) here, got {came}")
 
     def _slot_sizes(self) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Point sets: functions of which only some points are known."""
+"""Point sets: regression tasks, each given by some points of a function."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class PointSets:
     """Regression tasks, each a set of points of one function.
 
     Attributes:
-        inputs: ``[task, point, in]``; where a task has no such point, anything that its function can be asked about.
+        inputs: ``[task, point, in]``; padding (neither given nor asked) holds any value in its domain.
         outputs: ``[task, point, out]``, likewise.
-        given: ``[task, point]``, the points that a task is known by: its structure is searched on them, and its
-            weights adapted.
-        asked: ``[task, point]``, the points on which what was found is judged, and from which modules learn.
-        names: ``[task]``, what each task is called.
+        given: ``[task, point]``, True for the points used for the search of the structure and for adaptation (support
+            set).
+        asked: ``[task, point]``, True for the points used for training modules and for scores (query set).
+        names: ``[task]``, names of the tasks.
     """
 
     inputs: Float[Tensor, "task point in"]
@@ -34,18 +34,18 @@ class PointSets:
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks there are."""
+        """Number of tasks."""
         return len(self.inputs)
 
     def at(self, tasks: Sequence[int] | Tensor) -> PointSets:
-        """Some of the tasks, by their numbers; one may be named several times."""
+        """The tasks with these numbers; a number may occur several times."""
         chosen = torch.as_tensor(tasks)
         names = tuple(self.names[task] for task in chosen.tolist())
         parts = {field.name: getattr(self, field.name)[chosen] for field in fields(self) if field.name != "names"}
         return PointSets(**parts, names=names)
 
     def only_given(self) -> PointSets:
-        """Without the points that are not given; as few columns as that takes."""
+        """The given points alone, with as few columns as possible."""
         order = (~self.given).int().argsort(dim=1, stable=True)[:, : max(1, int(self.given.sum(1).max()))]
         inputs = self.inputs.gather(1, order[..., None].expand(-1, -1, self.inputs.shape[2]))
         outputs = self.outputs.gather(1, order[..., None].expand(-1, -1, self.outputs.shape[2]))
@@ -53,11 +53,11 @@ class PointSets:
         return PointSets(inputs, outputs, given, torch.zeros_like(given), self.names)
 
     def given_anew(self, generator: Generator) -> PointSets:
-        """With other points given, as many as before and drawn from all that a task has."""
-        there = self.given | self.asked
-        order = torch.rand(there.shape, generator=generator).masked_fill(~there, 2.0).argsort(1).argsort(1)
+        """Draw the given points again from all points of a task, as many as before; the others are asked."""
+        exists = self.given | self.asked
+        order = torch.rand(exists.shape, generator=generator).masked_fill(~exists, 2.0).argsort(1).argsort(1)
         given = order < self.given.sum(1, keepdim=True)
-        return replace(self, given=given, asked=there & ~given)
+        return replace(self, given=given, asked=exists & ~given)
 
 
 def point_sets(
@@ -66,14 +66,14 @@ def point_sets(
     names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> PointSets:
-    """Tasks of one's own, with random points given and all others asked.
+    """Point sets from arrays, with random points given and all others asked.
 
     Args:
-        tasks: inputs ``[point]`` or ``[point, in]`` and outputs ``[point]`` or ``[point, out]`` of each; the number of
-            points may differ.
-        share_given: of the points of each task, but at least one, and all but one at most.
-        names: of the tasks; by default their numbers.
-        seed: draws which points are given.
+        tasks: inputs ``[point]`` or ``[point, in]`` and outputs ``[point]`` or ``[point, out]`` of each task; numbers
+            of points may differ.
+        share_given: share of given points of each task; at least one point is given and at least one is asked.
+        names: names of the tasks; by default their numbers.
+        seed: seed of the choice of given points.
 
     Raises:
         DataError: no task, a task of fewer than two points, numbers that are not finite, or sizes that do not agree.
@@ -98,7 +98,7 @@ def point_sets(
 
 
 def _columns(name: str, inputs: ArrayLike, outputs: ArrayLike) -> tuple[Tensor, Tensor]:
-    """Both as ``[point, size]``."""
+    """Inputs and outputs as tensors ``[point, size]``."""
     try:
         found = [torch.as_tensor(each, dtype=torch.float32) for each in (inputs, outputs)]
     except (TypeError, ValueError, RuntimeError) as error:
@@ -115,18 +115,18 @@ def _columns(name: str, inputs: ArrayLike, outputs: ArrayLike) -> tuple[Tensor, 
 
 
 def _filled(values: Tensor, length: int) -> Tensor:
-    """Up to a length with the last point again: another number might be one that a function has no value for."""
+    """Pad with the last point up to ``length``: another value might be outside the domain of the function."""
     return values[torch.arange(length).clamp_max(len(values) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class MetaSplits:
-    """Tasks to learn from, to choose by, and to be scored on.
+    """Training, validation and test tasks.
 
     Attributes:
-        train: modules are learned from these.
-        valid: the best modules are chosen by these.
-        test: unseen until the end.
+        train: tasks for training modules.
+        valid: held-out tasks that select the best epoch.
+        test: tasks for the final score.
     """
 
     train: PointSets
@@ -135,6 +135,6 @@ class MetaSplits:
 
 
 def split_tasks(tasks: PointSets, groups: Sequence[Sequence[int]]) -> MetaSplits:
-    """Three groups of tasks, by their numbers."""
+    """Split tasks into three groups, given by their numbers."""
     train, valid, test = (tasks.at(list(group)) for group in groups)
     return MetaSplits(train, valid, test)

@@ -1,4 +1,4 @@
-"""The proposal network of point sets: which modules a function is made of, read off the points that are given of it.
+"""Proposal network of point sets: probabilities of the module on each slot, computed from the given points.
 
 Source: the proposal network of Alet et al. 2019, section 4.2, for compositions other than graphs; points are a set, so
 the network sums over them (Zaheer et al. 2017, "Deep sets").
@@ -24,24 +24,24 @@ from bouncegrad.training.proposal_learner import Learner, SearchOutcome
 from bouncegrad.types import Structures
 
 FREQUENCIES = (1.0, 2.0, 4.0, 8.0)
-"""Of the sines and cosines of inputs, in radians per spread of the inputs."""
+"""Frequencies of the sines and cosines of inputs, in radians per standard deviation of the inputs."""
 
 
 class PointProposer(nn.Module):
     """Log probabilities of the modules on every slot: ``W g(mean_p f(x_p, y_p), max_p f(x_p, y_p))``.
 
-    Inputs are read with their sines and cosines of several frequencies, since many a function changes faster than small
-    networks tell (Mildenhall et al. 2020).
+    The features of an input are its value and its sines and cosines at several frequencies, because small networks fit
+    high frequencies badly (Mildenhall et al. 2020).
 
-    Slots that can be swapped are told the same, since a structure does not say which of them is which.
+    Interchangeable slots share one output, since swapping their modules does not change the function.
 
     Args:
-        config: widths and dropout; it must see "points".
-        model: whose slots are proposed for, and in whose units points are read.
-        generator: draws the initial weights.
+        config: widths and dropout; ``sees`` must be "points".
+        model: the model of functions, which determines the slots and the units of points.
+        generator: source of randomness of the initial weights.
 
     Raises:
-        ValueError: it is to see something else.
+        ValueError: ``sees`` is not "points".
     """
 
     def __init__(self, config: ProposerConfig, model: FunctionModel, generator: Generator) -> None:
@@ -64,27 +64,27 @@ class PointProposer(nn.Module):
         given: Bool[Tensor, "task point"],
         learning: Generator | None = None,
     ) -> Float[Tensor, "task slot kind"]:
-        """Read the given points, inputs and outputs side by side; ``learning`` draws what is dropped out."""
+        """Log probabilities from ``points``, inputs next to outputs; ``learning`` draws dropout, None: no dropout."""
         embedded = self.embed(points[given], learning)
-        everywhere = points.new_zeros(*given.shape, embedded.shape[1])
-        everywhere[given] = embedded
-        mean = everywhere.sum(1) / given.sum(1, keepdim=True)
-        most = everywhere.masked_fill(~given[:, :, None], -math.inf).amax(1)
-        decided = self.decide(torch.cat([mean, most], 1), learning)
-        said = [head(decided).log_softmax(1) for head in self.heads]
-        return torch.stack([said[place] for place in self.places], 1)
+        features = points.new_zeros(*given.shape, embedded.shape[1])
+        features[given] = embedded
+        mean = features.sum(1) / given.sum(1, keepdim=True)
+        maximum = features.masked_fill(~given[:, :, None], -math.inf).amax(1)
+        hidden = self.decide(torch.cat([mean, maximum], 1), learning)
+        log_probs = [head(hidden).log_softmax(1) for head in self.heads]
+        return torch.stack([log_probs[place] for place in self.places], 1)
 
 
 class PointLearner(Learner[PointProposer]):
-    """The proposal network as it learns from the structures that the search finds.
+    """Training of the proposal network on the structures that the search finds, or on simulated tasks ("dreams").
 
-    It learns from as many points as it will be given, drawn anew from all points of a task each time: what a search
-    found holds for every one of them. Dreams have the inputs of the batch, and noise of the size by which the search
-    still fails to explain it.
+    Each step draws the given points again from all points of a task, as many as before: the structure that the search
+    found is a label for any choice of points. Dreams have the inputs of the batch, and noise as large as the residuals
+    of the structures that the search found.
 
     Args:
         proposer: the network; it is changed in place.
-        model: in whose unit points are read.
+        model: the model of functions, which determines the units of points.
     """
 
     def __init__(self, proposer: PointProposer, model: FunctionModel) -> None:
@@ -92,10 +92,10 @@ class PointLearner(Learner[PointProposer]):
         self.model = model
 
     def beliefs_fn(self, batch: PointSets, generator: Generator) -> BeliefsFn:
-        """What the network proposes for a batch, whatever its structures are."""
+        """Log probabilities of the network for a batch, the same for all current structures."""
         noise = None if self.config.averaging else generator
-        said = beliefs_of(self.proposing, self.model, batch, noise)
-        return lambda drawn: lambda structures: said
+        log_probs = beliefs_of(self.proposing, self.model, batch, noise)
+        return lambda drawn: lambda structures: log_probs
 
     def guess(self, batch: PointSets, structures: Structures, generator: Generator) -> Structures:
         """The most probable module of every slot."""
@@ -104,24 +104,24 @@ class PointLearner(Learner[PointProposer]):
     def log_probs(
         self, batch: PointSets, lesson: SearchOutcome, generator: Generator
     ) -> list[Float[Tensor, "task slot kind"]]:
-        """What the network says while it learns."""
-        seen = batch.given_anew(generator)
-        return [self.proposer(side_by_side(self.model, seen), seen.given, generator)]
+        """Log probabilities of the network with dropout, for the loss."""
+        redrawn = batch.given_anew(generator)
+        return [self.proposer(side_by_side(self.model, redrawn), redrawn.given, generator)]
 
     def learn(self, batch: PointSets, lesson: SearchOutcome, generator: Generator) -> float:
-        """One gradient step, from what the search found or from dreams of as many tasks."""
+        """One gradient step on the structures that the search found, or on dreams of as many tasks."""
         if self.config.learn_from == "dreams":
             batch, lesson = self._dreamt(batch, lesson, generator)
         return super().learn(batch, lesson, generator)
 
     @torch.no_grad()
     def _dreamt(self, batch: PointSets, lesson: SearchOutcome, generator: Generator) -> tuple[PointSets, SearchOutcome]:
-        """Random structures, and tasks that are what the modules make of them."""
+        """Random structures, and tasks with the outputs of the modules under them."""
         structures = self.model.space.random(batch.num_tasks, generator)
-        said = self.model.predict(lesson.after, batch.inputs)
-        off = mean_squares(said, batch.outputs, batch.given).sqrt()[:, None, None]
+        predicted = self.model.predict(lesson.after, batch.inputs)
+        noise = mean_squares(predicted, batch.outputs, batch.given).sqrt()[:, None, None]
         outputs = self.model.predict(structures, batch.inputs)
-        outputs += off * torch.randn(outputs.shape, generator=generator)
+        outputs += noise * torch.randn(outputs.shape, generator=generator)
         return replace(batch, outputs=outputs), SearchOutcome(structures, structures, torch.ones_like(lesson.accepted))
 
     def slot_mask(self, batch: PointSets) -> Bool[Tensor, "task slot"]:
@@ -134,8 +134,8 @@ def beliefs_of(
     proposer: PointProposer, model: FunctionModel, points: PointSets, noise: Generator | None = None
 ) -> Float[Tensor, "task slot kind"]:
     """Log probabilities of the modules on the slots of some tasks, with the floor of the configuration."""
-    said = proposer(side_by_side(model, points), points.given, noise)
-    return with_floor(said, proposer.config.floor)
+    log_probs = proposer(side_by_side(model, points), points.given, noise)
+    return with_floor(log_probs, proposer.config.floor)
 
 
 def side_by_side(model: FunctionModel, points: PointSets) -> Float[Tensor, "task point number"]:

@@ -1,4 +1,4 @@
-"""The four algorithms of Alet, Lozano-Perez and Kaelbling, 2018, and two that go beyond them, as recipes."""
+"""Recipes of functions: the four algorithms of Alet, Lozano-Perez and Kaelbling, 2018, and two extensions."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ FUNCTION_RECIPES = {
     "bouncegrad-learned": FunctionRecipe(FunctionConfig(), LEARNED),
     "bouncegrad-exact": FunctionRecipe(FunctionConfig(), EXACT),
 }
-"""``pooled``: one module for all tasks, as it is. ``maml``: one module, adapted to each task. ``bouncegrad``: a library
-of modules, of which each task finds its own; one slot of each task is proposed anew in each epoch. ``moma``: both, so
-that a structure is judged by what it becomes. These are the four of the paper; they differ in the number of modules and
-in adaptation only.
+"""``pooled``: one module for all tasks, without adaptation. ``maml``: one module, adapted to each task. ``bouncegrad``:
+a library of modules and a structure per task, found by Metropolis steps that propose one slot per epoch. ``moma``:
+both; the loss of a structure is that after adaptation. These are the four algorithms of the paper; they differ only in
+the number of modules and in adaptation.
 
-``bouncegrad-learned``: the proposals come from a network that reads the given points; it learns from random structures
-and what the modules make of them, of which there are more than tasks.
-``bouncegrad-exact``: structures are drawn from tables of all of them, as hot as a falling schedule says.
+``bouncegrad-learned``: proposals come from a proposal network on the given points, trained on random structures and the
+outputs of the modules under them, which are more numerous than tasks.
+``bouncegrad-exact``: structures are drawn exactly from tables of all of them, at a temperature with a falling schedule.
 """
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class FunctionRun:
-    """What a run folder of functions was asked to do.
+    """Configuration of a run folder of functions.
 
     Attributes:
-        data: which tasks, by a checksum.
-        composition: what makes functions of modules.
-        recipe: how modules are learned.
-        seed: of all randomness.
-        minutes: None: it ends when its epochs are done.
+        data: checksum of the tasks.
+        composition: text for the composition.
+        recipe: settings of the training.
+        seed: seed of all randomness.
+        minutes: training time; None: until all epochs are done.
     """
 
     data: str
@@ -79,10 +79,10 @@ class FunctionRun:
 
 
 def function_recipe_named(name: str) -> FunctionRecipe:
-    """Look a recipe up.
+    """The recipe of functions with this name.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: there is no recipe with this name.
     """
     if name not in FUNCTION_RECIPES:
         raise ValueError(f"there is no recipe {name!r} for functions: choose one of {', '.join(FUNCTION_RECIPES)}")
@@ -99,24 +99,25 @@ def fit_functions(
     folder: str | os.PathLike[str] | None = None,
     watch: Callable[[EpochReport], None] | None = None,
 ) -> FunctionModel:
-    """Learn a library of modules from tasks.
+    """Train a library of modules on tasks.
 
     Args:
-        tasks: to learn from: structures are searched on their given points, modules learn from the asked ones.
-        composition: how modules make a function; with recipes of one module, all slots hold that one.
-        recipe: a name in :data:`FUNCTION_RECIPES`, or all the settings.
-        held_out: tasks by which the best modules are chosen; None: the same tasks.
-        seed: of all randomness.
-        folder: where the training leaves its log and a checkpoint, from which it goes on when it is called again; None:
-            nowhere.
+        tasks: training tasks: structures are searched on their given points (E-step), modules are trained on the asked
+            points (M-step).
+        composition: how modules are combined to a function; with recipes of one module, all slots hold it.
+        recipe: a name in :data:`FUNCTION_RECIPES`, or a recipe.
+        held_out: tasks that select the best epoch; None: the training tasks.
+        seed: seed of all randomness.
+        folder: run folder with log and checkpoint, from which the same call resumes an interrupted training; None: no
+            files.
         watch: called after each epoch.
 
     Returns:
-        The modules of the epoch that explained the held-out tasks best; they adapt as the recipe says.
+        The modules of the epoch with the smallest loss on the held-out tasks, with the adaptation of the recipe.
 
     Raises:
-        ValueError: an unknown recipe, a composition that does not work, or a training that diverged.
-        DataError: a folder that cannot be written, or that holds another run.
+        ValueError: an unknown recipe, a composition that fails, or a training that diverged.
+        DataError: the folder cannot be written, or holds another run.
     """
     recipe = function_recipe_named(recipe) if isinstance(recipe, str) else recipe
     held_out = tasks if held_out is None else held_out

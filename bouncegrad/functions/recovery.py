@@ -1,4 +1,4 @@
-"""Which known functions the modules of a sum have become."""
+"""Comparison of the modules of a sum with known functions, matched one to one."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 from bouncegrad.functions.model import FunctionModel
 
 RECOVERED = 0.95
-"""Share of a function's variance that a module must explain to count as that function."""
+"""Share of the variance of a function that a module explains at least when the function counts as recovered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The module that is most like a function.
+    """The module that matches a function.
 
     Attributes:
-        module: its number.
-        explained: ``1 - var(function - module) / var(function)``; constants may differ, since the slots of a sum can
-            trade them.
+        module: number of the module.
+        explained: share of explained variance, ``1 - var(function - module) / var(function)``; an added constant does
+            not matter, since the modules of a sum determine constants only together.
     """
 
     module: int
@@ -31,7 +31,7 @@ class Recovered:
 
     @property
     def whole(self) -> bool:
-        """Whether the module is that function."""
+        """Whether the module explains at least :data:`RECOVERED` of the variance of the function."""
         return self.explained >= RECOVERED
 
 
@@ -39,12 +39,12 @@ class Recovered:
 def recovered_functions(
     model: FunctionModel, functions: Mapping[str, Callable[[Tensor], Tensor]], inputs: Tensor
 ) -> dict[str, Recovered]:
-    """Match functions with modules one to one, so that as much as possible is explained (Kuhn 1955).
+    """Match functions with modules one to one so that the sum of explained variances is largest (Kuhn 1955).
 
     Args:
-        model: of a composition whose slots share one library.
-        functions: name -> what a module should say, in the user's unit.
-        inputs: ``[point, in]``, where they are compared.
+        model: model whose composition has slots of one size, so that they share one library.
+        functions: name -> function in the user's unit.
+        inputs: ``[point, in]``, points of the comparison.
 
     Raises:
         ValueError: more functions than modules.
@@ -53,10 +53,10 @@ def recovered_functions(
         raise ValueError(
             f"{len(functions)} functions cannot be matched with {model.config.num_modules} modules one to one"
         )
-    said = model.library(0).every_kind(model.normalized_inputs(inputs)) * model.scale_out
+    outputs = model.library(0).every_kind(model.normalized_inputs(inputs)) * model.scale_out
     truth = torch.stack([function(inputs) for function in functions.values()])
-    left = (truth[:, None] - said).flatten(2).var(2, correction=0)
-    explained = (1 - left / truth.flatten(1).var(1, correction=0).clamp_min(1e-12)[:, None]).double().numpy()
+    residual = (truth[:, None] - outputs).flatten(2).var(2, correction=0)
+    explained = (1 - residual / truth.flatten(1).var(1, correction=0).clamp_min(1e-12)[:, None]).double().numpy()
     rows, columns = linear_sum_assignment(numpy.maximum(explained, -1.0), maximize=True)
     names = list(functions)
     pairs = zip(rows, columns, strict=True)

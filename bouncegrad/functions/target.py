@@ -1,4 +1,4 @@
-"""Point sets as the target of a search."""
+"""Target of a search over structures of point sets: losses, and tables of all losses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bouncegrad.structures.factors import FactorTables
 from bouncegrad.types import LossFn, Structures
 
 CELL_BUDGET = 10_000_000
-"""Numbers of all sums of all points that are held at once."""
+"""Outputs (sums times points) that are in memory together; bounds the number of tasks of a chunk."""
 
 
 class PointTarget(NamedTuple):
-    """Tasks that are searched on their given points.
+    """Tasks whose structures are searched on their given points.
 
     Attributes:
-        model: the library.
+        model: the library of modules.
         batch: the tasks.
     """
 
@@ -31,11 +31,11 @@ class PointTarget(NamedTuple):
     batch: PointSets
 
     def loss_fn(self) -> LossFn:
-        """The loss of the given points of every task."""
+        """Structures -> loss of the given points of every task, after adaptation."""
         return adapted_loss_fn(self.model, self.batch)
 
     def at(self, tasks: Tensor) -> PointTarget:
-        """Some of the tasks."""
+        """The target of some of the tasks, by their numbers."""
         return PointTarget(self.model, self.batch.at(tasks))
 
     def automatic_temperature(self, structures: Structures) -> float:
@@ -45,18 +45,18 @@ class PointTarget(NamedTuple):
 
 
 class TabulatedTarget(PointTarget):
-    """The same tasks, where the losses of all structures are computed before one is asked for."""
+    """The same target with the losses of all structures computed in advance (tables)."""
 
     def loss_fn(self) -> LossFn:
-        """Tables, from which a search draws without evaluating anything more."""
+        """Tables of all losses, from which a search draws structures without further evaluations."""
         return tables_of(self)
 
 
 @torch.no_grad()
 def tables_of(target: PointTarget) -> FactorTables:
-    """The losses of all structures of all tasks: one factor that sees every slot.
+    """The losses of all structures of all tasks, as one factor that depends on every slot.
 
-    In a sum without adaptation every module runs once; other compositions run once for each structure.
+    For a sum without adaptation every module is evaluated once; other compositions are evaluated once per structure.
     """
     space = target.model.space
     if type(target.model.composition) is Sum and not target.model.adaptation.num_steps:
@@ -65,23 +65,23 @@ def tables_of(target: PointTarget) -> FactorTables:
     every = empty.structures_of(torch.arange(space.num_structures)[:, None])
     num_tasks = target.batch.num_tasks
     tasks = torch.arange(num_tasks).repeat_interleave(len(every))
-    known = PointTarget(target.model, target.batch.only_given())
-    losses = known.at(tasks).loss_fn()(every.repeat(num_tasks, 1))
+    given = PointTarget(target.model, target.batch.only_given())
+    losses = given.at(tasks).loss_fn()(every.repeat(num_tasks, 1))
     return FactorTables(losses.view(num_tasks, 1, len(every)), empty.slots, space.num_kinds)
 
 
 def _sums_of(target: PointTarget) -> Float[Tensor, "task 1 combination"]:
-    """The mean squares of all sums, chunk by chunk of tasks."""
-    model, known = target.model, target.batch.only_given()
+    """The mean squared errors of all sums, computed in chunks of tasks."""
+    model, points = target.model, target.batch.only_given()
     found = []
-    for tasks in torch.arange(known.num_tasks).split(
-        max(1, CELL_BUDGET // (known.outputs[0].numel() * model.space.num_structures))
+    for tasks in torch.arange(points.num_tasks).split(
+        max(1, CELL_BUDGET // (points.outputs[0].numel() * model.space.num_structures))
     ):
-        some = known.at(tasks)
+        some = points.at(tasks)
         inputs, outputs = model.normalized(some)
         sums = torch.zeros_like(outputs)[:, None]
         for library in model.slot_libraries:
-            said = model.library(library).every_kind(inputs).transpose(0, 1)
-            sums = (sums[:, :, None] + said[:, None]).flatten(1, 2)
+            outputs_of = model.library(library).every_kind(inputs).transpose(0, 1)
+            sums = (sums[:, :, None] + outputs_of[:, None]).flatten(1, 2)
         found.append(mean_squares(sums, outputs[:, None], some.given[:, None]))
     return torch.cat(found)[:, None]

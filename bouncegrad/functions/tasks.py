@@ -1,4 +1,4 @@
-"""The tasks of Alet, Lozano-Perez and Kaelbling, 2018: sums of two functions of sixteen, and sines."""
+"""Tasks of Alet, Lozano-Perez and Kaelbling, 2018: sums of two out of sixteen functions, and sines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bouncegrad.functions.points import MetaSplits, PointSets, split_tasks
 from bouncegrad.settings import check_settings, is_count
 
 STEEPNESS = 4.0
-"""The factor inside those functions that have one, as in the released code of 2018."""
+"""Factor of the argument in the steep functions, as in the released code of 2018."""
 
 PARTS: dict[str, Callable[[Tensor], Tensor]] = {
     "abs": torch.abs,
@@ -34,22 +34,22 @@ PARTS: dict[str, Callable[[Tensor], Tensor]] = {
     "square": torch.square,
     "tanh": torch.tanh,
 }
-"""Name -> function of numbers from -1 to 1: the library of sixteen. A task is half the sum of two of them."""
+"""Name -> function of numbers from -1 to 1, sixteen in all; a task is half the sum of two of them."""
 
 SHARES = (0.8, 0.1, 0.1)
-"""Of the tasks, to learn from, to choose by, and to be scored on."""
+"""Shares of training, validation and test tasks."""
 
 
 @dataclass(frozen=True)
 class PointsConfig:
-    """Which points of a function are known.
+    """Number of points of a task, and how many of them are given.
 
     Attributes:
-        num_points: of each task, uniform from -1 to 1.
-        share_given: of them, to find structures and adapt weights; all others are asked.
+        num_points: number of points of each task, uniform from -1 to 1.
+        share_given: share of given points, for the search of structures and for adaptation; all others are asked.
 
     Raises:
-        ValueError: fewer than two points, or none given, or none asked.
+        ValueError: fewer than two points, no given point, or no asked point.
     """
 
     num_points: int = 80
@@ -62,13 +62,13 @@ class PointsConfig:
 
     @property
     def num_given(self) -> int:
-        """Of each task."""
+        """Number of given points of each task."""
         return round(self.share_given * self.num_points)
 
     def points_of(
         self, functions: list[Callable[[Tensor], Tensor]], names: list[str], generator: Generator
     ) -> PointSets:
-        """Draw points of each function; the first are given."""
+        """Draw points of each function; the first :attr:`num_given` are given."""
         inputs = 2 * torch.rand(len(functions), self.num_points, 1, generator=generator) - 1
         outputs = torch.stack([function(each) for function, each in zip(functions, inputs, strict=True)])
         given = (torch.arange(self.num_points) < self.num_given).expand(len(functions), -1)
@@ -76,13 +76,13 @@ class PointsConfig:
 
 
 def sums_of_functions(seed: int, config: PointsConfig | None = None) -> MetaSplits:
-    """All 120 pairs of the sixteen functions, ``(a(x) + b(x)) / 2``, split so that test pairs are unseen.
+    """All 120 pairs of the sixteen functions, ``(a(x) + b(x)) / 2``, split so that no test pair is a training pair.
 
-    Every function is in a pair to learn from with at least three others.
+    Every function is in at least three training pairs.
 
     Args:
-        seed: draws the split and the points.
-        config: how many points.
+        seed: seed of the split and the points.
+        config: numbers of points.
 
     Example:
         >>> splits = sums_of_functions(seed=0)
@@ -100,12 +100,12 @@ def sums_of_functions(seed: int, config: PointsConfig | None = None) -> MetaSpli
 
 
 def sines(num_tasks: int, seed: int, config: PointsConfig | None = None) -> MetaSplits:
-    """``sin(pi (w x + p))`` of random frequency w from 0.1 to 5 and phase p from 0 to pi, as in the released code.
+    """``sin(pi (w x + p))`` with random frequency w from 0.1 to 5 and phase p from 0 to pi, as in the released code.
 
     Args:
-        num_tasks: in all, ten or more.
-        seed: draws tasks, split and points.
-        config: how many points.
+        num_tasks: number of tasks of all splits, ten or more.
+        seed: seed of tasks, split and points.
+        config: numbers of points.
 
     Raises:
         ValueError: fewer than ten tasks.

@@ -1,4 +1,4 @@
-"""BounceGrad on functions: structures are searched on the given points of each task, modules learn from the others."""
+"""BounceGrad on functions: structures are searched on given points (E-step), modules trained on the others (M-step)."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from bouncegrad.training.proposal_learner import SearchOutcome
 from bouncegrad.training.trainer import Clock, Trainer
 
 NUM_JUDGEMENTS = 25
-"""How often in a training the tasks to choose by are searched, evenly."""
+"""Number of evaluations on the held-out tasks in a training, evenly spaced."""
 
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class FunctionRecipe:
-    """All that a fit of functions needs to know beside the tasks.
+    """Settings of a fit of functions.
 
     Attributes:
-        model: the library of modules, and how it adapts.
-        training: how modules and structures are learned. Of what only scenes have (horizons, starts, kinds that are
-            merged, priors) nothing is looked at; search "exact" draws from all structures of a task.
+        model: settings of the library of modules and of adaptation.
+        training: settings of the E-step and the M-step. Settings for scenes alone (horizons, starts, merging of edge
+            types, priors) are ignored; search "exact" draws from all structures of a task.
     """
 
     model: FunctionConfig
@@ -43,11 +43,11 @@ class FunctionRecipe:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What was done with one batch.
+    """Result of one batch.
 
     Attributes:
-        loss: of the gradient step.
-        found: by the search.
+        loss: loss of the gradient step.
+        found: result of the search.
     """
 
     loss: float
@@ -55,17 +55,17 @@ class _Part:
 
 
 class FunctionTraining(Trainer[FunctionModel, _Part]):
-    """A training of a library of modules that searches one structure for each task.
+    """Training of a library of modules with one structure per task.
 
     Args:
-        tasks: to learn from.
-        held_out: tasks by which the best modules are chosen; their structures are found anew each time.
-        composition: how modules make a function.
-        recipe: how it is trained.
-        seed: of all randomness.
+        tasks: training tasks.
+        held_out: tasks that select the best epoch; their structures are inferred again at each evaluation.
+        composition: how modules are combined to a function.
+        recipe: settings of the training.
+        seed: seed of all randomness.
 
     Raises:
-        ValueError: a search that functions do not have, or a composition that does not work.
+        ValueError: a search that functions do not support, or a composition that fails.
     """
 
     learns = "this library and these tasks"
@@ -86,14 +86,14 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         self.last_held_out = math.inf
 
     def learn_from(self, indices: Tensor, progress: float) -> _Part:
-        """Bounce and grad of one batch, and a step of the proposal network."""
+        """E-step (bounce) and M-step (grad) of one batch, and a gradient step of the proposal network."""
         batch, before = self.tasks.at(indices), self.structures[indices]
         kind = TabulatedTarget if self.config.bounce.search == "exact" else PointTarget
         target = kind(self.ema_model, batch)
         found = self.bounce.search(target, before, progress, self.generator)
         self.structures[indices] = found.structures
         loss = adapted_losses(self.model, found.structures, batch, batch.asked).mean()
-        if loss.isfinite():  # else some task's steps of adaptation diverged, and would take all weights along
+        if loss.isfinite():  # not finite: adaptation diverged for some task, and its gradient would ruin all weights
             loss.backward()
             self.step(progress)
         if self.learner:
@@ -101,7 +101,7 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         return _Part(loss.item(), found)
 
     def finish_epoch(self, parts: Sequence[_Part], clock: Clock) -> EpochReport:
-        """Note what the epoch did; now and then judge the modules by the held-out tasks."""
+        """Report of the epoch; at :data:`NUM_JUDGEMENTS` epochs the modules are evaluated on the held-out tasks."""
         loss = sum(part.loss for part in parts) / len(parts)
         self.bounce.finish_epoch(None)
         self.descent.finish_epoch(loss)
@@ -125,7 +125,7 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         return float(adapted_losses(self.ema_model, structures, self.held_out, self.held_out.asked).mean())
 
     def best_model(self) -> FunctionModel:
-        """The library of the epoch that explained the held-out tasks best.
+        """The library of the epoch with the smallest loss on the held-out tasks.
 
         Raises:
             ValueError: the training diverged from its first epoch on.
@@ -141,26 +141,26 @@ class FunctionTraining(Trainer[FunctionModel, _Part]):
         return best.eval()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that a continued training needs, as tensors and JSON."""
+        """State from which a training resumes, as tensors and JSON."""
         tensors, meta = super().state()
         return tensors, meta | {"last_held_out": self.last_held_out}
 
     def _restore(self, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` returned."""
+        """Resume from the result of :meth:`state`."""
         super()._restore(tensors, meta)
         self.last_held_out = meta["last_held_out"]
 
 
 def _blocks_of(config: BounceConfig, space: StructureSpace) -> StructureSpace:
-    """What a search redraws at once: all slots, or one."""
+    """The space with the blocks that a search redraws together: all slots, or single ones."""
     return replace(space, blocks=space.blocks.T) if config.block == "edge" else space
 
 
 def check_search(config: TrainingConfig, model: FunctionModel) -> None:
-    """Refuse searches that functions do not have.
+    """Check that functions support the settings of the search.
 
     Raises:
-        ValueError: naming what was asked for.
+        ValueError: they do not; the message names the setting.
     """
     bounce = config.bounce
     if bounce.search == "relaxed":

@@ -167,12 +167,12 @@ NOT_COMPOSITIONS = {
         r"must return outputs of shape \(3, 1\) here, got \(1,\)",
     ),
     "two outputs": (made(lambda modules, inputs: (first(modules, inputs),) * 2), r"\(3, 1\) here, got tuple"),
-    "a choice by value": (made(by_value), r"may only use operations that do not look at values"),
-    "a number taken out": (made(by_number), r"may only use operations that do not look at values"),
+    "a choice by value": (made(by_value), r"may only use operations that do not depend on values"),
+    "a number taken out": (made(by_number), r"may only use operations that do not depend on values"),
     "a module that is not there": (made(lambda modules, inputs: modules[2](inputs)), "list of num_slots modules"),
     "modules of another size": (
         made(lambda modules, inputs: modules[1](torch.cat([inputs, modules[0](inputs)], 1))),
-        r"sizes \[\(2, 1\), \(2, 1\)\].*where modules have other sizes than the task, give sizes\(\)",
+        r"sizes \[\(2, 1\), \(2, 1\)\].*where modules have other sizes than the task, define sizes\(\)",
     ),
 }
 

@@ -202,7 +202,7 @@ class Scaled(Sum):
         (Sum(3), Sum(2), r"is a library for Sum\(3 slots\), got the composition Sum\(2 slots\)"),
         (Sum(3), Chain(3), r"for Sum\(3 slots\), got the composition Chain\(3 slots, width=None\)"),
         (Chain(3), Chain(3, width=4), r"Chain\(3 slots, width=None\), got the composition Chain\(3 slots, width=4\)"),
-        (Scaled(2, 1.0), Scaled(2, 2.0), "factor=1.0.*factor=2.0.*: load it with the composition that it was saved"),
+        (Scaled(2, 1.0), Scaled(2, 2.0), "factor=1.0.*factor=2.0.*: load it with the composition with which"),
     ],
 )
 def test_libraries_of_another_composition_are_refused(
