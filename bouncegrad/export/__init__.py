@@ -1,6 +1,6 @@
-"""What was inferred, in the forms in which people go on with it: matrices, tables and graphs of other packages.
+"""Export of posteriors: labelled matrices, tidy tables, arrays with named axes, and graphs of other packages.
 
-Packages that a form needs are imported when it is asked for.
+Optional packages (pandas, xarray, networkx, torch-geometric) are imported when a function needs them.
 """
 
 from __future__ import annotations

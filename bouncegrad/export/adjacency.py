@@ -1,4 +1,4 @@
-"""One scene as a labelled matrix: who is acted on, and who acts."""
+"""Adjacency matrix of one scene with the names of its entities: edge types or probabilities of ordered pairs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Adjacency:
     Attributes:
         values: ``[row, column]``, float64; NaN on the diagonal and for receivers without a relation to infer (exogenous
             entities).
-        names: of the entities, for rows and columns alike.
-        rows: what the row of a pair is: "receiver" (acted on) or "sender" (acts); the column is the other.
+        names: names of the entities, for rows and columns.
+        rows: role of the row of a pair: "receiver" (is acted on) or "sender" (acts); the column has the other role.
     """
 
     values: Float[Tensor, "row column"]
@@ -34,14 +34,14 @@ class Adjacency:
 
     @property
     def columns(self) -> Role:
-        """What the column of a pair is."""
+        """Role of the column of a pair: the one that :attr:`rows` is not."""
         return "sender" if self.rows == "receiver" else "receiver"
 
     def of(self, *, receiver: str, sender: str) -> float:
         """The number of one pair, by the names of its entities.
 
         Raises:
-            ValueError: there is no entity of that name.
+            ValueError: there is no entity with that name.
         """
         for name in (receiver, sender):
             if name not in self.names:
@@ -50,7 +50,7 @@ class Adjacency:
         return float(self.values[pair[self.rows], pair[self.columns]])
 
     def to_pandas(self) -> Any:
-        """As a pandas data frame whose index and columns are the names.
+        """Pandas data frame whose index and columns are the names.
 
         Raises:
             ImportError: pandas is not installed.
@@ -70,18 +70,18 @@ class Adjacency:
 def adjacency(
     posterior: Posterior, scenes: Scenes, scene: int, kind: int | None = None, *, sender_first: bool = False
 ) -> Adjacency:
-    """Who acts on whom in one scene, in the names of its entities; those that are absent are left out.
+    """Adjacency matrix of one scene, with the names of its entities; absent entities are left out.
 
     Args:
-        posterior: what was inferred.
-        scenes: from which.
-        scene: which of them, from 0.
-        kind: the probability of this kind; None: the number of the most probable one.
-        sender_first: row = who acts, column = who is acted on, as most graph packages have it; otherwise, as everywhere
-            in this package, row = who is acted on, column = who acts.
+        posterior: the posterior of :func:`bouncegrad.infer`.
+        scenes: the scenes from which it was inferred.
+        scene: number of the scene, from 0.
+        kind: the values are probabilities of this kind (edge type); None: numbers of the most probable one.
+        sender_first: row = sender, column = receiver, as in most graph packages; False: as everywhere in this package,
+            row = receiver, column = sender.
 
     Raises:
-        DataError: other scenes than those of the posterior, or a scene or kind that there is not.
+        DataError: other scenes than those of the posterior, or a scene or kind out of range.
 
     Example:
         >>> from bouncegrad import RelationalModel, Springs, from_arrays, simulate
@@ -96,11 +96,11 @@ def adjacency(
     """
     check_answer(posterior, scenes, scene=scene, kind=kind)
     numbers = posterior.relations[scene] if kind is None else posterior.probabilities[scene, :, :, kind]
-    there = scenes.present[scene].nonzero().flatten()
-    values = numbers.double().masked_fill(~scenes.pairs[scene], math.nan)[there][:, there]
+    present = scenes.present[scene].nonzero().flatten()
+    values = numbers.double().masked_fill(~scenes.pairs[scene], math.nan)[present][:, present]
     names = scenes.names_in(scene)
     return Adjacency(
         values=values.T.contiguous() if sender_first else values,
-        names=tuple(names[entity] for entity in there.tolist()),
+        names=tuple(names[entity] for entity in present.tolist()),
         rows="sender" if sender_first else "receiver",
     )

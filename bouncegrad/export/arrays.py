@@ -1,4 +1,4 @@
-"""All scenes as one set of arrays with named axes."""
+"""The posterior of all scenes as an xarray dataset: arrays with named axes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PAIR = ("scene", "receiver", "sender")
 def to_xarray(posterior: Posterior, scenes: Scenes) -> Any:
     """All scenes as an ``xarray.Dataset`` with the dimensions scene, receiver, sender and kind.
 
-    Its variables are ``relation`` ``[scene, receiver, sender]``, the most probable kind, -1 where none is asked for
-    (the diagonal, absent entities, exogenous receivers); ``probability`` ``[scene, receiver, sender, kind]``, NaN
-    there; ``loss`` and ``log_evidence`` ``[scene]``. Names are coordinates: where entities are called otherwise in
-    every scene, receivers and senders are numbered and ``receiver_name`` and ``sender_name`` depend on the scene.
+    Its variables are ``relation`` ``[scene, receiver, sender]``, the most probable kind (edge type), -1 where none is
+    inferred (diagonal, absent entities, exogenous receivers); ``probability`` ``[scene, receiver, sender, kind]``, NaN
+    there; ``loss`` and ``log_evidence`` ``[scene]``. Names are coordinates: where names of entities differ between
+    scenes, receivers and senders are numbered and ``receiver_name`` and ``sender_name`` depend on the scene.
 
     Raises:
         DataError: other scenes than those of the posterior.

@@ -1,4 +1,4 @@
-"""What can be asked of a posterior and the scenes that it is about."""
+"""Checks that a posterior belongs to scenes, and that a scene and an edge type exist."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from bouncegrad.scenes import DataError, Scenes
 
 
 def check_answer(posterior: Posterior, scenes: Scenes, *, scene: int | None = None, kind: int | None = None) -> None:
-    """Refuse scenes that a posterior is not about, and a scene or a kind that there is not.
+    """Check that ``posterior`` fits ``scenes``, and that ``scene`` and ``kind`` (edge type) exist.
 
     Raises:
-        DataError: any of these.
+        DataError: one of these does not hold.
     """
     about = (len(posterior.structures), posterior.layout.num_entities)
     if about != (scenes.num_scenes, scenes.num_entities):
         raise DataError(
             f"the posterior is about {about[0]} scenes of {about[1]} entities, but {scenes.num_scenes} of "
-            f"{scenes.num_entities} came with it: bring the scenes that it was inferred from"
+            f"{scenes.num_entities} were given: pass the scenes from which it was inferred"
         )
     if scene is not None and not 0 <= scene < scenes.num_scenes:
         raise DataError(f"expected a scene from 0 to {scenes.num_scenes - 1}, got {scene}")

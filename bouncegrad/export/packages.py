@@ -1,4 +1,4 @@
-"""Packages that only some answers need."""
+"""Import of optional packages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def package(name: str, distribution: str) -> Any:
-    """Import a package that need not be there.
+    """Import an optional package.
 
     Args:
-        name: of the module.
-        distribution: what ``pip`` calls it.
+        name: name of the module.
+        distribution: name of the package for ``pip``.
 
     Raises:
         ImportError: it is not installed; the message says what to install.

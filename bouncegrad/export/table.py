@@ -1,4 +1,4 @@
-"""All scenes as one tidy table: a row for each ordered pair."""
+"""The posterior of all scenes as one tidy table: a row for each ordered pair."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     import polars  # takes half a second
 
 DIGITS = 6
-"""Of a probability, behind the point, in a text file."""
+"""Digits of a probability after the decimal point in a text file."""
 
 
 def relation_table(posterior: Posterior, scenes: Scenes, none_kind: int | None = None) -> polars.DataFrame:
-    """A row for each ordered pair whose relation is asked for: scene, receiver, sender, kind, ``probability_0``, ...
+    """A row for each ordered pair, with the columns scene, receiver, sender, kind, ``probability_0``, ...
 
-    Scenes and entities are called as their users call them; the receiver is acted on, the sender acts.
+    ``kind`` is the most probable edge type, ``probability_k`` the posterior probability of edge type k. Scenes and
+    entities have their names; the receiver is acted on, the sender acts. The diagonal, absent entities and exogenous
+    receivers have no rows.
 
     Args:
-        posterior: what was inferred.
-        scenes: from which.
-        none_kind: leave pairs out whose most probable kind is this one (:func:`bouncegrad.inference.weakest_kind`).
+        posterior: the posterior of :func:`bouncegrad.infer`.
+        scenes: the scenes from which it was inferred.
+        none_kind: leave out pairs whose most probable kind is this one (:func:`bouncegrad.inference.weakest_kind`).
 
     Raises:
         DataError: other scenes than those of the posterior.
@@ -32,8 +34,8 @@ def relation_table(posterior: Posterior, scenes: Scenes, none_kind: int | None =
     import polars
 
     check_answer(posterior, scenes, kind=none_kind)
-    asked = scenes.pairs if none_kind is None else scenes.pairs & (posterior.relations != none_kind)
-    chosen = asked.nonzero()
+    pairs_kept = scenes.pairs if none_kind is None else scenes.pairs & (posterior.relations != none_kind)
+    chosen = pairs_kept.nonzero()
     pairs, names = chosen.tolist(), [scenes.names_in(scene) for scene in range(scenes.num_scenes)]
     probabilities = posterior.probabilities[tuple(chosen.T)].double()
     columns = {f"probability_{kind}": probabilities[:, kind].numpy() for kind in range(probabilities.shape[1])}
@@ -49,7 +51,7 @@ def relation_table(posterior: Posterior, scenes: Scenes, none_kind: int | None =
 
 
 def write_table(table: polars.DataFrame, place: Path) -> None:
-    """Write a table as ``.parquet``, or as text in any other file."""
+    """Write a table as ``.parquet``, or as CSV for any other suffix."""
     if place.suffix == ".parquet":
         table.write_parquet(place)
     else:

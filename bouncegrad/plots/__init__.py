@@ -1,4 +1,4 @@
-"""Answers as pictures and tables that a person understands at a glance."""
+"""Pictures of scenes, inferred graphs, predictions, edge types, hidden entities and calibration."""
 
 from bouncegrad.plots.answer import Answer
 from bouncegrad.plots.meanings import draw_meanings

@@ -1,4 +1,4 @@
-"""The right half of a picture: who acts on whom, on a circle."""
+"""Drawing of a graph: entities on a circle, relations as arrows from sender to receiver."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from bouncegrad.plots.colours import INK, KIND_LINES, MISSED, MISSED_LINE, WRONG
 from bouncegrad.scenes import Scenes
 
 ROOM = 1.3
-"""Half the side of the panel; the circle has radius 1 and names stand outside it."""
+"""Half the side of the panel; the circle has radius 1, names are outside it."""
 
 INSIDE = 2
-"""Letters of a name that a node has room for."""
+"""Largest number of letters of a name inside a node."""
 
 OUTSIDE = 1.17
-"""Where a name beside a node begins."""
+"""Radius at which a name beside a node begins."""
 
 LETTER = 0.05
-"""Width of a capital of a name beside a node, in a panel of 5 inches."""
+"""Width of a capital letter of a name beside a node, in a panel of 5 inches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Edge:
     Attributes:
         receiver: the entity that is acted on.
         sender: the entity that acts.
-        kind: the inferred kind.
-        verdict: empty, ``wrong`` (inferred, but another relation is true) or ``missed`` (true, not inferred).
+        kind: the inferred edge type.
+        verdict: empty, ``wrong`` (inferred, but another relation is true) or ``missed`` (true, but not inferred).
     """
 
     receiver: int
@@ -53,7 +53,7 @@ class Edge:
 
 
 def edges_of(scenes: Scenes, index: int, answer: Answer, match: RelationMatch | None) -> list[Edge]:
-    """What there is to draw of scene ``index``: the inferred relations, and those that should have been."""
+    """Edges to draw of scene ``index``: inferred relations and, where labels are known, missed ones."""
     kinds = answer.kinds[index].tolist()
     truth = [[-1] * len(kinds)] * len(kinds)
     labels = scenes.known_relations
@@ -82,13 +82,13 @@ def draw_graph(axes: Axes, scenes: Scenes, index: int, edges: list[Edge], answer
 
 
 def half_width(names: Sequence[str]) -> float:
-    """Half the width of a panel in which names beside nodes find room; :data:`ROOM` where they stand in the nodes."""
+    """Half the width of a panel with room for names beside nodes; :data:`ROOM` where names fit inside the nodes."""
     longest = max(map(len, names), default=0)
     return ROOM if longest <= INSIDE else max(ROOM, OUTSIDE + LETTER * longest)
 
 
 def edge_handles(edges: list[Edge], answer: Answer) -> list[Line2D]:
-    """What the lines mean, for a legend: the kinds that occur in ``edges``, then wrong and missed."""
+    """Handles of a legend: the edge types in ``edges``, then wrong and missed."""
     kinds = sorted({edge.kind for edge in edges if edge.verdict != "missed"})
     looks = {answer.name_of(kind): _look(Edge(0, 0, kind, ""), answer) for kind in kinds}
     verdicts = {edge.verdict for edge in edges}
@@ -104,7 +104,7 @@ def _verdict(kind: int, truth: int, none_kind: int | None) -> str:
 
 
 def _strokes(edges: list[Edge]) -> Iterator[tuple[Edge, int, float]]:
-    """Edge, number of arrow heads, bend: what goes both ways is one stroke, without heads if everything does."""
+    """Edge, number of arrow heads, bend: mutual edges are one stroke, without heads if all edges are mutual."""
     found = set(edges)
     is_symmetric = all(edge.reverse in found for edge in edges)
     ways = {(edge.receiver, edge.sender) for edge in edges}
@@ -117,7 +117,7 @@ def _strokes(edges: list[Edge]) -> Iterator[tuple[Edge, int, float]]:
 
 
 def _look(edge: Edge, answer: Answer) -> tuple[str, Any]:
-    """Colour and line style."""
+    """Colour and line style of an edge."""
     if edge.verdict == "missed":
         return MISSED, MISSED_LINE
     shown = edge.kind - (answer.none_kind is not None and edge.kind > answer.none_kind)
@@ -132,7 +132,7 @@ def _draw_stroke(
     look: tuple[str, Any],
     size: float,
 ) -> None:
-    """A line from sender to receiver in its style, and heads that stay solid whatever the style."""
+    """Draw a line from sender to receiver in its style, and solid arrow heads."""
     (heads, bend), (colour, line) = form, look
     start, stop = ((float(x), float(y)) for x, y in ends)
     marked = colour in (WRONG, MISSED)

@@ -1,4 +1,4 @@
-"""What each kind of relation does, as a picture."""
+"""Picture of the effect of each edge type: push on the receiver against distance to the sender."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from bouncegrad.scenes.writing import whole_files
 from bouncegrad.trust import Curve, KindMeaning
 
 PANEL = (4.2, 3.6)
-"""Inches."""
+"""Width and height of a panel in inches."""
 
 WIDE = 30
-"""Ratio of the largest and the smallest push above which the scale is logarithmic."""
+"""Ratio of the largest to the smallest push above which the scale is logarithmic."""
 
 
 def draw_meanings(meanings: Sequence[KindMeaning], path: str | os.PathLike[str]) -> None:
-    """The push of each kind against distance, a panel for each kind, all on one scale.
+    """Draw the push of each edge type against distance, in one panel per edge type, all on one scale.
 
-    Above the dashed line the receiver is pushed towards the sender, below it away; the band holds the middle 68 % of
-    the pairs. Without positions: how the feature that answers most changes, against its difference from the sender's.
+    Above the dashed line the receiver is pushed towards the sender, below it away from it; the band holds the middle
+    68 % of the pairs. Without positions: change of the feature with the strongest response, against the difference
+    between the sender's value and the receiver's.
 
     Args:
-        meanings: from :func:`bouncegrad.trust.describe_kinds`.
+        meanings: result of :func:`bouncegrad.trust.describe_kinds`.
         path: the picture, .png, .pdf or .svg; replaced if it exists.
 
     Raises:
-        ValueError: no kinds, another file type, or a place that cannot be written.
+        ValueError: no edge types, another file type, or a path that cannot be written.
     """
     place = Path(path)
     check_format(place)
     if not meanings:
-        raise ValueError("expected one kind or more to draw, got none")
+        raise ValueError("expected one edge type or more to draw, got none")
     figure = Figure((PANEL[0] * len(meanings), PANEL[1]), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(meanings), squeeze=False, sharex=True, sharey=True)[0]
@@ -70,9 +71,9 @@ def _draw_kind(axes: Axes, meaning: KindMeaning) -> None:
 
 
 def _stretch(axes: Axes, meanings: Sequence[KindMeaning]) -> None:
-    """Show pushes of very different size on a logarithmic scale, straight around 0.
+    """Set a logarithmic scale, linear around 0, where pushes have very different sizes.
 
-    Of pushes against distance only: what answers to a difference goes through 0, and there all sizes differ.
+    Only for pushes against distance: responses to a difference pass through 0, where a logarithmic scale misleads.
     """
     acting = (meaning.towards for meaning in meanings if meaning.word != "nothing")
     sizes = [abs(push) for curve in acting if curve is not None for push in curve.push if push]

@@ -1,4 +1,4 @@
-"""The left half of a picture: where the entities went, and where they are said to go."""
+"""Drawing of trajectories: observed, predicted and true paths of the entities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bouncegrad.scenes import Scenes
 
 
 def draw_paths(axes: Axes, scenes: Scenes, index: int, answer: Answer) -> None:
-    """Draw the trajectories of scene ``index``, the older the lighter, and the prediction dashed."""
+    """Draw the trajectories of scene ``index``, older parts lighter, and the prediction dashed."""
     observed = answer.observed_times(scenes)
     points = _points(scenes, scenes.states[index], 0)
     points[~scenes.mask[index].cpu().numpy()] = np.nan
@@ -34,7 +34,7 @@ def draw_paths(axes: Axes, scenes: Scenes, index: int, answer: Answer) -> None:
 
 
 def path_handles(scenes: Scenes, answer: Answer) -> list[Line2D]:
-    """What the lines mean, for a legend."""
+    """Handles of a legend: observed, predicted and true paths."""
     handles = [
         Line2D([], [], color=INK, linewidth=2.4, label="observed (faded = earlier)"),
         Line2D([], [], color=INK, marker="o", linestyle="", markersize=8, label="last observed"),
@@ -47,7 +47,7 @@ def path_handles(scenes: Scenes, answer: Answer) -> list[Line2D]:
 
 
 def _points(scenes: Scenes, states: Tensor, first_time: int) -> Float[np.ndarray, "time entity 2"]:
-    """Where states lie in the picture: the first two positions, or time and the only one."""
+    """Coordinates of states in the picture: the first two positions, or time and the only position."""
     values = states.detach().cpu().double().numpy()
     if _is_plane(scenes):
         return values[..., :2].copy()
@@ -72,7 +72,7 @@ def _style_plane(axes: Axes, scenes: Scenes) -> None:
 
 
 def _set_limits(axes: Axes, points: np.ndarray, future: np.ndarray, is_square: bool) -> None:
-    """Room for what happened, and for half as much again where a prediction strays."""
+    """Set limits that show the true paths, and predictions up to half the range beyond them."""
     past, ahead = (p.reshape(-1, 2)[np.isfinite(p.reshape(-1, 2)).all(1)] for p in (points, future))
     if not len(past):
         return
@@ -101,7 +101,7 @@ def _draw_future(axes: Axes, truth: np.ndarray, future: np.ndarray, colour: Colo
 
 
 def _draw_ends(axes: Axes, points: np.ndarray, names: tuple[str, ...], colours: list[Colour]) -> None:
-    """A dot where each entity was last observed, its name on the side away from the others."""
+    """Draw a dot at the last observed position of each entity, with its name on the side away from the others."""
     valid = np.isfinite(points[..., 0]) & np.isfinite(points[..., 1])
     ends = {e: points[valid[:, e], e][-1] for e in range(len(names)) if valid[:, e].any()}
     centre = np.mean(list(ends.values()), axis=0) if ends else np.zeros(2)

@@ -1,4 +1,4 @@
-"""Scenes and what was found out about them, side by side in one file."""
+"""Pictures of scenes: trajectories on the left, inferred graphs on the right, in one file."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from bouncegrad.scenes.writing import whole_files
 
 FORMATS = (".png", ".pdf", ".svg")
 ROW_SIZE = (10.0, 4.7)
-"""Inches: two square panels side by side."""
+"""Width and height of a row in inches: two square panels."""
 PANEL_SIZE = 5.2
-"""Inches: a graph with the names around it."""
+"""Side of a panel in inches: a graph with names around it."""
 
 
 def draw_scene(scenes: Scenes, index: int, answer: Answer, path: str | os.PathLike[str]) -> None:
-    """One scene as a picture: its trajectories on the left, who acts on whom on the right.
+    """Draw one scene: its trajectories on the left, its inferred graph on the right.
 
-    As :func:`draw_scenes`; all scenes take part in the relabelling, also when one is drawn.
+    As :func:`draw_scenes`; the relabelling of edge types uses all scenes, not only the drawn one.
     """
     draw_scenes(scenes, [index], answer, path)
 
 
 def draw_scenes(scenes: Scenes, indices: Sequence[int], answer: Answer, path: str | os.PathLike[str]) -> None:
-    """Some scenes as one picture, a row for each.
+    """Draw some scenes in one picture, a row for each.
 
-    Left: one colour for each entity, the past faded, a dot where it was last observed; if there is a
-    prediction, dashed, and what happened in truth thin beside it. Right: the inferred graph, arrows from
-    sender to receiver, or plain lines where the graph is symmetric. Where true relations are known they are
-    compared under one relabelling of all scenes: wrong edges are red, missed ones grey and dashed.
+    Left: a colour for each entity, the past faded, a dot at the last observed position; a prediction, if any, is
+    dashed, with the true path thin beside it. Right: the inferred graph, with arrows from sender to receiver, or plain
+    lines where the graph is symmetric. Where true relations are known they are compared under one relabelling of edge
+    types for all scenes: wrong edges are red, missed ones grey and dashed.
 
     Args:
-        scenes: all scenes that ``answer`` is about.
-        indices: which of them to draw.
-        answer: what was inferred.
+        scenes: all scenes of ``answer``.
+        indices: numbers of the scenes to draw.
+        answer: inferred relations and predictions.
         path: the picture, .png, .pdf or .svg; replaced if it exists.
 
     Raises:
-        ValueError: an index, shape or kind that does not fit the scenes, another file type, or a place that
-            cannot be written.
+        ValueError: an index, shape or kind that does not fit the scenes, another file type, or a path that cannot be
+            written.
     """
     place = Path(path)
     _check(scenes, indices, answer, place)
@@ -68,9 +68,9 @@ def draw_scenes(scenes: Scenes, indices: Sequence[int], answer: Answer, path: st
 
 
 def draw_graphs(scenes: Scenes, indices: Sequence[int], answer: Answer, path: str | os.PathLike[str]) -> None:
-    """Who acts on whom in some scenes, as one picture, a graph beside the other.
+    """Draw the inferred graphs of some scenes side by side in one picture.
 
-    Entities stand on circles, so features may be anything. All else as in :func:`draw_scenes`.
+    Entities are on circles, so that any features will do. Otherwise as :func:`draw_scenes`.
     """
     place = Path(path)
     _check(scenes, indices, answer, place)
@@ -98,7 +98,7 @@ def draw_graphs(scenes: Scenes, indices: Sequence[int], answer: Answer, path: st
 
 
 def check_format(place: Path) -> None:
-    """Raise a ValueError for anything but pictures."""
+    """Raise ``ValueError`` where the file is not .png, .pdf or .svg."""
     if place.suffix.lower() not in FORMATS:
         raise ValueError(f"expected a picture file ({', '.join(FORMATS)}), got {place.name!r}")
 

@@ -15,21 +15,20 @@ from bouncegrad.plots.picture import check_format
 from bouncegrad.scenes.writing import whole_files
 
 SIZE = (4.6, 5.6)
-"""Inches: a square above a strip."""
+"""Width and height in inches: a square above a strip."""
 
 
 def draw_reliability(curve: ReliabilityCurve, path: str | os.PathLike[str]) -> None:
-    """How often answers are right, over how sure they are; below, how many answers are how sure.
+    """Draw a reliability diagram: accuracy against probability; below it, the number of pairs in each bin.
 
-    Answers on the dashed diagonal are right as often as they say; below it they are too sure of themselves. Empty bins
-    are left out.
+    On the dashed diagonal probabilities are calibrated; below it they are overconfident. Empty bins are left out.
 
     Args:
-        curve: from :func:`bouncegrad.evaluation.metrics.reliability_curve`.
+        curve: result of :func:`bouncegrad.evaluation.metrics.reliability_curve`.
         path: the picture, .png, .pdf or .svg; replaced if it exists.
 
     Raises:
-        ValueError: another file type, or a place that cannot be written.
+        ValueError: another file type, or a path that cannot be written.
     """
     place = Path(path)
     check_format(place)
@@ -47,7 +46,7 @@ def _draw_shares(axes: Axes, curve: ReliabilityCurve) -> None:
     axes.plot([0, 1], [0, 1], color=MISSED, linestyle="--", linewidth=1)
     axes.plot(curve.confidence[filled], curve.accuracy[filled], "o-", color=ENTITY_COLOURS[0], clip_on=False, zorder=3)
     lowest = float(curve.bounds[:-1][filled].min())
-    axes.set(xlim=(lowest, 1), ylim=(0, 1), ylabel="share that is right")
+    axes.set(xlim=(lowest, 1), ylim=(0, 1), ylabel="accuracy")
     title = f"Calibration error {curve.expected_error:.4f}"
     axes.set_title(title, fontsize=13, fontweight="bold", color=INK)
     _plain(axes)
@@ -57,7 +56,10 @@ def _draw_counts(axes: Axes, curve: ReliabilityCurve) -> None:
     lefts, widths = curve.bounds[:-1].tolist(), curve.bounds.diff().tolist()
     axes.bar(lefts, curve.count.tolist(), widths, align="edge", color=ENTITY_COLOURS[0], edgecolor="white")
     axes.set(
-        yscale="log", ylim=(0.8, 2 * float(curve.count.max())), xlabel="probability of the answer", ylabel="answers"
+        yscale="log",
+        ylim=(0.8, 2 * float(curve.count.max())),
+        xlabel="probability of the inferred edge type",
+        ylabel="pairs",
     )
     _plain(axes)
 

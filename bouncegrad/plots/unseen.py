@@ -20,10 +20,10 @@ from bouncegrad.scenes import Scenes
 from bouncegrad.scenes.writing import whole_files
 
 PANEL = 4.2
-"""Inches: the side of a panel."""
+"""Side of a panel in inches."""
 
 ELLIPSES = 6
-"""Places along a track at which its spread is drawn."""
+"""Number of points along a track with an ellipse of its standard deviations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ def draw_unseen(scenes: Scenes, unseen: Unseen, path: str | os.PathLike[str]) ->
         path: the picture, .png, .pdf or .svg; replaced if it exists.
 
     Raises:
-        ValueError: scenes of fewer than two positions, another file type, or a place that cannot be written.
+        ValueError: scenes of fewer than two positions, another file type, or a path that cannot be written.
     """
     place = Path(path)
     check_format(place)
@@ -110,7 +110,7 @@ def _draw_hidden(axes: Axes, unseen: Unseen, index: int) -> None:
 
 
 def _limit(alone: Axes, together: Axes, scenes: Scenes, index: int, unseen: Unseen) -> None:
-    """Both panels show the same place: where anybody was, was found or truly was."""
+    """Set the same limits for both panels, around observed paths and true or inferred tracks of hidden entities."""
     found = unseen.tracks if unseen.truth is None else unseen.truth
     seen = scenes.states[index][scenes.mask[index]][:, :2].numpy()
     places = np.concatenate([seen, found[index].flatten(0, 1)[:, :2].numpy()])
