@@ -1,7 +1,7 @@
-"""The tables and the figure of the literature: every row done once, every number beside the published one.
+"""Reproduction of published tables 1 and 2 and figure 3: each row is computed once and compared with published values.
 
-A row is one method on so many scenes of one system, with one seed (:mod:`bouncegrad.reproduce.rows` lists them). Its
-result is a JSON file that stands for itself; tables, figures and ``RESULTS.md`` are made of these files alone.
+A row is one method with one seed on a number of scenes of one system (:mod:`bouncegrad.reproduce.rows` lists them). Its
+result is a self-contained JSON file; tables, figures and ``RESULTS.md`` are generated from these files alone.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["TARGETS", "Places", "Request", "reproduce", "rewrite_results", "rows
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to reproduce.
+    """The rows to compute.
 
     Attributes:
         target: ``table1``, ``table2`` or ``figure3``.
         scale: ``small`` or ``full``.
-        systems: on which scenes.
-        methods: by which methods; empty: by all of the target.
-        again: do rows again that are there already.
+        systems: simulated systems.
+        methods: names of methods; empty: all methods of the target.
+        again: compute rows again that have a result.
 
     Raises:
         ValueError: a method that the target does not have.
@@ -53,12 +53,12 @@ class Request:
 
 
 def methods_of(target: str) -> list[str]:
-    """The methods of a table or figure, in its order."""
+    """Names of the methods of a table or figure, in its order."""
     return list(CURVES) if target == "figure3" else list(dict.fromkeys(line.method for line in TABLES[target]))
 
 
 def rows_of(request: Request) -> list[Row]:
-    """The rows that a request needs, those of few scenes first."""
+    """The rows of a request; for figure 3, those with few scenes first."""
     chosen = [name for name in methods_of(request.target) if not request.methods or name in request.methods]
     pairs = [(method, system) for system in request.systems for method in chosen]
     if request.target == "figure3":
@@ -70,47 +70,47 @@ def rows_of(request: Request) -> list[Row]:
 def reproduce(
     request: Request, places: Places, progress: Callable[[], AbstractContextManager[Watch | None]]
 ) -> Iterator[str]:
-    """Do what is missing of a table or figure and write it; yields a line for each row as it is done.
+    """Compute the missing rows of a table or figure and write it; yields a line for each row when it is finished.
 
-    All that can be refused is refused before the first row is begun. Interrupted, it keeps finished rows, and the row
-    that was being trained goes on from its last epoch.
+    All checks are done before the first row starts. After an interrupt, finished rows are kept, and the interrupted
+    training resumes from its last epoch.
 
     Args:
-        request: what to reproduce.
-        places: where things lie.
-        progress: opens something to watch the epochs of one training with.
+        request: the rows to compute.
+        places: folders and device.
+        progress: context that gives a callback for the epochs of one training, or None.
 
     Raises:
-        DataError: damaged results, results of other settings, or places that cannot be used.
+        DataError: damaged results, results of other settings, or folders that cannot be used.
         ValueError: a method that this version does not have.
     """
     rows = rows_of(request)
-    there = {row: there_already(row, places, request.again) for row in rows}
-    for row, found in there.items():
+    existing = {row: there_already(row, places, request.again) for row in rows}
+    for row, found in existing.items():
         if found is None:
             with progress() as watch:
                 found = do_row(row, places, watch, request.again)
-            yield f"{said_of(found)}, {found.seconds:.0f} s"
+            yield f"{describe_result(found)}, {found.seconds:.0f} s"
         else:
-            yield f"{said_of(found)}, there already"
+            yield f"{describe_result(found)}, there already"
     written = write_target(request.target, read_results(places.results), request.scale, places.results)
     yield f"the table is in {written}"
 
 
 def rewrite_results(folder: str | os.PathLike[str], document: str | os.PathLike[str]) -> Path:
-    """Write the document of all results in a folder, their tables and pictures again; returns where the document is.
+    """Rewrite the document, the tables and the pictures of all results in a folder; returns the path of the document.
 
     Raises:
-        DataError: no results, damaged ones, or a place that cannot be written.
+        DataError: no results, damaged ones, or a path that cannot be written.
     """
     found = read_results(Path(folder))
     if not found:
-        raise DataError(f"{folder} holds no results: do rows first, with bouncegrad reproduce table1")
-    seen = os.path.relpath(folder, Path(document).parent)
-    return write_results(found, Path(folder), Path(document), Path(seen))
+        raise DataError(f"{folder} holds no results: compute rows first, with bouncegrad reproduce table1")
+    link = os.path.relpath(folder, Path(document).parent)
+    return write_results(found, Path(folder), Path(document), Path(link))
 
 
-def said_of(found: Result) -> str:
+def describe_result(found: Result) -> str:
     """A result in one line."""
     parts = []
     for reading, figures in found.figures.items():

@@ -1,4 +1,4 @@
-"""Figure 3 in numbers: accuracy against scenes, and how many times fewer scenes one method needs than another."""
+"""Data of figure 3: relation accuracy against training scenes, and scenes that each method needs for an accuracy."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from statistics import median
 from bouncegrad.reproduce.result import Result
 
 CURVES = {"nri": "proposal", "alet2019": "none", "fast": "auto"}
-"""Method -> how it is read along the curve."""
+"""Method -> reading (:mod:`bouncegrad.reproduce.readings`) along the curve."""
 
 FAST, SLOW = "fast", "nri"
-"""Whose scenes are compared."""
+"""The two methods that must have a curve before numbers of scenes are compared."""
 
 ACCURACIES = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-"""At which scenes are compared."""
+"""Relation accuracies at which numbers of scenes are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Accuracies of all seeds that learned from so many scenes."""
+    """A point of a curve: number of training scenes, and the relation accuracy of each seed."""
 
     num_scenes: int
     accuracies: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """Over seeds."""
+        """Median accuracy over seeds."""
         return median(self.accuracies)
 
 
 Curve = Sequence[Point]
-"""Points from few scenes to many."""
+"""Points in ascending order of scenes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """A number that is known to lie between two: alike where it is known, 0 or infinite where there is no bound."""
+    """Bounds of a number: equal where it is known, 0 or infinite where there is no bound."""
 
     low: float
     high: float
@@ -57,7 +57,7 @@ def _three_digits(number: float) -> str:
 
 
 def curve_of(results: Iterable[Result], method: str, system: str, scale: str) -> list[Point]:
-    """The points of a method that have been done."""
+    """The points of a method that have results."""
     reading = CURVES[method]
     found: dict[int, list[float]] = {}
     for result in results:
@@ -69,10 +69,10 @@ def curve_of(results: Iterable[Result], method: str, system: str, scale: str) ->
 
 
 def scenes_needed(curve: Curve, accuracy: float) -> Between:
-    """Scenes from which the median over seeds first reaches an accuracy, interpolated in the logarithm of scenes.
+    """Number of scenes at which the median over seeds first reaches an accuracy.
 
-    Where fewest scenes are enough already, all that is known is that it takes no more; where all are not enough, that
-    it takes more.
+    Interpolation is linear in the logarithm of scenes. Where the first point reaches the accuracy, the number
+    has only an upper bound; where no point does, only a lower bound.
 
     Raises:
         ValueError: a curve without points.
@@ -83,7 +83,7 @@ def scenes_needed(curve: Curve, accuracy: float) -> Between:
         200; 100 or less; more than 400
     """
     if not curve:
-        raise ValueError("expected a curve of at least one point, got none: do its rows first")
+        raise ValueError("expected a curve of at least one point, got none: compute its rows first")
     if curve[0].median >= accuracy:
         return Between(0.0, curve[0].num_scenes)
     for before, after in pairwise(curve):
@@ -95,7 +95,7 @@ def scenes_needed(curve: Curve, accuracy: float) -> Between:
 
 
 def times_fewer(few: Between, many: Between) -> Between:
-    """How many times more scenes ``many`` is than ``few``, as far as both are known.
+    """Bounds of the ratio ``many / few``.
 
     Example:
         >>> print(times_fewer(Between(100, 100), Between(1000, 1000)), times_fewer(Between(0, 50), Between(400, 400)))

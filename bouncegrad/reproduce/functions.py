@@ -1,6 +1,6 @@
-"""The rows that no recipe does: ``(data folder, run folder, order) -> reading -> figures``.
+"""Rows of baselines, which are functions ``(data folder, run folder, order) -> reading -> figures`` and not recipes.
 
-This is the one place that knows :mod:`bouncegrad.reproduce.baselines`.
+This is the only file that imports :mod:`bouncegrad.reproduce.baselines`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Watch: TypeAlias = Callable[[EpochReport], None]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How a function is to do a row.
+    """Settings of a row that a function computes.
 
     Attributes:
-        seed: of all randomness.
-        num_passes: over the training scenes; None where nothing is trained.
+        seed: seed of all randomness.
+        num_passes: number of epochs; None where nothing is trained.
         watch: called after each epoch.
-        device: where networks compute.
+        device: device of the networks.
     """
 
     seed: int
@@ -46,36 +46,36 @@ class Order:
 
 
 RowFunction: TypeAlias = Callable[[Path, Path, Order], Figures]
-"""Reads scenes in the data folder, leaves what it needs to resume in the run folder."""
+"""Function of data folder (scenes), run folder (files for resuming) and order, which returns figures."""
 
 
 def unit_of(data: Path) -> tuple[str, Normalization]:
-    """The unit of errors that the scenes of a row name.
+    """The unit of errors that a data folder specifies: its name and normalisation.
 
     Raises:
-        ValueError: they name none.
+        ValueError: it specifies none.
     """
     unit = error_unit(data)
     if unit is None:
-        raise ValueError(f"{data} does not say in which unit errors are given: delete it, to have it simulated again")
+        raise ValueError(f"{data} does not specify the unit of errors: delete it, so that it is simulated again")
     return unit
 
 
 def static(data: Path, run: Path, order: Order) -> Figures:
-    """The last state seen, repeated: learns nothing, so it shows that scenes, windows, steps and unit are right."""
+    """Baseline "static": the last observed state, repeated; checks scenes, windows, steps and unit without training."""
     name, unit = unit_of(data)
     return {"prediction": error_figures(static_errors(read_scenes(data, "test"), unit), name)}
 
 
 def correlation(data: Path, run: Path, order: Order) -> Figures:
-    """Correlations of the trajectories."""
+    """Baseline: correlations of trajectories as relations."""
     train, test = read_scenes(data, "train"), read_scenes(data, "test")
     features_fn = partial(path_features, unit=Normalization.fit(train))
     return {"relations": {"relation_accuracy": correlation_accuracy(train, test, features_fn)}}
 
 
 def lstm(data: Path, run: Path, order: Order, *, joint: bool) -> Figures:
-    """A recurrent network; of single entities also the correlations of its states."""
+    """Baseline: a recurrent network; with ``joint`` False also correlations of its states as relations."""
     assert order.num_passes is not None
     training = replace(TRAINING, num_passes=order.num_passes)
     config = LSTMRun(str(data), LSTMConfig(joint=joint), training, seed=order.seed)

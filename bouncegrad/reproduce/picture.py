@@ -17,19 +17,19 @@ from bouncegrad.reproduce.curves import Curve
 from bouncegrad.scenes.writing import whole_files
 
 SIZE = (5.6, 4.0)
-"""Inches."""
+"""Width and height in inches."""
 
 
 def draw_curves(curves: Mapping[str, Curve], title: str, path: str | os.PathLike[str]) -> None:
-    """Accuracy against training scenes: a line through the medians over seeds, a band over their range.
+    """Draw relation accuracy against training scenes: a line of medians over seeds, and a band of their range.
 
     Args:
-        curves: method -> points; those without points are left out.
-        title: above it.
+        curves: method -> points; methods without points are left out.
+        title: title of the picture.
         path: the picture, .png, .pdf or .svg; replaced if it exists.
 
     Raises:
-        ValueError: another file type, or a place that cannot be written.
+        ValueError: another file type, or a path that cannot be written.
     """
     place = Path(path)
     check_format(place)

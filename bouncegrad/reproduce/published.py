@@ -1,4 +1,4 @@
-"""What was published, to stand beside what we find: from 50,000 training scenes, in the canonical unit."""
+"""Published values, from 50,000 training scenes, in the canonical unit."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 Errors: TypeAlias = tuple[float | None, ...]
-"""Mean squared errors 1, 10 and 20 steps ahead; None where we know of no published number."""
+"""Mean squared errors 1, 10 and 20 steps ahead; None where no number is published."""
 
 SOURCES = (
     "Published: Kipf, Fetaya, Wang, Welling and Zemel (2018), tables 1 and 2, and for modular meta-learning Alet, "
-    "Weng, Lozano-Pérez and Kaelbling (2019), tables 1 and 2; 50,000 training and 10,000 test scenes. At step 20 Alet "
-    "et al. have started from the truth again after ten steps; Kipf et al. and we predict 20 steps freely."
+    "Weng, Lozano-Pérez and Kaelbling (2019), tables 1 and 2; 50,000 training and 10,000 test scenes. For step 20 "
+    "Alet et al. restart from the true state after ten steps; Kipf et al. and we predict a rollout of 20 steps."
 )
 
 PREDICTION: Mapping[str, Mapping[str, Errors]] = MappingProxyType(
@@ -37,10 +37,10 @@ RELATIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "supervised": {"springs5": 0.999, "charged5": 0.950},
     }
 )
-"""Line -> system -> share of the relations that is right (Kipf et al. 2018, table 1; Alet et al. 2019, table 2)."""
+"""Line -> system -> relation accuracy (Kipf et al. 2018, table 1; Alet et al. 2019, table 2)."""
 
 REMARK = (
-    "Charged scenes are chaotic: rounding on another platform moves close encounters, and with them the extremes of "
-    "the velocities that set the unit of all errors. Our canonical scenes have other extremes than the published ones "
-    "had, so errors of charged scenes compare with each other, and with published ones only roughly."
+    "Charged scenes are chaotic: rounding on another platform changes close encounters, and with them the extremes of "
+    "velocities, which set the unit of all errors. Our canonical scenes have other extremes than the published ones, "
+    "so errors of charged scenes can be compared with each other, but with published ones only roughly."
 )

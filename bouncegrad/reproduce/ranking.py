@@ -1,4 +1,4 @@
-"""Whether methods come in the order in which they were published."""
+"""Comparison of the order of methods with the published order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bouncegrad.reproduce.tables import TABLES, Line, error_text, percent, resul
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A method in one column of a table: what we found, and what was published."""
+    """A method in one column of a table: our value and the published one."""
 
     title: str
     ours: float
@@ -23,22 +23,22 @@ class Ranked:
 
 
 def disagreements(name: str, results: Sequence[Result], system: str, scale: str) -> list[str]:
-    """Every pair of lines whose order differs from the published one, in words.
+    """Texts for all pairs of lines whose order differs from the published one.
 
-    Lines that were published as equal, and those of which one is missing, have no order.
+    Pairs with equal published values, and pairs with a missing value, are left out.
     """
-    said = []
+    texts = []
     for column, text in _columns(name):
         ranked = [_ranked(name, line, column, results, system, scale) for line in TABLES[name]]
         for one, other in combinations([entry for entry in ranked if entry], 2):
             if (one.ours - other.ours) * (one.published - other.published) < 0:
                 where = f"at step {STEPS[column]}, " if name == "table1" else ""
                 values = [text(x) for x in (one.ours, other.ours, one.published, other.published)]
-                said.append(
+                texts.append(
                     f"{where}{one.title} and {other.title}: {values[0]} and {values[1]} here, "
                     f"{values[2]} and {values[3]} published"
                 )
-    return said
+    return texts
 
 
 def _columns(name: str) -> list[tuple[int, Callable[[float], str]]]:

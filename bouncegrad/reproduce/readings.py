@@ -1,4 +1,4 @@
-"""How a trained model is read on the test scenes: under a prior, by its proposal network, or with structures given."""
+"""Readings: scores of a trained model on test scenes, by prior, by inference mode, or with given structures."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from bouncegrad.structures.priors import PRIORS
 from bouncegrad.types import Structures
 
 FIGURES = ("relation_accuracy", "mse", "mse_unit", "calibration_error", "seconds", "prior")
-"""Of a score, what a row keeps."""
+"""Figures of a score that a row keeps."""
 
 GIVEN = ("truth", "full")
-"""Readings that infer nothing: under the true relations, their labels numbered in ascending order as the kinds of the
-model are; and with everybody acting on everybody in the first way."""
+"""Readings with given structures: "truth", the true relations, with labels in ascending order as edge types; "full",
+all pairs with edge type 0."""
 
 
 def read(name: str, model: Model, scenes: Scenes, unit: tuple[str, Normalization]) -> dict[str, Any]:
@@ -31,12 +31,12 @@ def read(name: str, model: Model, scenes: Scenes, unit: tuple[str, Normalization
 
     Args:
         name: a prior or "auto" (mode "search"), a mode, "truth" or "full".
-        model: as trained.
-        scenes: of the test split.
-        unit: in which errors are given.
+        model: the trained model.
+        scenes: test scenes.
+        unit: name and normalisation of the unit of errors.
 
     Raises:
-        ValueError: no such reading, or a model that has no network for it.
+        ValueError: no such reading, or a model without the network that it needs.
         DataError: "truth" without labels.
     """
     if name in GIVEN:
@@ -63,7 +63,7 @@ def _read_given(name: str, model: Model, scenes: Scenes, unit: tuple[str, Normal
 
 
 def error_figures(errors: Float[Tensor, "step"], unit: str) -> dict[str, Any]:
-    """The errors that are reported as plain JSON; one that is no finite number is null."""
+    """Errors at the reported steps as plain JSON; those that are not finite are null."""
     reported = {step: float(errors[step - 1]) for step in STEPS}
     return {
         "mse": {str(step): error if math.isfinite(error) else None for step, error in reported.items()},
@@ -73,7 +73,7 @@ def error_figures(errors: Float[Tensor, "step"], unit: str) -> dict[str, Any]:
 
 def _true_structures(scenes: Scenes) -> Structures:
     if scenes.relations is None or not scenes.labelled:
-        raise DataError("the true relations are asked for, but the scenes have none: bring labelled scenes")
+        raise DataError("the reading truth needs true relations, but the scenes have none: bring labelled scenes")
     return to_slots(relation_kinds(scenes.relations)[0])
 
 
@@ -82,6 +82,6 @@ def _one_kind(scenes: Scenes) -> Structures:
 
 
 def _with_node_slots(model: Model, scenes: Scenes, structures: Structures) -> Structures:
-    """All entities of the first kind, in models that have slots for them."""
+    """Structures with node type 0 for all entities, for models with slots for node types."""
     missing = model.layout(scenes.num_entities).num_slots - structures.shape[1]
     return torch.cat([structures, structures.new_zeros(len(structures), missing)], 1)

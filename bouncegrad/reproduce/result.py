@@ -1,4 +1,4 @@
-"""What was found in a row, as a JSON file that stands for itself."""
+"""The result of a row: figures, settings and versions, in one self-contained JSON file."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from bouncegrad.scenes.writing import whole_files
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Figures of one row, and where they come from.
+    """Figures of one row, and their provenance.
 
     Attributes:
-        row: its name.
-        method: how it was done.
+        row: name of the row.
+        method: name of the method.
         system: ``springs5`` or ``charged5``.
         scale: ``small``, ``full`` or ``canonical``.
-        seed: of all randomness.
+        seed: seed of all randomness.
         scenes: split -> number of scenes.
-        passes: over the training scenes; None for what is not trained by passes.
-        seconds: that all of it took, interruptions left out.
-        cpu_seconds: of all threads.
-        threads: that torch used.
-        hardware: GPU, if there was one, processor and number of cores.
-        versions: of what it ran on.
-        settings: all that decided what it would be.
-        figures: reading -> ``relation_accuracy``, ``mse``, ``calibration_error``, ..., as far as there are any.
+        passes: number of epochs; None for a method without epochs.
+        seconds: wall-clock time, without interruptions.
+        cpu_seconds: CPU time, summed over threads.
+        threads: number of threads of torch.
+        hardware: GPU, if one was used, processor and number of cores.
+        versions: versions of Python and packages.
+        settings: all settings that determine the result.
+        figures: reading -> ``relation_accuracy``, ``mse``, ``calibration_error``, ..., as far as available.
     """
 
     row: str
@@ -57,20 +57,20 @@ class Result:
 
     @property
     def num_scenes(self) -> int:
-        """Scenes to learn from."""
+        """Number of training scenes."""
         return self.scenes["train"]
 
 
 def path_of(folder: Path, row: Row) -> Path:
-    """Where the result of a row lies."""
+    """Path of the result of a row."""
     return folder / row.scale / f"{row.name}.json"
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Write a result, whole or not at all.
+    """Write a result; the file is replaced atomically.
 
     Raises:
-        DataError: a place that cannot be written.
+        DataError: a path that cannot be written.
     """
     with whole_files(path.parent) as temporary:
         (temporary / path.name).write_text(json.dumps(asdict(result), indent=1, allow_nan=False) + "\n")
@@ -80,20 +80,20 @@ def read_result(path: Path) -> Result:
     """The inverse of :func:`write_result`.
 
     Raises:
-        DataError: the file cannot be read, or is no result.
+        DataError: the file cannot be read, or does not hold a result.
     """
     remedy = "restore it, or delete it to have the row done again"
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): {remedy}") from error
-    wanted = {field.name for field in fields(Result)}
-    if not isinstance(found, dict) or found.keys() != wanted:
-        there = set(found) if isinstance(found, dict) else set()
-        strange = ", ".join(sorted(there ^ wanted)) if there else f"a {type(found).__name__}"
-        raise DataError(f"{path} is no result of a row (missing or strange: {strange}): {remedy}")
+    expected = {field.name for field in fields(Result)}
+    if not isinstance(found, dict) or found.keys() != expected:
+        names = set(found) if isinstance(found, dict) else set()
+        difference = ", ".join(sorted(names ^ expected)) if names else f"a {type(found).__name__}"
+        raise DataError(f"{path} is no result of a row (missing or unknown: {difference}): {remedy}")
     if not all(isinstance(found[name], dict) for name in ("scenes", "versions", "settings", "figures")):
-        raise DataError(f"{path} is no result of a row (scenes, versions, settings or figures hold no words): {remedy}")
+        raise DataError(f"{path} is no result of a row (scenes, versions, settings, figures must be objects): {remedy}")
     return Result(**found)
 
 
@@ -107,42 +107,41 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def check_same(path: Path, found: Result, row: Row) -> None:
-    """Refuse a result that was found with other settings than the row has now.
+    """Check that a result has the settings that the row has now.
 
-    Settings that did not exist when it was found must be at their default now: those that are added later change
-    nothing unless they are set.
+    A setting that is missing in the result, because it was added later, must now have its default value.
 
     Raises:
-        DataError: naming the first setting that differs.
+        DataError: a setting differs; the message names the first one.
     """
-    there = {"scenes": found.scenes, **found.settings}
-    asked = json.loads(json.dumps({"scenes": row.scenes, **row.settings()}))
+    before = {"scenes": found.scenes, **found.settings}
+    now = json.loads(json.dumps({"scenes": row.scenes, **row.settings()}))
     default = json.loads(json.dumps({"recipe": asdict(Recipe())}))
-    difference = _difference(there, asked, default)
+    difference = _difference(before, now, default)
     if difference:
         raise DataError(
-            f"{path} was found with other settings ({difference}): put them back, or do the row again with --again"
+            f"{path} was computed with other settings ({difference}): restore them, or compute it again with --again"
         )
 
 
 MISSING = "nothing"
 
 
-def _difference(there: Any, asked: Any, default: Any, name: str = "") -> str:
-    """The first setting that is not the same, in words; empty where all are."""
-    if isinstance(there, Mapping) and isinstance(asked, Mapping):
-        for word in [*there, *(word for word in asked if word not in there)]:
+def _difference(before: Any, now: Any, default: Any, name: str = "") -> str:
+    """Text for the first setting that differs; empty where none does."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for word in [*before, *(word for word in now if word not in before)]:
             usual = default.get(word, MISSING) if isinstance(default, Mapping) else MISSING
-            before, now = there.get(word, usual), asked.get(word, MISSING)
-            found = _difference(before, now, usual, f"{name}.{word}" if name else word)
+            parts = before.get(word, usual), now.get(word, MISSING)
+            found = _difference(*parts, usual, f"{name}.{word}" if name else word)
             if found:
                 return found
         return ""
-    return "" if there == asked else f"{name}: {there!r} there, {asked!r} now"
+    return "" if before == now else f"{name}: {before!r} then, {now!r} now"
 
 
 def hardware(device: Device = "cpu") -> str:
-    """The processor, as far as the system tells, its cores, and the GPU if one was used."""
+    """Text for the GPU, if one is used, the processor, as far as the system reports it, and the number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

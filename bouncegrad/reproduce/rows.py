@@ -1,4 +1,4 @@
-"""Which rows there are: how each is done, for how long, and how it is read. To add a method, add it here."""
+"""The list of rows: method, number of epochs and readings of each. A new method is added here."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ SYSTEMS = ("springs5", "charged5")
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How many canonical scenes there are to learn from, to choose by and to be scored on.
+    """Numbers of canonical training, held-out and test scenes.
 
     Attributes:
-        num_train: scenes to learn from in the tables.
-        num_valid: held-out scenes, unlabelled, at most.
-        num_test: scenes that figures are about.
-        sizes: scenes to learn from along figure 3, the last of them that of the tables.
+        num_train: training scenes in the tables.
+        num_valid: largest number of held-out scenes, which are unlabelled.
+        num_test: test scenes.
+        sizes: numbers of training scenes along figure 3; the last one is that of the tables.
     """
 
     num_train: int
@@ -28,9 +28,9 @@ class Scale:
     sizes: tuple[int, ...] = ()
 
     def counts(self, num_scenes: int) -> dict[str, int]:
-        """Split -> scenes, for a row that learns from ``num_scenes``.
+        """Split -> number of scenes, for a row with ``num_scenes`` training scenes.
 
-        Held-out scenes are data as well: there are at most a quarter as many of them.
+        Held-out scenes are data, too: there are at most a quarter as many as training scenes.
         """
         return {"train": num_scenes, "valid": min(self.num_valid, num_scenes // 4), "test": self.num_test}
 
@@ -40,23 +40,23 @@ SCALES = {
     "full": Scale(50_000, 10_000, 10_000, (3_000, 10_000, 50_000)),
     "canonical": Scale(0, 0, 10_000),
 }
-"""``small``: 30 minutes a row at most on two cores. ``full``: the published sizes, which want a GPU. ``canonical``: for
-what learns nothing and proves the protocol on all published test scenes, at either scale."""
+"""``small``: at most 30 minutes per row on two cores. ``full``: the published sizes, which need a GPU. ``canonical``:
+for methods without training, which check the protocol on all published test scenes, at either scale."""
 
 NUM_SEEDS, FEW_SCENES = 3, 200
-"""Seeds of a row that learns from few scenes, and how many are few; others have one."""
+"""Number of seeds for rows with at most :data:`FEW_SCENES` training scenes (others have one seed), and that bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """How long a recipe is trained: by passes, which are repeatable, and not by minutes, which are not.
+    """Training of a recipe, by a number of epochs, which is repeatable, and not by minutes.
 
     Attributes:
-        recipe: its name; looked up when a row is done.
-        passes: system -> passes over the scenes of the tables.
-        most: times as many passes at most over fewer scenes, where each holds fewer steps.
-        rates: system -> learning rate, where it is not the recipe's.
-        silent: systems of which kind 0 means that there is no relation, so that it sends nothing.
+        recipe: name of the recipe.
+        passes: system -> number of epochs on the scenes of the tables.
+        most: largest factor by which the number of epochs grows with fewer scenes, where an epoch has fewer steps.
+        rates: system -> learning rate, where it differs from that of the recipe.
+        silent: systems in which edge type 0 means "no relation", so that it sends no messages.
     """
 
     recipe: str
@@ -66,7 +66,7 @@ class Training:
     silent: tuple[str, ...] = ()
 
     def settings(self, system: str, share: float) -> Recipe:
-        """The recipe for a ``share`` of the scenes of the tables.
+        """The recipe for a ``share`` of the training scenes of the tables.
 
         Raises:
             ValueError: there is no such recipe.
@@ -81,15 +81,15 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """How a row is done: a recipe that is trained and then read, or a function that does all by itself.
+    """Method of a row: a recipe with the readings of its trained model, or a function that computes all figures.
 
     Attributes:
         trainings: scale -> training; empty: a function.
-        readings: how the trained model is read (:mod:`bouncegrad.reproduce.readings`).
+        readings: readings of the trained model (:mod:`bouncegrad.reproduce.readings`).
         function: a name in :data:`bouncegrad.reproduce.functions.FUNCTIONS`.
-        passes: scale -> system -> passes over the scenes, for a function that trains.
-        scale: the only scale at which this is done; None: at any.
-        fewer: scale -> system -> scenes to learn from along figure 3, before those of the scale.
+        passes: scale -> system -> number of epochs, for a function that trains.
+        scale: the only scale of this method; None: any.
+        fewer: scale -> system -> additional numbers of training scenes along figure 3, below those of the scale.
     """
 
     trainings: Mapping[str, Training] = field(default_factory=dict)
@@ -142,19 +142,19 @@ METHODS: dict[str, Method] = {
         ("auto",),
     ),
 }
-"""Name -> how it is done. The learning rates at full scale are those of the released scripts of Alet et al. (2019)."""
+"""Name -> method. The learning rates at full scale are those of the released scripts of Alet et al. (2019)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Row:
-    """One method on so many scenes of one system, with one seed: a line of a table and a point of figure 3.
+    """One method with one seed on a number of scenes of one system: a line of a table, or a point of figure 3.
 
     Attributes:
         method: a name in :data:`METHODS`.
         system: ``springs5`` or ``charged5``.
         scale: a name in :data:`SCALES`.
-        num_scenes: scenes to learn from, the first ones of the canonical set.
-        seed: of all randomness.
+        num_scenes: number of training scenes, the first ones of the canonical set.
+        seed: seed of all randomness.
     """
 
     method: str
@@ -165,7 +165,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What its files are called."""
+        """Name of the files of the row."""
         return f"{self.system}_{self.method}_{self.num_scenes}_seed{self.seed}"
 
     @property
@@ -174,7 +174,7 @@ class Row:
         return SCALES[self.scale].counts(self.num_scenes)
 
     def recipe(self) -> Recipe | None:
-        """What is trained; None where a function does it all.
+        """The recipe that is trained; None for a method that is a function.
 
         Raises:
             ValueError: there is no such recipe.
@@ -186,12 +186,12 @@ class Row:
 
     @property
     def num_passes(self) -> int | None:
-        """Over the training scenes; None where nothing is trained."""
+        """Number of epochs; None where nothing is trained."""
         method, recipe = METHODS[self.method], self.recipe()
         return recipe.training.num_passes if recipe else method.passes.get(self.scale, {}).get(self.system)
 
     def settings(self) -> dict[str, Any]:
-        """All that decides what the row will be, beside its name."""
+        """All settings that determine the result, besides the name of the row."""
         method, recipe = METHODS[self.method], self.recipe()
         if recipe is None:
             return {"function": method.function} | ({"passes": self.num_passes} if self.num_passes else {})
@@ -199,13 +199,13 @@ class Row:
 
 
 def table_row(method: str, system: str, scale: str, seed: int = 0) -> Row:
-    """The row of the tables at a scale."""
+    """The row of a method in the tables at a scale."""
     name = METHODS[method].scale or scale
     return Row(method, system, name, SCALES[name].num_train, seed)
 
 
 def curve_rows(method: str, system: str, scale: str) -> list[Row]:
-    """The points of figure 3 at a scale, from few scenes to many."""
+    """The rows of a method in figure 3 at a scale, from few scenes to many."""
     fewer = METHODS[method].fewer.get(scale, {}).get(system, ())
     return [
         Row(method, system, scale, num_scenes, seed)

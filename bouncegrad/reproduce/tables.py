@@ -1,4 +1,4 @@
-"""Markdown from results: our value, the published one beside it, and what it took."""
+"""Markdown tables of results: our value, the published value, and the computational cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bouncegrad.reproduce.result import Result
 from bouncegrad.reproduce.rows import SYSTEMS, table_row
 
 NOTHING = "–"
-"""In place of a number that there is not."""
+"""Text in place of a missing number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class Line:
     """A line of a table.
 
     Attributes:
-        title: what the reader calls it.
-        method: whose results these are.
-        reading: which of their figures.
-        published: under which name the published value stands; None: there is none.
+        title: text in the first column.
+        method: name of the method.
+        reading: reading of the figures.
+        published: name of the published value in :mod:`bouncegrad.reproduce.published`; None: there is none.
     """
 
     title: str
@@ -63,13 +63,13 @@ TABLES: dict[str, tuple[Line, ...]] = {
         Line("encoder trained with the true relations", "nri-true", "proposal", "supervised"),
     ),
 }
-"""Prediction errors, and relations."""
+"""Table -> lines: ``table1``, prediction errors; ``table2``, relation accuracy."""
 
-COST = ("training scenes", "test scenes", "passes", "seeds", "seconds", "CPU seconds", "hardware")
+COST = ("training scenes", "test scenes", "epochs", "seeds", "seconds", "CPU seconds", "hardware")
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table.
+    """A table in Markdown.
 
     Example:
         >>> print(markdown(["method", "error"], [["static", "7.8e-05"]]))
@@ -83,10 +83,10 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def results_of(results: Iterable[Result], line: Line, system: str, scale: str) -> list[Result]:
-    """What belongs in a line of a table: all seeds at the size of the tables that have the reading."""
+    """The results of a line of a table: all seeds, at the number of scenes of the tables, that have its reading."""
     row = table_row(line.method, system, scale)
-    wanted = (row.method, row.system, row.scale, row.num_scenes)
-    found = (r for r in results if (r.method, r.system, r.scale, r.num_scenes) == wanted and line.reading in r.figures)
+    key = (row.method, row.system, row.scale, row.num_scenes)
+    found = (r for r in results if (r.method, r.system, r.scale, r.num_scenes) == key and line.reading in r.figures)
     return sorted(found, key=lambda result: result.seed)
 
 
@@ -121,7 +121,7 @@ def _relation_cells(line: Line, system: str, found: Sequence[Result]) -> list[st
 
 
 def over_seeds(found: Sequence[Result], number: Callable[[Result], Any], text: Callable[[float], str]) -> str:
-    """The median over seeds and, where they differ, the range."""
+    """Text for the median over seeds and, where they differ, the range."""
     numbers = [value for value in map(number, found) if value is not None]
     if not numbers:
         return NOTHING
@@ -130,9 +130,9 @@ def over_seeds(found: Sequence[Result], number: Callable[[Result], Any], text: C
 
 
 def cost_cells(found: Sequence[Result]) -> list[str]:
-    """What results took: the columns of :data:`COST`."""
+    """The cells of the columns :data:`COST`: scenes, epochs, seeds, time and hardware."""
     if not found:
-        return ["not yet done", *[NOTHING] * (len(COST) - 1)]
+        return ["no result yet", *[NOTHING] * (len(COST) - 1)]
     first = found[0]
     machines = {f"{result.hardware}; {_threads(result.threads)}" for result in found}
     return [
@@ -151,22 +151,22 @@ def _threads(count: int) -> str:
 
 
 def error_text(error: float) -> str:
-    """Three digits."""
+    """An error with three digits, such as ``1.23e-4``."""
     return f"{error:.2e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """A share in %."""
+    """A share as percentage, without the sign."""
     return f"{100 * share:.{digits}f}"
 
 
 def seconds_text(seconds: float) -> str:
-    """Whole seconds, except few."""
+    """Seconds, with one digit after the point below 10."""
     return f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
 
 
 def curves_table(results: Sequence[Result], system: str, scale: str) -> str:
-    """The points of figure 3 that have been done."""
+    """Table of the points of figure 3 that have results."""
     rows = []
     for method in CURVES:
         of_method = [r for r in results if (r.method, r.system, r.scale) == (method, system, scale)]
@@ -182,7 +182,7 @@ def _accuracy_text(point: Point) -> str:
 
 
 def savings_table(results: Sequence[Result], system: str, scale: str) -> str | None:
-    """Scenes that each method needs for an accuracy, and how many times fewer ``fast`` needs; None before both can."""
+    """Table of the scenes that each method needs for an accuracy, and of ratios; None where a curve is missing."""
     curves = {method: curve_of(results, method, system, scale) for method in CURVES}
     done = {method: curve for method, curve in curves.items() if curve}
     if not {FAST, SLOW} <= done.keys():
@@ -197,6 +197,6 @@ def savings_table(results: Sequence[Result], system: str, scale: str) -> str | N
 
 
 def systems_done(results: Iterable[Result]) -> list[str]:
-    """The systems that have results, in their order."""
-    there = {result.system for result in results}
-    return [system for system in SYSTEMS if system in there]
+    """The systems that have results, in the order of :data:`SYSTEMS`."""
+    done = {result.system for result in results}
+    return [system for system in SYSTEMS if system in done]

@@ -1,4 +1,4 @@
-"""Do a row, once: simulate its scenes, train what is not trained, read it, write it down."""
+"""Computation of a row: simulate its scenes, train its model, compute its figures, write its result."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from bouncegrad.training.run_folder import versions
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where things lie.
+    """Folders and device of a reproduction.
 
     Attributes:
-        results: what is kept: a JSON file for each row, tables, figures.
-        work: scenes and run folders, which can be made again.
-        device: where networks compute (:mod:`bouncegrad.devices`).
+        results: folder to keep: a JSON file for each row, tables, figures.
+        work: folder of scenes and run folders, which can be computed again.
+        device: device of the networks (:mod:`bouncegrad.devices`).
 
     Raises:
-        ValueError: a device that is not there.
+        ValueError: a device that does not exist.
     """
 
     results: Path
@@ -53,14 +53,14 @@ class Places:
 
 
 def there_already(row: Row, places: Places, again: bool = False) -> Result | None:
-    """The result of a row, if there is one; done with its settings of today, or refused.
+    """The existing result of a row, or None.
 
     Raises:
-        DataError: a damaged file, or one that was found with other settings.
-        ValueError: a row whose recipe there is not.
+        DataError: a damaged file, or a result with other settings than the row has now.
+        ValueError: a row with an unknown recipe.
     """
     path = path_of(places.results, row)
-    row.settings()  # refuses unknown recipes before any long work
+    row.settings()  # raises for unknown recipes, before any long computation
     if again or not path.exists():
         return None
     found = read_result(path)
@@ -69,16 +69,16 @@ def there_already(row: Row, places: Places, again: bool = False) -> Result | Non
 
 
 def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = False) -> Result:
-    """Do a row, or go on with it where it was interrupted, and write its result.
+    """Compute a row, or resume it after an interrupt, and write its result.
 
     Args:
-        row: which.
-        places: where things lie.
+        row: the row.
+        places: folders and device.
         watch: called after each epoch of a training.
-        again: forget what was done of it before.
+        again: discard its run folder first.
 
     Raises:
-        DataError: scenes or places that cannot be used.
+        DataError: scenes or folders that cannot be used.
         ValueError: a method that this version does not have.
     """
     check_folder(places.results)
@@ -115,35 +115,35 @@ def do_row(row: Row, places: Places, watch: Watch | None = None, again: bool = F
 
 
 def _readings(row: Row, model: Model, data: Path) -> dict[str, dict[str, Any]]:
-    """The figures of a model under every reading of the method."""
+    """The figures of a model for every reading of the method."""
     scenes, unit = read_scenes(data, "test"), unit_of(data)
     return {reading: read(reading, model, scenes, unit) for reading in METHODS[row.method].readings}
 
 
 def scenes_of(row: Row, work: Path) -> Path:
-    """The folder with the scenes of a row: the first ones of the canonical set, simulated once for all rows."""
+    """Folder of the scenes of a row: the first ones of the canonical set, simulated once for all rows."""
     scale = SCALES[row.scale]
     counts = scale.counts(scale.num_train)
-    everything = work / "scenes" / f"{row.system}_{row.scale}"
-    if not _is_whole(everything, counts):
-        simulate_folder(SimulationRequest(row.system[:-1], int(row.system[-1]), counts, canonical=True), everything)
+    all_scenes = work / "scenes" / f"{row.system}_{row.scale}"
+    if not _is_complete(all_scenes, counts):
+        simulate_folder(SimulationRequest(row.system[:-1], int(row.system[-1]), counts, canonical=True), all_scenes)
     if row.num_scenes == scale.num_train:
-        return everything
-    first = everything.with_name(f"{everything.name}_{row.num_scenes}")
-    if not _is_whole(first, row.scenes):
+        return all_scenes
+    first = all_scenes.with_name(f"{all_scenes.name}_{row.num_scenes}")
+    if not _is_complete(first, row.scenes):
         chosen = {split: range(count) for split, count in row.scenes.items() if count}
-        splits = {split: read_scenes(everything, split).at(which) for split, which in chosen.items()}
-        write_folder(first, splits, row.system, read_meta(everything))
+        splits = {split: read_scenes(all_scenes, split).at(which) for split, which in chosen.items()}
+        write_folder(first, splits, row.system, read_meta(all_scenes))
     return first
 
 
-def _is_whole(folder: Path, counts: Mapping[str, int]) -> bool:
-    """Velocities are what is written last."""
+def _is_complete(folder: Path, counts: Mapping[str, int]) -> bool:
+    """Whether all splits have velocities, which are written last."""
     return all(any(folder.glob(f"vel_{split}_*.npy")) for split, count in counts.items() if count)
 
 
 class Meter:
-    """Seconds spent on a row, written down after each epoch, so that a row that is killed goes on counting."""
+    """Wall-clock and CPU seconds of a row, stored after each epoch so that they survive an interrupt."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -151,7 +151,7 @@ class Meter:
         self._last = time.monotonic(), time.process_time()
 
     def count(self) -> None:
-        """Add what was spent since the last time."""
+        """Add the time since the last call, and write the sums to the file."""
         now = time.monotonic(), time.process_time()
         self.seconds += now[0] - self._last[0]
         self.cpu_seconds += now[1] - self._last[1]
@@ -160,7 +160,7 @@ class Meter:
             (temporary / self.path.name).write_text(json.dumps([self.seconds, self.cpu_seconds]))
 
     def watching(self, watch: Watch | None) -> Watch:
-        """Count after each epoch, then call the other watcher."""
+        """A callback that counts after each epoch, then calls ``watch``."""
 
         def after(report: EpochReport) -> None:
             self.count()

@@ -140,7 +140,7 @@ def test_a_row_is_done_once(places, monkeypatch):
     assert "relation_accuracy" not in found.figures["truth"]
     document = (places.results / "table1_small.md").read_text()
     assert "| ours | " in document
-    assert "| other | – | – | – | – | not yet done |" in document
+    assert "| other | – | – | – | – | no result yet |" in document
 
 
 def test_an_interrupted_row_goes_on(places):
@@ -187,7 +187,7 @@ def test_other_settings_are_refused_and_done_again(places, monkeypatch, capsys):
     words = ["reproduce", "table1", "--system", "springs5", "--rows", "tiny", "--quiet"]
     words += ["--out", str(places.results), "--work", str(places.work)]
     assert main(words) == 2
-    expected = "other settings (recipe.training.num_passes: 2 there, 1 now): put them back, or do the row again with"
+    expected = "other settings (recipe.training.num_passes: 2 then, 1 now): restore them, or compute it again with"
     assert expected in capsys.readouterr().err
     assert main([*words, "--again"]) == 0
     assert read_result(places.results / "small" / f"{ROW.name}.json").passes == 1
@@ -202,7 +202,7 @@ def test_settings_that_are_new_since_then_are_at_their_default(places):
     assert "there already" in done(Request("table1", systems=("springs5",), methods=("tiny",)), places)[0]
     del found.settings["recipe"]["training"]["num_passes"]  # whose default is another number
     write_result(path, found)
-    with pytest.raises(DataError, match=r"other settings .recipe\.training\.num_passes: 40 there, 2 now"):
+    with pytest.raises(DataError, match=r"other settings .recipe\.training\.num_passes: 40 then, 2 now"):
         done(Request("table1", systems=("springs5",), methods=("tiny",)), places)
 
 
@@ -295,9 +295,9 @@ def test_a_table_as_markdown():
 | method | step 1 | step 10 | step 20 | published | COST |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 | ours | 2.00e-5 (1.00e-5 to 3.00e-5) | 2.00e-3 | – | 3.12e-8 / 3.29e-6 / – | 30 | 4 | 80 | 0, 1 | SPENT |
-| other | – | – | – | – | not yet done | – | – | – | – | – | – |
+| other | – | – | – | – | no result yet | – | – | – | – | – | – |
 """
-    cost = "training scenes | test scenes | passes | seeds | seconds | CPU seconds | hardware"
+    cost = "training scenes | test scenes | epochs | seeds | seconds | CPU seconds | hardware"
     text = text.replace("COST", cost).replace("SPENT", "105 (90 to 120) | 100 | an abacus, 2 cores; 2 threads")
     assert table("table1", found, "springs5", "small") == text.strip()
 

@@ -1,1 +1,1 @@
-"""What relational inference is compared with: prediction without relations, relations without a model of motion."""
+"""Baselines: prediction without relations (static, LSTM), and relations without a model of motion (correlations)."""

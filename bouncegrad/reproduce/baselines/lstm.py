@@ -1,4 +1,4 @@
-"""Recurrent networks that predict motion without relations: of all entities together, or of each entity alone.
+"""LSTM baselines, which predict motion without relations: for all entities jointly, or for each entity separately.
 
 Source: Kipf, Fetaya, Wang, Welling and Zemel, 2018, "Neural relational inference for interacting systems", section 5.1
 ("LSTM (joint)", "LSTM (single)"), appendix, and released code.
@@ -22,10 +22,10 @@ from bouncegrad.scenes import DataError, Normalization, Scenes
 from bouncegrad.settings import check_settings
 
 VARIANCE = 5e-5
-"""Of what is predicted, in normalised units squared: it sets the scale of the loss (Kipf et al. 2018)."""
+"""Variance of the Gaussian likelihood, in normalised units squared, which scales the loss (Kipf et al. 2018)."""
 
 AT_ONCE = 500
-"""Scenes that are predicted together: a joint network of five entities then takes a gigabyte."""
+"""Number of scenes of a batch in predictions: a joint network of five entities then needs 1 GB."""
 
 Memory: TypeAlias = tuple[Tensor, Tensor]
 """Hidden and cell states of all layers, ``[layer, row, hidden]``."""
@@ -33,15 +33,15 @@ Memory: TypeAlias = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)  # no slots: jsonargparse reads the fields of defaults through vars()
 class LSTMConfig:
-    """What the recurrent network is made of.
+    """Architecture of the recurrent network.
 
     Attributes:
-        joint: all entities of a scene in one network; else each entity alone, in copies with the same weights.
-        hidden: numbers for each entity in every layer.
-        num_layers: of the recurrent part.
+        joint: True: one network for all entities of a scene; False: each entity separately, with shared weights.
+        hidden: hidden units per entity in every layer.
+        num_layers: number of recurrent layers.
 
     Raises:
-        ValueError: sizes that make no network.
+        ValueError: a size below 1.
     """
 
     joint: bool
@@ -53,16 +53,16 @@ class LSTMConfig:
 
 
 class RecurrentNetwork(nn.Module):
-    """Two layers for each entity, recurrent layers for all that are seen together, two layers to the change of state.
+    """Two layers per entity, recurrent layers for a row of entities, and two layers for the change of state.
 
-    ``e_j = relu(W2 relu(W1 x_j))``, ``h = LSTM(e_1 ... e_M)``, ``x' = x + W4 relu(W3 h)``, where M entities are seen
-    together: all of a scene (joint), or one. A *row* is what is seen together: a scene, or an entity of a scene.
+    ``e_j = relu(W2 relu(W1 x_j))``, ``h = LSTM(e_1 ... e_M)``, ``x' = x + W4 relu(W3 h)``, where M is the number of
+    entities of a *row*: a whole scene (joint), or one entity of a scene.
 
     Args:
-        config: joint or not, and sizes.
-        num_entities: of each scene.
-        normalization: of the states.
-        generator: draws the initial weights.
+        config: architecture.
+        num_entities: entities of each scene.
+        normalization: normalisation of the states.
+        generator: source of randomness of the initial weights.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class RecurrentNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights lie, and where it computes."""
+        """Device of the weights."""
         return self.change.bias.device
 
     def ahead(
         self, rows: Float[Tensor, "row time member feature"], present: Float[Tensor, "row member"], num_free: int = 0
     ) -> Float[Tensor, "row step member feature"]:
-        """Predict the sample after each that is given, then ``num_free`` more, each from the prediction before."""
+        """Predict the sample after each given one, then ``num_free`` more by a rollout."""
         known, memory = self._read(rows, present, None)
         predicted = [known]
         for _ in range(num_free):
@@ -119,10 +119,10 @@ def _recurrent(width: int, num_layers: int, generator: Generator) -> nn.LSTM:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """Scenes as the network sees them.
+    """Scenes as rows, the input of the network.
 
     Attributes:
-        states: ``[row, time, member, feature]``, normalised; gaps repeat what was measured last.
+        states: ``[row, time, member, feature]``, normalised; gaps repeat the last measured state.
         mask: ``[row, time, member]``, 1 where a state was measured.
     """
 
@@ -134,12 +134,12 @@ class Rows:
         """A row for each scene, or for each entity of each scene.
 
         Raises:
-            DataError: another number of entities than a joint network was made for.
+            DataError: the number of entities differs from that of a joint network.
         """
         if network.config.joint and scenes.num_entities != network.num_members:
             raise DataError(
-                f"a joint LSTM sees all entities in fixed places: expected scenes of {network.num_members}, got "
-                f"{scenes.num_entities}; entities that are masked at all times fill smaller ones up"
+                f"a joint LSTM has an input for each entity: expected scenes of {network.num_members}, got "
+                f"{scenes.num_entities}; pad smaller scenes with entities that are masked at all times"
             )
         states, mask = last_measured(scenes, network.normalization), scenes.mask.float()
         if not network.config.joint:
@@ -153,14 +153,14 @@ class Rows:
 
 
 def squared_error(network: RecurrentNetwork, rows: Rows, horizon: int) -> Float[Tensor, ""]:
-    """Squared error of what is predicted over twice the variance, summed over times and features.
+    """Squared error of predictions over twice the variance, summed over times and features.
 
     ``sum_t |x_t - x'_t|^2 / (2 5e-5)``, mean over entities; samples that were not measured do not count.
 
     Args:
-        network: what predicts.
-        rows: the truth, of which it is shown all samples but the last ``horizon``.
-        horizon: how many samples at the end follow each other without the truth; with 1, one step is predicted at each.
+        network: the network.
+        rows: true states; all samples but the last ``horizon`` are inputs.
+        horizon: steps of the rollout at the end of a scene; 1: teacher forcing at all samples.
     """
     predicted = network.ahead(rows.states[:, :-horizon], rows.present, horizon - 1)
     squares = (predicted - rows.states[:, 1:]).square().sum(-1) * rows.mask[:, 1:]
@@ -183,7 +183,7 @@ def predicted(
 
 @torch.no_grad()
 def last_memories(network: RecurrentNetwork, scenes: Scenes) -> Float[Tensor, "scene entity hidden"]:
-    """What a network that sees each entity alone keeps of its first 49 samples: the top layer's last hidden state.
+    """Last hidden state of the top layer after the first 49 samples of each entity, for a network that is not joint.
 
     Raises:
         ValueError: a joint network, which has no states of single entities.
@@ -196,5 +196,5 @@ def last_memories(network: RecurrentNetwork, scenes: Scenes) -> Float[Tensor, "s
 
 
 def _parts(scenes: Scenes) -> Iterator[Scenes]:
-    """Not too many scenes at once."""
+    """Batches of at most :data:`AT_ONCE` scenes."""
     return (scenes.at(part) for part in torch.arange(scenes.num_scenes).split(AT_ONCE))

@@ -1,4 +1,4 @@
-"""Training of the recurrent baselines, in run folders that resume, and their figures."""
+"""Training of the LSTM baselines in run folders, which can resume, and their figures."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ TRAINING = TrainingConfig(
     horizon=10,
     averaging=0.0,
 )
-"""As published (Kipf et al. 2018); nothing is searched, so what sets a search is not looked at.
+"""Settings as published (Kipf et al. 2018); settings of a search are ignored.
 
-``horizon``: the last samples of a scene are predicted without the truth. The released code means 10 as well, but shows
-one sample more, so that 9 are.
+``horizon``: the last samples of a scene are predicted by a rollout. The released code also intends 10, but has one more
+sample as input, so that its rollout has 9 steps.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class LSTMRun:
-    """What a run was asked to do.
+    """Configuration of a run folder.
 
     Attributes:
-        data: where the scenes lie: a folder or a ``.npz``.
-        model: joint or not, and sizes.
-        training: how it is trained.
-        minutes: how long; None: for ``training.num_passes`` passes.
-        seed: of all randomness.
+        data: path of the scenes, a folder or a ``.npz``.
+        model: architecture.
+        training: settings of the training.
+        minutes: training time; None: ``training.num_passes`` epochs.
+        seed: seed of all randomness.
     """
 
     data: str
@@ -67,15 +67,15 @@ class LSTMRun:
 
 @dataclass(frozen=True, slots=True)
 class LSTMFigures:
-    """What a recurrent baseline reaches on scenes that nothing was learned from.
+    """Figures of an LSTM baseline on test scenes.
 
     Attributes:
         mse: step -> mean squared error of the prediction from sample 49 on, in ``unit``.
-        unit: whose normalisation the errors are in.
-        correlation_accuracy: share of relations that correlations of its states tell; None for a joint network and
-            without labels.
-        num_scenes: how many scenes these figures are of.
-        num_parameters: of the network.
+        unit: name of the normalisation of errors.
+        correlation_accuracy: relation accuracy of correlations of hidden states; None for a joint network and without
+            labels.
+        num_scenes: number of test scenes.
+        num_parameters: number of parameters of the network.
     """
 
     mse: Mapping[int, float]
@@ -86,18 +86,18 @@ class LSTMFigures:
 
 
 class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
-    """A training of a recurrent network; epochs are judged by one-step predictions of the held-out scenes.
+    """Training of a recurrent network; one-step prediction errors on held-out scenes select the best epoch.
 
     Args:
-        scenes: to learn from; relations are not looked at.
-        held_out: scenes by which the best weights are chosen.
-        model_config: joint or not, and sizes.
-        config: how it is trained.
-        seed: of all randomness.
-        device: where the network computes (:mod:`bouncegrad.devices`).
+        scenes: training scenes; relations are not used.
+        held_out: scenes that select the best epoch.
+        model_config: architecture.
+        config: settings of the training.
+        seed: seed of all randomness.
+        device: device of the network (:mod:`bouncegrad.devices`).
 
     Raises:
-        ValueError: scenes no longer than the horizon, or a device that is not there.
+        ValueError: scenes no longer than the horizon, or a device that does not exist.
     """
 
     searches = False
@@ -121,7 +121,7 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
         network = RecurrentNetwork(model_config, scenes.num_entities, normalization, generator)
         network.to(device_named(device))
         super().__init__(network, scenes.num_scenes, config.batch_size, config, generator)
-        self.ema_model.recurrent.flatten_parameters()  # as a GPU wants them; the average was copied one by one
+        self.ema_model.recurrent.flatten_parameters()  # contiguous memory for cuDNN; the copy of the average splits it
         self.scenes, self.held_out = scenes, Rows.of(network, held_out)
 
     def learn_from(self, indices: Tensor, progress: float) -> float:
@@ -133,20 +133,20 @@ class RecurrentTrainer(Trainer[RecurrentNetwork, float]):
 
     @torch.no_grad()
     def finish_epoch(self, parts: Sequence[float], clock: Clock) -> EpochReport:
-        """Judge the epoch by one-step predictions, as the released code does."""
+        """Report of the epoch, with the one-step prediction error on held-out scenes, as in the released code."""
         loss, held_out = sum(parts) / len(parts), float(squared_error(self.ema_model, self.held_out, 1))
         self.descent.finish_epoch(loss)
         self.keep_if_best(held_out)
         return EpochReport(number=self.num_passes_done, loss=loss, held_out=held_out)
 
     def best_network(self) -> RecurrentNetwork:
-        """The network of the epoch that predicted the held-out scenes best.
+        """The network of the epoch with the smallest prediction error on held-out scenes.
 
         Raises:
             ValueError: the training diverged from its first epoch on.
         """
         if self.num_passes_done and self.best_score == math.inf:
-            raise ValueError("no pass had a finite loss: the training diverged; lower learning_rate or clip_norm")
+            raise ValueError("no epoch had a finite loss: the training diverged; lower learning_rate or clip_norm")
         network = self.model
         best = RecurrentNetwork(network.config, network.num_members, network.normalization, Generator())
         best.load_state_dict(self.best_weights)
@@ -159,24 +159,24 @@ def run_lstm(
     watch: Callable[[EpochReport], None] | None = None,
     device: Device = "cpu",
 ) -> LSTMFigures:
-    """Train a recurrent baseline on the scenes at ``config.data`` in the run folder ``out``, and say how good it is.
+    """Train an LSTM baseline on the scenes at ``config.data`` in the run folder ``out``; returns its figures.
 
-    Scenes are parted, and runs go on after an interruption, as in :func:`bouncegrad.fit.fit_folder`.
+    Splits, and resuming after an interrupt, are as in :func:`bouncegrad.fit.fit_folder`.
 
     Args:
-        config: what to do.
-        out: the run folder; made where it does not exist.
+        config: the configuration.
+        out: the run folder; created where it does not exist.
         watch: called after each epoch.
-        device: where the network computes (:mod:`bouncegrad.devices`).
+        device: device of the network (:mod:`bouncegrad.devices`).
 
     Raises:
-        DataError: unusable scenes, test scenes too short to predict, a folder of another run.
-        ValueError: scenes too short to learn from, a device that is not there, or a training that diverged.
+        DataError: unusable scenes, test scenes too short to predict, or a folder of another run.
+        ValueError: scenes too short for training, a device that does not exist, or a training that diverged.
     """
     scenes, held_out = training_scenes(config.data, config.seed)
     unseen = unseen_scenes(config.data, held_out)
     trainer = RecurrentTrainer(scenes, held_out, config.model, config.training, config.seed, device)
-    num_observed(unseen)  # this and the next line would else fail at the end of the training
+    num_observed(unseen)  # this and the next line raise errors before the training instead of after it
     Rows.of(trainer.model, unseen.at(0))
     RunFolder(Path(out), config, fingerprint(scenes, held_out), watch).train(trainer)
     return lstm_figures(trainer.best_network(), scenes, unseen, error_unit(config.data))
@@ -185,13 +185,13 @@ def run_lstm(
 def lstm_figures(
     network: RecurrentNetwork, train: Scenes, test: Scenes, unit: tuple[str, Normalization] | None = None
 ) -> LSTMFigures:
-    """Errors of 20 free steps from the true sample 49 on, and what the states of single entities tell of relations.
+    """Errors of a rollout of 20 steps from the true sample 49, and relation accuracy of correlations of hidden states.
 
     Args:
-        network: trained.
-        train: scenes whose labels, where there are any, choose the threshold of the correlations.
+        network: the trained network.
+        train: scenes whose labels, if any, determine the threshold of the correlations.
         test: scenes of at least 23 samples.
-        unit: a name and the normalisation in which errors are given; by default the network's own.
+        unit: name and normalisation of the unit of errors; by default the network's own.
     """
     start, (name, normalization) = num_observed(test), unit or ("own training set", network.normalization)
     errors = prediction_errors(predicted(network, test, start, max(STEPS)), test, start, normalization)

@@ -1,8 +1,8 @@
-"""Baselines that know nothing of motion: the last state repeated, and correlations taken for relations.
+"""Baselines without a model of motion: the last state repeated, and correlations as relations.
 
 Source: Kipf, Fetaya, Wang, Welling and Zemel, 2018, "Neural relational inference for interacting systems", section 5.1:
-"static", "Corr. (path)" and "Corr. (LSTM)". Correlations keep their sign: with it paths tell 52.4 % of the
-canonical springs relations, as published, without it 51.6 %.
+"static", "Corr. (path)" and "Corr. (LSTM)". Correlations keep their sign: with it paths give a relation
+accuracy of 52.4 % on canonical springs, as published, without it 51.6 %.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from bouncegrad.evaluation.score import OBSERVED, STEPS, num_observed, predictio
 from bouncegrad.scenes import DataError, Normalization, Scenes, relation_kinds
 
 Features = Callable[[Scenes], Float[Tensor, "scene entity feature"]]
-"""What is correlated: one vector for each entity."""
+"""Function of scenes that returns the vector of each entity that is correlated."""
 
 
 def static_errors(scenes: Scenes, unit: Normalization) -> Float[Tensor, "step"]:
-    """Mean squared errors of 1 to 20 steps if everything stays where the true sample 49 has it.
+    """Mean squared errors at 1 to 20 steps of the prediction that the true state at sample 49 does not change.
 
-    Shorter scenes start where :func:`bouncegrad.evaluation.score.score` does.
+    Shorter scenes start at the same sample as in :func:`bouncegrad.score`.
 
     Args:
-        scenes: to predict.
-        unit: in which errors are given; beside published ones, that of the canonical training set.
+        scenes: scenes to predict.
+        unit: unit of errors; for a comparison with published ones, that of the canonical training set.
 
     Raises:
         DataError: scenes too short to predict.
@@ -39,7 +39,7 @@ def static_errors(scenes: Scenes, unit: Normalization) -> Float[Tensor, "step"]:
 
 
 def path_features(scenes: Scenes, unit: Normalization) -> Float[Tensor, "scene entity feature"]:
-    """The first 49 states of each entity, normalised, one after the other."""
+    """The first 49 states of each entity, normalised and concatenated."""
     observed = last_measured(scenes, unit, torch.float64)[:, :OBSERVED]
     return observed.transpose(1, 2).flatten(2)
 
@@ -47,7 +47,7 @@ def path_features(scenes: Scenes, unit: Normalization) -> Float[Tensor, "scene e
 def last_measured(
     scenes: Scenes, unit: Normalization, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "scene time entity feature"]:
-    """Normalised states; gaps repeat what was measured last, and are 0 before anything was."""
+    """Normalised states; gaps repeat the last measured state, and are 0 before the first one."""
     states = unit.apply(scenes.states, dtype) * scenes.mask[..., None]
     times = torch.arange(scenes.num_times, device=states.device)[:, None]
     latest = torch.where(scenes.mask, times, 0).cummax(1).values
@@ -55,7 +55,7 @@ def last_measured(
 
 
 def correlations(features: Float[Tensor, "scene entity feature"]) -> Float[Tensor, "scene receiver sender"]:
-    """Pearson's correlation of every two entities of a scene.
+    """Pearson correlation of the vectors of all pairs of entities of a scene.
 
     ``r_ij = <x_i - mean x_i, x_j - mean x_j> / (|x_i - mean x_i| |x_j - mean x_j|)``, means over features; 0 where a
     vector is constant.
@@ -74,27 +74,27 @@ def correlations(features: Float[Tensor, "scene entity feature"]) -> Float[Tenso
 def correlation_kinds(
     features: Float[Tensor, "scene entity feature"], threshold: float
 ) -> Int[Tensor, "scene receiver sender"]:
-    """Two kinds of relation: 1 where the correlation is above ``threshold``, else 0."""
+    """Two kinds (edge types): 1 where the correlation is above ``threshold``, else 0."""
     return (correlations(features) > threshold).long()
 
 
 def best_threshold(features: Float[Tensor, "scene entity feature"], scenes: Scenes) -> float:
-    """The threshold under which most of the known relations of ``scenes`` are right, whichever kind means which.
+    """The threshold with the highest relation accuracy on ``scenes``, under the better of the two relabellings.
 
     Raises:
         DataError: not exactly two labels, or none.
     """
     if scenes.relations is None or not scenes.labelled:
-        raise DataError("a threshold is chosen by true relations, these scenes have none: bring labelled scenes")
+        raise DataError("a threshold is fitted to true relations, these scenes have none: bring labelled scenes")
     truth, labels = relation_kinds(scenes.relations.where(scenes.pairs, torch.nan))
     if len(labels) != 2:
-        raise DataError(f"one threshold makes two kinds, but there are {len(labels)} labels: {labels}")
+        raise DataError(f"one threshold separates two edge types, but there are {len(labels)} labels: {labels}")
     values, order = correlations(features)[truth >= 0].sort()
     return _split(values, truth[truth >= 0][order])
 
 
 def _split(values: Float[Tensor, "pair"], truth: Int[Tensor, "pair"]) -> float:
-    """Between which two of the ascending values the truth parts best: midway."""
+    """The midpoint of two successive values (in ascending order) that separates the true labels best."""
     right_if_below_is_0 = (1 - truth).cumsum(0) + truth.sum() - truth.cumsum(0)
     right = torch.maximum(right_if_below_is_0, len(truth) - right_if_below_is_0)[:-1]
     right = right.where(values[1:] > values[:-1], -1)
@@ -103,12 +103,12 @@ def _split(values: Float[Tensor, "pair"], truth: Int[Tensor, "pair"]) -> float:
 
 
 def correlation_accuracy(train: Scenes, test: Scenes, features_fn: Features) -> float:
-    """Share of the relations of ``test`` that correlations tell, with the threshold that is best on ``train``.
+    """Relation accuracy of correlations on ``test``, with the best threshold on ``train``.
 
     Args:
-        train: labelled scenes that choose the threshold.
+        train: labelled scenes for the threshold.
         test: labelled scenes.
-        features_fn: what is correlated.
+        features_fn: vector of each entity that is correlated.
 
     Raises:
         DataError: scenes without labels, or with more or fewer than two.
