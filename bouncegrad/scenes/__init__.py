@@ -1,4 +1,4 @@
-"""Scenes: recordings of interacting entities, how they are read, written, parted, stacked and normalised."""
+"""Scenes: recordings of interacting entities; reading, writing, splitting, stacking and normalisation of them."""
 
 from bouncegrad.scenes.files import has_split, read_meta, read_part, read_scenes, write_folder, write_npz
 from bouncegrad.scenes.layout import NRI_TIME_STEP, from_arrays, to_arrays

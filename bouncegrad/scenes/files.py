@@ -1,4 +1,4 @@
-"""Scenes on disk: a folder of .npy files as in Kipf et al. (2018), or one .npz. No pickle is ever loaded.
+"""Files of scenes: a folder of .npy files as in Kipf et al. (2018), or one .npz; pickles are never loaded.
 
 A folder holds, for each split (``train``, ``valid``, ``test``) and one suffix (``springs5``):
 
@@ -45,7 +45,7 @@ OPTIONAL_ARRAYS = ("edges", "mask", "exogenous")
 ALL_ARRAYS = (*MOTION_ARRAYS, "states", *OPTIONAL_ARRAYS)
 NAME_LISTS = ("feature_names", "entity_names", "scene_names", "names")
 SPLIT_NAMES = NAME_LISTS[1:]
-"""Those that differ from split to split."""
+"""Names in the metadata that differ between splits."""
 
 
 def read_scenes(path: str | os.PathLike[str], split: str | None = None) -> Scenes:
@@ -76,12 +76,12 @@ def read_part(path: str | os.PathLike[str], split: str | None) -> Scenes:
 
 
 def has_split(path: str | os.PathLike[str], split: str) -> bool:
-    """Whether there is a folder with scenes of that split."""
+    """Whether ``folder`` is a folder with scenes of that split."""
     return any(split in splits for splits in _suffixes(Path(path)).values())
 
 
 def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What is written beside the scenes: time step, names, system, normalisation; empty where nothing is.
+    """Metadata of scenes: time step, names, system, normalisation; empty where there is none.
 
     Raises:
         DataError: there is no such file, or it does not hold a JSON object.
@@ -239,7 +239,7 @@ def _read_array(path: Path) -> np.ndarray:
 
 
 def _read_archive(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Those of the arrays ``names`` that there are."""
+    """The existing arrays among ``names``."""
     with _clear_errors(path):
         content = np.load(path, allow_pickle=False)
         if not isinstance(content, np.ndarray):
@@ -324,7 +324,7 @@ def _folder_meta(folder: Path, splits: Mapping[str, Scenes], suffix: str, meta: 
 def _split_names(
     word: str, splits: Mapping[str, Scenes], before: Mapping[str, Any], kept: list[str]
 ) -> dict[str, Sequence[Any]]:
-    """What the scenes of each split call something, where they have names for it."""
+    """The names ``word`` of each split that has such names."""
     section = {split: names for split, names in _section(before, word).items() if split in kept}
     return section | {split: names for split, scenes in splits.items() if (names := getattr(scenes, word)) is not None}
 

@@ -1,4 +1,4 @@
-"""The array layout in which relational-inference data sets travel (Kipf et al. 2018), to scenes and back."""
+"""Conversion between scenes and the array layout of relational-inference data sets (Kipf et al. 2018)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from bouncegrad.scenes.record import DataError, Scenes
 
 NRI_TIME_STEP = 0.1
-"""Time between two samples where a data set does not say: steps of 0.001, each 100th saved (Kipf et al. 2018)."""
+"""Default time between two samples, where a data set has none: steps of 0.001, each 100th saved (Kipf et al. 2018)."""
 
 
 def from_arrays(loc: Any, vel: Any, edges: Any = None, time_step: float = NRI_TIME_STEP, mask: Any = None) -> Scenes:
@@ -23,10 +23,10 @@ def from_arrays(loc: Any, vel: Any, edges: Any = None, time_step: float = NRI_TI
         loc: ``[scene, time, dimension, entity]``, positions; note that the entity is the last axis.
         vel: the same shape, velocities.
         edges: ``[scene, receiver, sender]``, labels of the relations as they are, or None.
-        time_step: from one sample to the next.
-        mask: ``[scene, time, entity]``, True = measured; everything was, if None.
+        time_step: time between two samples.
+        mask: ``[scene, time, entity]``, True = measured; None: all states are measured.
 
-    Anything that numpy turns into numbers will do: arrays, tensors, nested lists.
+    Anything that numpy converts to numbers will do: arrays, tensors, nested lists.
 
     Raises:
         DataError: no numbers, shapes that do not fit, NaN or infinity where mask is True.
@@ -54,7 +54,7 @@ def from_arrays(loc: Any, vel: Any, edges: Any = None, time_step: float = NRI_TI
 
 
 def from_states(states: Any, edges: Any = None, time_step: float = NRI_TIME_STEP, mask: Any = None) -> Scenes:
-    """Scenes of any features, which are called "0", "1", ... until they are named.
+    """Scenes with any features, which have the names "0", "1", ... until they are renamed.
 
     Args:
         states: ``[scene, time, entity, feature]``; note that the feature is the last axis.

@@ -1,4 +1,4 @@
-"""To [-1, 1] and back, with constants that come from the training scenes alone."""
+"""Normalisation of features to [-1, 1], and its inverse, with constants from the training scenes alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Normalization:
     maximum: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Refuse constants that would turn numbers into NaN."""
+        """Check that the constants are finite and ordered, so that no state becomes NaN."""
         pairs = list(zip(self.minimum, self.maximum, strict=False))
         if len(self.minimum) != len(self.maximum) or not pairs:
             raise DataError(f"expected a minimum and a maximum for each feature, got {self.minimum}, {self.maximum}")
@@ -87,7 +87,7 @@ class Normalization:
         return ((states.double() + 1) * (high - low) / 2 + low).to(dtype)
 
     def to_dict(self) -> dict[str, list[float]]:
-        """As plain lists, to be written as JSON; nothing is lost."""
+        """Plain lists for JSON, without loss of precision."""
         return {"minimum": list(self.minimum), "maximum": list(self.maximum)}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Parts of a set of scenes, and one set out of several."""
+"""Splitting a set of scenes at random, and stacking several sets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bouncegrad.scenes.record import DataError, Scenes
 
 
 def split(scenes: Scenes, fractions: Sequence[float], generator: Generator) -> tuple[Scenes, ...]:
-    """Random parts that share no scene, one for each fraction; fractions that sum to 1 use every scene.
+    """Random disjoint parts, one for each fraction; fractions that sum to 1 use every scene.
 
     Part p holds the scenes from ``round(S sum(fractions[:p]))`` to ``round(S sum(fractions[:p+1]))`` of one
     random permutation of the S scenes.
@@ -42,7 +42,7 @@ def split(scenes: Scenes, fractions: Sequence[float], generator: Generator) -> t
 
 
 def stack_scenes(sets: Sequence[Scenes]) -> Scenes:
-    """One set out of several whose scenes may have different numbers of entities.
+    """Stack several sets of scenes, which may have different numbers of entities.
 
     Scenes with fewer entities than the largest are padded at the end with absent ones (mask False, state 0,
     relations NaN). Relations that one set lacks are NaN, unknown; None if every set lacks them. The entities

@@ -1,4 +1,4 @@
-"""The record of many recordings. What is in it has been checked: nothing behind it needs to check again."""
+"""The record :class:`Scenes`, whose content is checked on construction: code that receives it need not check again."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class DataError(ValueError):
 class Scenes:
     """Recordings of interacting entities, all with the same times, entities and features.
 
-    A state that was not measured has ``mask`` False and is stored as 0, whatever was handed in, so that a
-    NaN cannot travel. An entity whose mask is False at all times is absent: its scene has fewer entities.
+    A state that was not measured has ``mask`` False and is stored as 0, whatever was passed, so that a
+    NaN cannot spread. An entity whose mask is False at all times is absent: its scene has fewer entities.
 
     Attributes:
         states: ``[scene, time, entity, feature]``, float64, in the units of the recording.
         mask: ``[scene, time, entity]``, True where the state was measured.
-        time_step: from one sample to the next, in the time unit of the recording.
-        feature_names: what the features are, positions first: ``("x", "y", "vx", "vy")``.
-        entity_names: what to call the entities in pictures and tables.
-        relations: ``[scene, receiver, sender]``, float64, the labels of who acts on whom as they were handed
-            in, diagonal included, NaN where unknown; None, the normal case, where they are unknown.
-        exogenous: ``[scene, entity]``, True for entities that act on others but follow their own will (a leading car,
-            a ball that is thrown): their incoming relations are not asked for, and their motion is given, never
+        time_step: time between two samples, in the time unit of the recording.
+        feature_names: names of the features, positions first: ``("x", "y", "vx", "vy")``.
+        entity_names: names of the entities in pictures and tables.
+        relations: ``[scene, receiver, sender]``, float64, the labels of relations as they were passed, diagonal
+            included, NaN where unknown; None, the normal case, where they are unknown.
+        exogenous: ``[scene, entity]``, True for entities that act on others but are not acted on (a leading car, a
+            ball that is thrown): their incoming relations are not asked for, and their motion is given, never
             predicted; None: no entity is.
-        scene_names: what to call the scenes; None: they are numbered.
-        names: ``[scene][entity]``, what to call the entities of each scene where these differ from scene to scene;
-            None: ``entity_names`` in all of them. Absent ones may be called "".
+        scene_names: names of the scenes; None: they are numbered.
+        names: ``[scene][entity]``, names of the entities of each scene, where they differ between scenes; None:
+            ``entity_names`` in all of them. Absent entities may have the name "".
 
     Raises:
         DataError: wrong ranks or sizes; no scene, one time or one entity; NaN or infinity in a valid state.
@@ -62,7 +62,7 @@ class Scenes:
     names: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
-        """Check what was handed in and bring it to the promised form."""
+        """Check the fields and convert them to the documented types."""
         states, mask = _tensor("states", self.states, 4), _tensor("mask", self.mask, 3)
         _check_sizes(states)
         _check_mask(states, mask)
@@ -82,22 +82,22 @@ class Scenes:
 
     @property
     def num_scenes(self) -> int:
-        """How many recordings there are."""
+        """Number of recordings."""
         return self.states.shape[0]
 
     @property
     def num_times(self) -> int:
-        """How many samples each recording has."""
+        """Number of samples of each recording."""
         return self.states.shape[1]
 
     @property
     def num_entities(self) -> int:
-        """How many entities a scene has room for; in a scene with absent ones there are fewer."""
+        """Size of the axis ``entity``; a scene with absent entities has fewer."""
         return self.states.shape[2]
 
     @property
     def num_features(self) -> int:
-        """How many numbers are measured of an entity at one time."""
+        """Number of features of an entity at one time."""
         return self.states.shape[3]
 
     @property
@@ -107,12 +107,12 @@ class Scenes:
 
     @property
     def predicted(self) -> Bool[Tensor, "scene entity"]:
-        """True for each present entity whose motion is to be explained: all that are not exogenous."""
+        """True for each present entity whose motion is predicted: all that are not exogenous."""
         return self.present if self.exogenous is None else self.present & ~self.exogenous
 
     @property
     def pairs(self) -> Bool[Tensor, "scene receiver sender"]:
-        """True for each ordered pair of different present entities whose relation is asked for."""
+        """True for each ordered pair of different present entities whose receiver is not exogenous."""
         different = ~torch.eye(self.num_entities, dtype=torch.bool, device=self.mask.device)
         return self.predicted[:, :, None] & self.present[:, None, :] & different
 
@@ -122,11 +122,11 @@ class Scenes:
         return None if self.relations is None else self.relations.where(self.pairs, math.nan)
 
     def scene_name(self, scene: int) -> str:
-        """What to call a scene."""
+        """Name of a scene."""
         return str(scene) if self.scene_names is None else self.scene_names[scene]
 
     def names_in(self, scene: int) -> tuple[str, ...]:
-        """What to call the entities of a scene."""
+        """Names of the entities of a scene."""
         return self.entity_names if self.names is None else self.names[scene]
 
     @property
@@ -173,9 +173,9 @@ class Scenes:
         return part
 
     def ending_together(self) -> Scenes:
-        """Scenes of different lengths, moved in time so that the last sample of each is the last of all.
+        """Scenes of different lengths, shifted in time so that they end at the same sample.
 
-        What was padding behind a scene (no entity measured) is then before it.
+        Padding after a scene (no entity measured) moves before it.
         """
         times = torch.arange(1, self.num_times + 1, device=self.mask.device)
         padding = self.num_times - (self.mask.any(2) * times).amax(1)

@@ -1,4 +1,4 @@
-"""From the labels of relations in a file to kinds that count from 0."""
+"""Conversion of labels of relations, as in a file, to kinds (edge types) numbered from 0."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def relation_kinds(
 ) -> tuple[Int[Tensor, "scene receiver sender"], tuple[float, ...]]:
     """Number the different labels off the diagonal 0 .. K-1, in ascending order.
 
-    Labels keep their identity: -1 and +1 become 0 and 1, and so do 0 and 1; no label is taken for another.
+    Different labels become different kinds: -1 and +1 become 0 and 1, and so do 0 and 1.
 
     Args:
-        relations: ``[scene, receiver, sender]``, labels; NaN = unknown; the diagonal is not looked at.
+        relations: ``[scene, receiver, sender]``, labels; NaN = unknown; the diagonal is ignored.
 
     Returns:
         ``kinds [scene, receiver, sender]``, int64, -1 on the diagonal and where the label is unknown; and the

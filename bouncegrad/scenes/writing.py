@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing of files: a file is replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from bouncegrad.scenes.record import DataError
 
 PREFIX = ".writing-"
-"""Begins the names of temporary folders; a killed process leaves one behind."""
+"""Prefix of the names of temporary folders; a killed process leaves one behind."""
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
-    """Find out whether files can be written in ``folder`` without making it: before long work, not after it.
+    """Check that files can be written in ``folder``, without creating it, before a long computation.
 
     Raises:
         DataError: it, or the nearest folder above it that exists, is a file or may not be written.
@@ -33,10 +33,10 @@ def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary folder whose files move to ``folder`` when the block ends, and vanish when it fails.
 
     Each file is replaced by one ``os.replace``: a reader sees the old one or the new one, never half of one.
-    ``folder`` is made where it does not exist.
+    ``folder`` is created where it does not exist.
 
     Raises:
-        DataError: ``folder`` cannot be made or written, or the disk is full.
+        DataError: ``folder`` cannot be created or written, or the disk is full.
     """
     target = Path(folder)
     check_folder(target)

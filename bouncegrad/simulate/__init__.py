@@ -1,11 +1,11 @@
-"""Worlds with known relations: particles in a box that pull and push each other, and coupled oscillators.
+"""Simulation of scenes with known relations: particles in a box under central forces, and coupled oscillators.
 
 A :class:`Simulator` draws scenes: :class:`Springs`, :class:`Charged` and :class:`Kuramoto`. The first two are central
-forces (:class:`CentralForce`) and say how relations are drawn and how they act. :func:`integrate` runs such a system
-from a given start, :func:`simulate` from a random one, :func:`simulate_canonical` from the very start states of the
-published data sets.
+forces (:class:`CentralForce`), which define how relations are drawn and how they act. :func:`integrate` runs such a
+system from given start states, :func:`simulate` from random ones, :func:`simulate_canonical` from the start states of
+the published data sets.
 
-The box is 10 wide, masses are 1, and samples lie 0.1 of time apart unless told otherwise. Beside the axes of
+The box is 10 wide, masses are 1, and the default time between samples is 0.1. Besides the axes of
 :mod:`bouncegrad.types`, ``dimension`` is the spatial one (x, then y).
 
 Source: Kipf, Fetaya, Wang, Welling and Zemel, 2018, "Neural relational inference for interacting systems",

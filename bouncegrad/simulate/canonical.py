@@ -1,4 +1,4 @@
-"""The published data sets, regenerated: the same draws, hence the same scenes."""
+"""Regeneration of the published data sets: the same random draws, hence the same scenes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bouncegrad.simulate.motion import SAMPLE_EVERY, Start, Trajectories, integr
 from bouncegrad.simulate.systems import Charged, Springs
 
 CANONICAL_SEED = 42
-"""Seed of the one stream that draws all splits of a data set."""
+"""Seed of the random stream that draws all splits of a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ CANONICAL_EXTREMES: Mapping[str, Extremes] = MappingProxyType(
 )
 """Extremes of all 50,000 canonical training scenes, by system and number of entities.
 
-Published errors are measured after mapping them to [-1, 1]: errors that stand beside published ones use these
-numbers, however many scenes a model was trained on. They are the extremes of
-``simulate_canonical(system, "train", 50_000)``, to six decimals. Those of charged velocities hang on single close
-encounters: rounding on another platform moves them, and with them the unit of the published errors.
+Published errors are measured after mapping them to [-1, 1]: errors for comparison with published ones use these
+numbers, whatever the number of training scenes. They are the extremes of
+``simulate_canonical(system, "train", 50_000)``, to six decimals. Those of charged velocities depend on single close
+encounters: rounding on another platform changes them, and with them the unit of the published errors.
 """
 
 
@@ -68,15 +68,15 @@ def simulate_canonical(
 ) -> Trajectories:
     """Simulate the first ``num_scenes`` scenes of a split of the data sets of Kipf et al. (2018).
 
-    Start states and relations are drawn as theirs were. One stream makes the splits one after the other, so the
-    random numbers of all earlier scenes are drawn too (in seconds), but only the scenes asked for are simulated.
+    Start states and relations have the same random draws. One stream draws the splits one after the other, so the
+    random numbers of all earlier scenes are drawn too (in seconds), but only the requested scenes are simulated.
     Labels are 0 and 1 for springs, -1 and 1 for charges.
 
     Args:
-        system: any number of entities, and otherwise the defaults.
+        system: the system, with any number of entities, and otherwise the defaults.
         split: ``"train"`` (50,000 scenes of 49 samples), ``"valid"`` (10,000 of 49) or ``"test"`` (10,000 of 99).
-        num_scenes: how many scenes of that split.
-        chunk_size: scenes that run together, see :func:`bouncegrad.simulate.integrate`.
+        num_scenes: number of scenes, the first ones of that split.
+        chunk_size: number of scenes that are integrated together, see :func:`bouncegrad.simulate.integrate`.
         progress: show a bar over chunks.
 
     Raises:
@@ -93,7 +93,7 @@ def simulate_canonical(
 
 
 def canonical_start(system: Springs | Charged, split: str, num_scenes: int, splits: Mapping[str, Split]) -> Start:
-    """Draw the start of the first ``num_scenes`` scenes of ``split``, where one stream makes all ``splits``."""
+    """Draw the start states of the first ``num_scenes`` scenes of ``split``; one stream draws all ``splits``."""
     _check_canonical(system)
     _check_split(split, num_scenes, splits)
     names = list(splits)
@@ -116,7 +116,7 @@ def _draws(system: Springs | Charged, splits: Mapping[str, Split]) -> Iterator[S
 
 
 def _published(system: Springs | Charged) -> Springs | Charged:
-    """The system with three kinds, of which the middle one never comes but was part of the published draw."""
+    """The system with three edge types; the middle one has probability 0 but was part of the published draw."""
     probabilities = (0.5, 0.0, 0.5)
     if isinstance(system, Springs):
         return replace(system, strengths=(0.0, 0.5, 1.0), probabilities=probabilities)

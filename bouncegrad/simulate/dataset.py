@@ -1,4 +1,4 @@
-"""Simulated data sets as files: what to simulate, and the folder that it is written to."""
+"""Simulated data sets as folders in the NRI layout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bouncegrad.simulate import (
 from bouncegrad.simulate.kuramoto import FeatureSet
 
 NUM_SAMPLES = {"train": 49, "valid": 49, "test": 99}
-"""Samples of each split, as in the published data sets: more where there is to predict."""
+"""Number of samples of each split, as in the published data sets; test scenes are longer, for predictions."""
 
 
 CANONICAL_NAMES: dict[str, Literal["train", "valid", "test"]] = {"train": "train", "valid": "valid", "test": "test"}
@@ -33,19 +33,19 @@ CANONICAL_NAMES: dict[str, Literal["train", "valid", "test"]] = {"train": "train
 
 @dataclass(frozen=True, slots=True)
 class SimulationRequest:
-    """What to simulate.
+    """Settings of a simulated data set.
 
     Attributes:
         system: a name in :data:`SIMULATORS`.
         num_entities: particles or oscillators in a scene.
         counts: split -> number of scenes; splits of 0 scenes are left out.
-        canonical: springs, charged: take the scenes of the published data sets.
-        strengths: springs: the strength of each kind; None: 0 and 1.
-        directed: springs: each direction of a pair on its own.
-        density: springs: share of pairs that have not the first strength; None: all strengths alike.
+        canonical: springs, charged: the scenes of the published data sets.
+        strengths: springs: strength of each edge type; None: 0 and 1.
+        directed: springs: each direction of a pair is drawn independently.
+        density: springs: share of pairs with another strength than the first; None: all strengths equally likely.
         noise: standard deviation of the observation noise.
-        seed: of all randomness.
-        features: kuramoto: what is measured of an oscillator; None: angles.
+        seed: seed of all randomness.
+        features: kuramoto: set of features of an oscillator; None: angles.
 
     Raises:
         DataError: an unknown system, or a number that cannot be simulated.
@@ -80,7 +80,7 @@ class SimulationRequest:
             raise DataError(f"expected a density from 0 to 1, the share of pairs that act, got {self.density}")
 
     def simulator(self) -> Simulator:
-        """The system asked for.
+        """The simulator of the system.
 
         Raises:
             DataError: an option that this system does not have.
@@ -97,18 +97,18 @@ class SimulationRequest:
 
     @property
     def suffix(self) -> str:
-        """What the files are called after."""
+        """Suffix of the names of the files: system and number of entities."""
         return f"{self.system}{self.num_entities}"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A system that the command can simulate.
+    """A system of ``bouncegrad simulate``.
 
     Attributes:
-        make: makes the simulator that a request asks for.
-        own_options: the options of a request that no other system has.
-        advice: how to fit its scenes, where that is not the default.
+        make: function of a request that returns the simulator.
+        own_options: options of a request that no other system has.
+        advice: options of ``bouncegrad fit`` for its scenes, where the default does not suit them.
     """
 
     make: Callable[[SimulationRequest], Simulator]
@@ -141,21 +141,21 @@ SIMULATORS: Mapping[str, Entry] = MappingProxyType(
         ),
     }
 )
-"""All systems that ``bouncegrad simulate`` knows, by name."""
+"""All systems of ``bouncegrad simulate``, by name."""
 
 
 def simulate_folder(request: SimulationRequest, out: str | os.PathLike[str], progress: bool = False) -> str:
-    """Simulate all splits and write them in the NRI folder layout; returns a line that says so."""
-    wanted = {split: count for split, count in request.counts.items() if count}
+    """Simulate all splits and write them in the NRI folder layout; returns a one-line summary."""
+    counts = {split: count for split, count in request.counts.items() if count}
     check_folder(out)
     if request.canonical:
         _check_canonical(request)
-    simulated = {split: _simulated(request, split, count, progress) for split, count in wanted.items()}
+    simulated = {split: _simulated(request, split, count, progress) for split, count in counts.items()}
     meta = {"system": request.suffix, "canonical": request.canonical, "seed": request.seed}
     write_scenes(out, simulated, request.suffix, meta | (_canonical_units(request) if request.canonical else {}))
-    counts = ", ".join(f"{count} {split}" for split, count in wanted.items())
+    text = ", ".join(f"{count} {split}" for split, count in counts.items())
     advice = SIMULATORS[request.system].advice
-    return f"{out}: {counts} scenes of {request.suffix}" + (f"; {advice}" if advice else "")
+    return f"{out}: {text} scenes of {request.suffix}" + (f"; {advice}" if advice else "")
 
 
 def _simulated(request: SimulationRequest, split: str, count: int, progress: bool) -> Scenes:
@@ -180,7 +180,7 @@ def _canonical_system(system: Simulator) -> Springs | Charged:
 
 
 def _canonical_units(request: SimulationRequest) -> dict[str, object]:
-    """The constants in which published errors are given, where the extremes of the published set are known."""
+    """The normalisation of published errors, where the extremes of the published training set are known."""
     found = CANONICAL_EXTREMES.get(request.suffix)
     if found is None:
         return {}

@@ -1,4 +1,4 @@
-"""Coupled oscillators: each turns at a frequency of its own, and those that are joined pull each other into phase.
+"""Kuramoto oscillators: each has its own frequency, and coupled ones attract each other in phase.
 
 Oscillator ``i`` has the phase ``phi_i``, an angle that is not wrapped::
 
@@ -35,10 +35,10 @@ SAMPLE_EVERY = 10
 """Integration steps between two samples."""
 
 FREQUENCIES = (1.0, 10.0)
-"""Between which the frequencies of oscillators lie."""
+"""Bounds of the frequencies of oscillators."""
 
 CHUNK_PAIRS = 2**15
-"""Pairs of the scenes that are integrated together: small enough for a processor's cache."""
+"""Number of pairs of a chunk of scenes that is integrated together: small enough for the cache of a processor."""
 
 Phases: TypeAlias = Float[ndarray, "*batch entity"]
 """A phase, a frequency or a rate for each oscillator."""
@@ -53,11 +53,11 @@ FeatureSet: TypeAlias = Literal["angles", "published"]
 
 @dataclass(frozen=True, slots=True)
 class Oscillators:
-    """Scenes of oscillators before they turn.
+    """Initial state of scenes of oscillators.
 
     Attributes:
-        frequencies: ``[scene, entity]``, the rate of each oscillator by itself.
-        phases: ``[scene, entity]``, at the start.
+        frequencies: ``[scene, entity]``, rate of each oscillator without coupling.
+        phases: ``[scene, entity]``, initial phases.
         couplings: ``[scene, receiver, sender]``, the ``k_ij``, any numbers.
     """
 
@@ -74,23 +74,22 @@ class Oscillators:
 class Kuramoto:
     """Coupled oscillators (the equation is at the top of this module).
 
-    How one oscillator acts on another depends on the difference of their phases, which is no function of the
-    differences of what is measured of them (sines, rates). A model must see the states themselves: fit with
-    ``--settings.model.network.inputs absolute``.
+    The coupling depends on the difference of phases, which is no function of the differences of features (sines,
+    rates). A model needs the states themselves as inputs: fit with ``--settings.model.network.inputs absolute``.
 
-    ``features`` says what is measured of an oscillator:
+    ``features`` is the set of measured features:
 
     ``angles``
         ``cos``, ``sin``: of the phase; ``rate``: ``phi'``, the exact derivative by the equation, in radians per time.
         The units are the same for all oscillators.
     ``published``
-        What the published data sets hold: ``rate``, the forward difference of the phase over one integration step,
-        scaled to [-1, 1] by its own extremes in the samples of that oscillator, and 0 for an oscillator without
-        partners; ``sin`` of the phase; ``phase``, scaled to [-1, 1] by its own extremes in the same way;
+        Features of the published data sets: ``rate``, the forward difference of the phase over one integration step,
+        scaled to [-1, 1] by its own extremes in the samples of that oscillator, and 0 for uncoupled
+        ones; ``sin`` of the phase; ``phase``, scaled to [-1, 1] by its own extremes in the same way;
         ``frequency``, scaled from [1, 10] to [-1, 1]. It is for comparison with published figures only, because of two
-        traps. The zeros give labels away: who has no partner is seen without any inference. And own extremes hide how
-        large the rate and its changes are, hence the size of the coupling, which then differs from one oscillator to
-        the next.
+        traps. The zeros leak labels: uncoupled oscillators are visible without any inference. And scaling by own
+        extremes hides the size of the rate and its changes, hence that of the coupling, which then differs between
+        oscillators.
 
     Attributes:
         num_entities: oscillators of each scene.
@@ -148,7 +147,7 @@ class Kuramoto:
     def _states(
         self, start: Oscillators, num_samples: int, progress: bool
     ) -> Float[ndarray, "scene time entity feature"]:
-        """The features of all scenes, chunk by chunk."""
+        """The features of all scenes, computed in chunks."""
         features, num_scenes = FEATURES[self.features], len(start.phases)
         size = max(16, CHUNK_PAIRS // self.num_entities**2)
         states = np.empty((num_scenes, num_samples, self.num_entities, len(features.names)))
@@ -186,7 +185,7 @@ def angle_features(oscillators: Oscillators, path: Path) -> States:
 
 
 def published_features(oscillators: Oscillators, path: Path) -> States:
-    """Scaled forward differences (0 without partners), ``sin phi``, scaled phases, scaled frequencies."""
+    """Scaled forward differences (0 if uncoupled), ``sin phi``, scaled phases, scaled frequencies."""
     phases, following = path[:-1:SAMPLE_EVERY], path[1::SAMPLE_EVERY]
     differences = scaled((following - phases) / STEP)
     joined = oscillators.couplings.any(-1)
@@ -204,7 +203,7 @@ def scaled(values: Float[ndarray, "sample scene entity"]) -> Float[ndarray, "sam
 
 @dataclass(frozen=True, slots=True)
 class _Features:
-    """What is measured: the names of the features, and how they follow from the path between samples."""
+    """A set of features: their names, and the function that computes them from the path."""
 
     names: tuple[str, ...]
     of: Callable[[Oscillators, Path], States]
@@ -216,4 +215,4 @@ FEATURES: Mapping[FeatureSet, _Features] = MappingProxyType(
         "published": _Features(("rate", "sin", "phase", "frequency"), published_features),
     }
 )
-"""What can be measured of an oscillator, by name."""
+"""The sets of features of an oscillator, by name."""

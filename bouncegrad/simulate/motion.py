@@ -1,7 +1,8 @@
-"""Central forces and the motion under them: from a start to trajectories, many scenes at once.
+"""Integration of motion under central forces: from start states to trajectories, many scenes at once.
 
-Every force lies along the line between two entities, ``F_i = sum_j c_ij (x_i - x_j)``. :class:`CentralForce` says what
-a system of such forces has; as a :class:`CentralForceSimulator` it is a :class:`~bouncegrad.simulate.Simulator`.
+Every force lies along the line between two entities, ``F_i = sum_j c_ij (x_i - x_j)``. :class:`CentralForce` is
+the protocol of a system of such forces; a subclass of :class:`CentralForceSimulator` is also a
+:class:`~bouncegrad.simulate.Simulator`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CACHED_PAIRS = 2**15
 """Pairs of a chunk: an array of them takes 256 KiB, so that the few that a step needs share a cache of 1 MiB."""
 
 RandomStream: TypeAlias = np.random.Generator | np.random.RandomState
-"""Source of randomness; the legacy one only where published data were drawn with it."""
+"""Source of randomness; the legacy ``RandomState`` only where published data were drawn with it."""
 
 Points: TypeAlias = Float[ndarray, "dimension entity scene"]
 """Positions, velocities or forces of a chunk of scenes; scenes last, so that each operation runs along memory."""
@@ -44,7 +45,7 @@ Pairs: TypeAlias = Float[ndarray, "receiver sender scene"]
 
 @runtime_checkable
 class CentralForce(Protocol):
-    """A system of central forces: how it starts, which relations it has and how they act."""
+    """A system of central forces: start states, relations and their effect."""
 
     @property
     def num_entities(self) -> int:
@@ -72,7 +73,7 @@ class CentralForce(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where scenes begin.
+    """Start states and relations of scenes.
 
     Attributes:
         loc: ``[scene, dimension, entity]``, positions.
@@ -87,7 +88,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Trajectories:
-    """Simulated scenes, laid out as the published files are.
+    """Simulated scenes, in the layout of the published files.
 
     Attributes:
         loc: ``[scene, time, dimension, entity]``, positions.
@@ -104,7 +105,7 @@ class Trajectories:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Scenes that move together; positions and velocities are overwritten as they do."""
+    """Scenes that are integrated together; positions and velocities are overwritten at each step."""
 
     loc: Points
     vel: Points
@@ -120,7 +121,7 @@ def integrate(
     chunk_size: int | None = None,
     progress: bool = False,
 ) -> Trajectories:
-    """Run scenes from a given start.
+    """Integrate scenes from given start states.
 
     ``v += dt F(x)`` once, then for each step ``i = 1 .. num_steps - 1``: ``x += dt v``, reflect at the walls, sample
     if ``i`` is a multiple of ``sample_every``, ``v += dt F(x)``. Each component of F is clipped to +-``MAX_FORCE``.
@@ -129,11 +130,11 @@ def integrate(
     multiplication and addition, and to rounding on others. No result depends on ``chunk_size``.
 
     Args:
-        system: what acts between the entities.
-        start: states before any kick; ``edges`` may be any numbers, also asymmetric ones.
+        system: the central forces.
+        start: states before the first update of velocities; ``edges`` may be any numbers, also asymmetric ones.
         num_steps: integration steps of length ``STEP``.
         sample_every: integration steps between samples, of which there are ``(num_steps - 1) // sample_every``.
-        chunk_size: scenes that run together; memory grows with it. ``None`` fills a processor's cache.
+        chunk_size: scenes that are integrated together; memory grows with it. ``None``: the cache of a processor.
         progress: show a bar over chunks.
 
     Raises:
@@ -161,20 +162,20 @@ def simulate(
     chunk_size: int | None = None,
     progress: bool = False,
 ) -> Trajectories:
-    """Draw starts and relations, and run them.
+    """Draw start states and relations, and integrate.
 
     Positions start from ``N(0, start_spread^2)``, velocities with length ``speed`` in a uniform direction.
-    With the same seed, the first scenes of a long simulation are those of a short one, and noise changes nothing but
-    what is observed: relations, positions, velocities and noise have streams of their own.
+    With the same seed, the first scenes of many are those of few, and noise changes only the observed states:
+    relations, positions, velocities and noise have separate random streams.
 
     Args:
-        system: what acts between the entities.
-        num_scenes: how many scenes.
+        system: the central forces.
+        num_scenes: number of scenes.
         generator: source of randomness, or a seed for one. The same generator gives other scenes at the next call.
         num_steps: see :func:`integrate`, as for ``sample_every``, ``chunk_size`` and ``progress``.
         sample_every: integration steps between samples.
         observation_noise: standard deviation of Gaussian noise on each observed position and velocity component.
-        chunk_size: scenes that run together.
+        chunk_size: scenes that are integrated together.
         progress: show a bar over chunks.
 
     Raises:
@@ -200,7 +201,7 @@ def simulate(
 
 
 class CentralForceSimulator:
-    """What makes a :class:`~bouncegrad.simulate.Simulator` of a :class:`CentralForce`: a class to derive from."""
+    """Base class that makes a :class:`CentralForce` a :class:`~bouncegrad.simulate.Simulator`."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What a simulator is: it draws scenes whose relations are known."""
+"""The protocol of simulators, which draw scenes with known relations."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy import ndarray
 from bouncegrad.scenes import Scenes
 
 NUM_SAMPLES = 49
-"""Samples of a scene to learn from, as in the published data."""
+"""Number of samples of a training scene, as in the published data."""
 
 Relations: TypeAlias = Float[ndarray, "scene receiver sender"]
-"""The label of each ordered pair, diagonal included: ``relations[:, i, j]`` says how ``j`` acts on ``i``."""
+"""The label of each ordered pair, diagonal included: ``relations[:, i, j]`` has receiver ``i``, sender ``j``."""
 
 
 @runtime_checkable
 class Simulator(Protocol):
-    """A system whose scenes can be drawn, relations included, whatever moves in them and however it acts."""
+    """A system from which scenes with relations can be drawn, whatever its dynamics."""
 
     @property
     def num_entities(self) -> int:
@@ -35,15 +35,15 @@ class Simulator(Protocol):
         observation_noise: float = 0.0,
         progress: bool = False,
     ) -> Scenes:
-        """Draw starts and relations, and let them move.
+        """Draw start states and relations, and simulate.
 
-        With the same seed, the first scenes of many are those of few, and noise changes nothing but what is observed.
+        With the same seed, the first scenes of many are those of few, and noise changes only the observed states.
 
         Args:
-            num_scenes: how many scenes.
+            num_scenes: number of scenes.
             generator: source of randomness, or a seed for one. The same generator gives other scenes at the next call.
             num_samples: samples of each scene.
-            observation_noise: standard deviation of Gaussian noise on each number that is observed.
+            observation_noise: standard deviation of Gaussian noise on each observed number.
             progress: show a bar, if drawing takes long.
 
         Raises:
@@ -53,13 +53,13 @@ class Simulator(Protocol):
 
 
 def check_num_entities(num_entities: int) -> None:
-    """Refuse scenes without a pair."""
+    """Check that scenes have at least one pair of entities."""
     if num_entities < 2:
         raise ValueError(f"num_entities must be 2 or more, because relations join two entities; got {num_entities}.")
 
 
 def check_drawn(num_scenes: int, observation_noise: float, num_samples: int = NUM_SAMPLES) -> None:
-    """Refuse numbers of scenes, noise and samples of which no scenes can be made."""
+    """Check the arguments of ``draw``."""
     if num_scenes < 1:
         raise ValueError(f"num_scenes must be 1 or more; got {num_scenes}.")
     if observation_noise < 0:

@@ -1,7 +1,7 @@
 """Springs and charges: central forces that differ in their couplings and in how their labels are drawn.
 
-A coupling ``c_ij`` says how sender ``j`` acts on receiver ``i``, ``F_i = sum_j c_ij (x_i - x_j)``; it pulls where it
-is negative.
+The coupling ``c_ij`` of sender ``j`` and receiver ``i`` enters the force ``F_i = sum_j c_ij (x_i - x_j)``; a negative
+one attracts.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Springs(CentralForceSimulator):
 
     Attributes:
         num_entities: entities of each scene.
-        strengths: what a label ``e_ij`` can be, any number of kinds.
-        probabilities: how likely each strength is; ``None`` is uniform.
-        directed: draw each ordered pair on its own. Then a sender need not feel its receiver and momentum is not
-            conserved, which no real spring does and which tells the two directions of an edge apart.
+        strengths: possible labels ``e_ij``, any number of edge types.
+        probabilities: probability of each strength; ``None`` is uniform.
+        directed: draw each ordered pair independently. Then forces are not mutual and momentum is not conserved, unlike
+            real springs, so that the two directions of an edge can be distinguished.
         start_spread: standard deviation of each start coordinate.
         speed: length of each start velocity.
         interaction: force at strength 1 and distance 1.
@@ -68,8 +68,8 @@ class Charged(CentralForceSimulator):
 
     Attributes:
         num_entities: entities of each scene.
-        charges: what a charge ``q_i`` can be.
-        probabilities: how likely each charge is; ``None`` is uniform.
+        charges: possible charges ``q_i``.
+        probabilities: probability of each charge; ``None`` is uniform.
         start_spread: standard deviation of each start coordinate.
         speed: length of each start velocity.
         interaction: force between unit charges at distance 1.

@@ -1,4 +1,4 @@
-"""Tidy tables as a source of scenes: which columns hold what, and everything from there to the record."""
+"""Conversion of tidy tables to scenes: meaning of columns, resampling, relations and derived velocities."""
 
 from bouncegrad.scenes.tables.columns import TableColumns
 from bouncegrad.scenes.tables.read import iter_tables, read_table

@@ -1,4 +1,4 @@
-"""What the cells of a column mean: numbers, names, times and roles. All are expressions; nothing is read here."""
+"""Conversion of cells to numbers, names, times and roles, as polars expressions (no file is read here)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 from bouncegrad.scenes.record import DataError
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-")
-"""Text, in small letters, that says in a column of numbers that nothing was measured."""
+"""Text, in small letters, that means "not measured" in a column of numbers."""
 
 EXOGENOUS = ("exogenous", "true", "yes", "1", "1.0")
 """Text, in small letters, that marks exogenous entities in the column of roles."""

@@ -1,4 +1,4 @@
-"""Which columns of a table hold what."""
+"""Meaning of the columns of a table, given or guessed from their names."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class TableColumns:
     Attributes:
         scene: the recording; None: guessed from :data:`GUESSES`. Where there is none, each file is one scene.
         time: numbers in any unit, or dates (then in seconds); None: guessed.
-        entity: who was measured; None: guessed.
-        features: what was measured, numbers; (): guessed from :data:`FEATURES`.
+        entity: the measured entity; None: guessed.
+        features: measured features, numbers; (): guessed from :data:`FEATURES`.
         entity_type: what sort of entity it is, constant for an entity in a scene: becomes the features
             ``type=...``, 1 for those of that type and 0 for the others; None: there are no types.
-        role: "exogenous", "true", "yes" or 1 marks entities that follow their own will; None: none does.
+        role: "exogenous", "true", "yes" or 1 marks exogenous entities, which are not acted on; None: there is none.
         exogenous: a column and the value that marks exogenous entities: ``("position", 1)``. Numbers are compared
             as numbers, all else as text. Of a column of numbers "min" and "max" mean the least and the greatest in each
             scene: ``("position", "min")``.
@@ -56,7 +56,7 @@ class TableColumns:
     exogenous: tuple[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Check what was handed in."""
+        """Check the fields."""
         if isinstance(self.features, str) or not all(isinstance(name, str) for name in self.features):
             raise DataError(f"features must be a tuple of column names, got {self.features!r}: write ('speed',)")
         object.__setattr__(self, "features", tuple(self.features))
@@ -79,7 +79,7 @@ class TableColumns:
 
 
 def found_columns(columns: TableColumns, there: Sequence[str], place: str) -> TableColumns:
-    """The columns with all that was left open guessed from the names that are ``there``.
+    """The columns, with those that are None guessed from ``there``, the names of the columns of the table.
 
     Raises:
         DataError: a column that is not there, nothing to guess from, or several columns that could be meant.

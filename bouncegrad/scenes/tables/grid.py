@@ -41,7 +41,7 @@ class Track:
 
     @classmethod
     def empty(cls, sizes: tuple[int, int, int], num_features: int) -> Track:
-        """A grid on which nothing was measured."""
+        """A grid without measurements."""
         return cls(np.zeros((*sizes, num_features)), np.zeros(sizes, dtype=bool))
 
 

@@ -1,4 +1,4 @@
-"""Relations that are known, from a table with one row for each ordered pair."""
+"""Known relations, from a table with one row for each ordered pair."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _check_labels(found: pl.DataFrame, scenes: Sequence[str]) -> None:
 def label_matrices(
     labels: pl.DataFrame, entities: pl.DataFrame, scenes: Sequence[str], num_slots: int
 ) -> Float64[Tensor, "scene receiver sender"]:
-    """The labels of ``scenes`` as matrices, NaN for pairs of which nothing is said.
+    """The labels of ``scenes`` as matrices, NaN for pairs without a row.
 
     Args:
         labels: as :func:`read_labels` returns them.

@@ -1,4 +1,4 @@
-"""From tidy tables to scenes: all at once, or some at a time."""
+"""Functions that read scenes from tidy tables: all at once, or in chunks."""
 
 from __future__ import annotations
 

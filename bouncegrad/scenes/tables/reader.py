@@ -1,4 +1,4 @@
-"""From a table that has been looked over to scenes, a few or all of them."""
+"""Reader of scenes from a surveyed table, some or all of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from bouncegrad.scenes.tables.survey import Reading, Survey, survey
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was done to the rows of some scenes.
+    """Counts of rows and samples that were read, dropped, filled or derived for some scenes.
 
     Attributes:
-        rows: how many there were.
-        missing: of them without a number in some feature: not measured.
-        identical: of them that repeated another and were dropped.
+        rows: number of rows.
+        missing: rows without a number in some feature, which count as not measured.
+        identical: rows that repeat another one, which are dropped.
         filled: samples that were interpolated inside gaps.
         alone: samples that were left out because no velocity can be derived without a neighbour.
         leaderless: scenes without an exogenous entity although a column marks them.
@@ -43,7 +43,7 @@ class Counts:
         return Counts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Counts)))
 
     def lines(self) -> list[str]:
-        """What there is to say, a line for each number that is not 0."""
+        """A line of text for each count that is not 0."""
         words = {
             "missing": "rows lack a number and are taken for not measured",
             "identical": "rows repeat another one and were dropped",
@@ -56,7 +56,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some scenes of a table, and what was done to its rows."""
+    """Some scenes of a table, with the counts of their rows."""
 
     scenes: Scenes
     counts: Counts
@@ -64,7 +64,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TableReader:
-    """A table that has been looked over, and whose scenes can be read, a few or all of them.
+    """A surveyed table, whose scenes can be read, some or all of them.
 
     All parts have the same times, slots and features, those of the largest scene, so that :func:`stack_scenes` makes
     one set of them.
@@ -75,14 +75,14 @@ class TableReader:
 
     @classmethod
     def open(cls, source: Any, columns: TableColumns | None, reading: Reading, relations: Any = None) -> TableReader:
-        """Look a table over, and read the relations that are known."""
+        """Survey a table, and read the known relations."""
         found = survey(open_table(source, columns), reading)
         _velocity_names(found)
         return cls(found, None if relations is None else read_labels(relations, found.scenes["scene"].to_list()))
 
     @property
     def num_scenes(self) -> int:
-        """How many scenes there are."""
+        """Number of scenes."""
         return self.survey.scenes.height
 
     def read(self, start: int, stop: int) -> Part:
@@ -109,7 +109,7 @@ class TableReader:
         return Part(scenes, counts)
 
     def remarks(self) -> list[str]:
-        """What was guessed and derived, a line each."""
+        """A line of text for each guess and each derived quantity."""
         columns, found = self.survey.table.columns, self.survey
         where = "each file is one" if columns.scene is None else f"column {columns.scene!r}"
         lines = [

@@ -18,7 +18,7 @@ PLACE = ["scene_number", "slot", "position"]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a table says of some scenes.
+    """The cleaned rows of some scenes of a table.
 
     Attributes:
         samples: what was measured.

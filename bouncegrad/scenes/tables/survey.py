@@ -1,4 +1,4 @@
-"""What must be known of a whole table before the first scene of it is read: its scenes, its time step, its sizes."""
+"""Survey of a whole table before its scenes are read: names of scenes and entities, time step, sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Resample = Literal["mean", "linear", "nearest"]
 Velocities = Literal["auto", "derive", "none"]
 
 JITTER = 0.1
-"""By how much of a step a time may miss the grid and still be taken for that of the grid."""
+"""Largest deviation of a time from the grid, in steps, at which it counts as a time of the grid."""
 
 SAMPLED_ROWS = 1_000_000
 """The time step is taken from the first scenes that have so many rows together: from all, in most tables."""
@@ -29,12 +29,12 @@ SMALL_GRID = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How a table becomes scenes.
+    """Settings of the conversion of a table to scenes.
 
     Attributes:
-        time_step: from one time of the scenes to the next; None: that of the table.
-        resample: how samples come to the grid of times; None: they must lie on it.
-        interpolate: gaps of at most so many samples are filled.
+        time_step: time between two samples of the scenes; None: that of the table.
+        resample: method of resampling to the grid of times; None: samples must lie on it.
+        interpolate: longest gap, in samples, that is filled by interpolation.
         velocities: "auto": those that are missing are derived from positions; "derive": all are; "none": none.
 
     Raises:
@@ -47,7 +47,7 @@ class Reading:
     velocities: Velocities = "auto"
 
     def __post_init__(self) -> None:
-        """Check what was handed in."""
+        """Check the fields."""
         step = self.time_step
         if step is not None and (
             isinstance(step, bool) or not isinstance(step, int | float) or not 0 < step < math.inf
@@ -87,7 +87,7 @@ class Survey:
 
     @property
     def time_step(self) -> float:
-        """From one time of the scenes to the next."""
+        """Time between two samples of the scenes."""
         return self.own_step if self.reading.time_step is None else float(self.reading.time_step)
 
     @property
@@ -98,7 +98,7 @@ class Survey:
 
 
 def survey(table: Table, reading: Reading) -> Survey:
-    """Look a table over, twice.
+    """Survey a table, in two passes over its rows.
 
     Raises:
         DataError: an empty table, a row without scene, entity or time, a scene of one entity or one time, times that
