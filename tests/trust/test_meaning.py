@@ -162,7 +162,7 @@ def test_picture(springs_model, tmp_path):
     for name in ("kinds.png", "kinds.svg"):
         draw_meanings(found, tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000
-    with pytest.raises(ValueError, match="one kind or more to draw"):
+    with pytest.raises(ValueError, match="one edge type or more"):
         draw_meanings([], tmp_path / "kinds.png")
     with pytest.raises(ValueError, match="expected a picture file"):
         draw_meanings(found, tmp_path / "kinds.txt")
