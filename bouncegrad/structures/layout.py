@@ -126,6 +126,11 @@ class Layout(StructureSpace):
         return self.num_entities * (self.num_entities - 1)
 
     @property
+    def num_assignments(self) -> int:
+        """The number of joint assignments of kinds to the slots of a receiver, the same for all of them."""
+        return math.prod(self.receiver_kinds)
+
+    @property
     def receiver_slots(self) -> Int[Tensor, "receiver width"]:
         """The slots of each receiver: its incoming edges, then its node slot if there are node types."""
         return self.blocks
