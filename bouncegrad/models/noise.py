@@ -100,8 +100,31 @@ class NoiseModel(Protocol):
         ...
 
 
+class _NormalErrors:
+    """What the noise models without heavy tails share: no reweighting, and normal errors."""
+
+    __slots__ = ()
+
+    def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
+        """1 for every residual: least squares without reweighting."""
+        del log_scales
+        return torch.ones_like(residuals)
+
+    def rho(self, squares: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
+        """``rho(e) = e^2``."""
+        return squares.sum(-1)
+
+    def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Cumulative distribution function of the standard normal distribution."""
+        return torch.from_numpy(stats.norm.cdf(errors.double().numpy()))
+
+    def ppf(self, probability: float) -> float:
+        """Quantile function of the standard normal distribution."""
+        return float(stats.norm.ppf(probability))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class SquaredError:
+class SquaredError(_NormalErrors):
     """No likelihood: the squared error, averaged over features and predicted states (Alet et al. 2019).
 
     There is no scale, so log scales are ignored, and ``1 / sigma`` is the network's unit. ``cdf`` and ``ppf`` take
@@ -128,35 +151,18 @@ class SquaredError:
         del log_scales
         return (residuals * self.unit).square().mean(-1)
 
-    def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
-        """1 for every residual: least squares without reweighting."""
-        del log_scales
-        return torch.ones_like(residuals)
-
     def precisions(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
         """``2 unit^2 / num_features``."""
         del log_scales
         return (self.unit.square() * 2 / len(self.unit)).expand_as(residuals)
 
-    def rho(self, squares: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
-        """``rho(e) = e^2``."""
-        return squares.sum(-1)
-
     def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """One over how many numbers of the scene are predicted."""
         return 1 / (counts * len(self.unit))
 
-    def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Cumulative distribution function of the standard normal distribution."""
-        return torch.from_numpy(stats.norm.cdf(errors.double().numpy()))
-
-    def ppf(self, probability: float) -> float:
-        """Quantile function of the standard normal distribution."""
-        return float(stats.norm.ppf(probability))
-
 
 @dataclass(frozen=True, slots=True)
-class Normal:
+class Normal(_NormalErrors):
     """Normal errors, ``(r / sigma)^2 / 2 + log sigma``.
 
     >>> Normal().energy(torch.tensor([2.0]), torch.zeros(1)).item()
@@ -179,31 +185,14 @@ class Normal:
         squares = (residuals * torch.exp(-log_scales)).square()
         return (0.5 * squares + log_scales).sum(-1)
 
-    def weights(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
-        """1 for every residual: least squares without reweighting."""
-        del log_scales
-        return torch.ones_like(residuals)
-
     def precisions(self, residuals: PerFeature, log_scales: PerFeature) -> PerFeature:
         """``1 / sigma^2``."""
         del residuals
         return torch.exp(-2 * log_scales)
 
-    def rho(self, squares: Float[Tensor, "*batch error"]) -> Float[Tensor, "*batch"]:
-        """``rho(e) = e^2``."""
-        return squares.sum(-1)
-
     def factors(self, counts: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """``1 / 2``."""
         return torch.full_like(counts, 0.5)
-
-    def cdf(self, errors: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Cumulative distribution function of the standard normal distribution."""
-        return torch.from_numpy(stats.norm.cdf(errors.double().numpy()))
-
-    def ppf(self, probability: float) -> float:
-        """Quantile function of the standard normal distribution."""
-        return float(stats.norm.ppf(probability))
 
 
 @dataclass(frozen=True, slots=True)
