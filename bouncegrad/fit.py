@@ -200,8 +200,9 @@ def fit(
     data = FitData(kept, held_out, held_out)
     if folder is None:
         return _fit(data, settings, seed, device, InMemory(minutes, watch))
-    config = RunConfig(data.fingerprint, recipe if isinstance(recipe, str) else "", chosen, minutes, seed, kinds)
-    return _fit(data, settings, seed, device, RunFolder(Path(folder), config, data.fingerprint, watch))
+    checksum = data.fingerprint
+    config = RunConfig(checksum, recipe if isinstance(recipe, str) else "", chosen, minutes, seed, kinds)
+    return _fit(data, settings, seed, device, RunFolder(Path(folder), config, checksum, watch))
 
 
 def hold_out(scenes: Scenes, seed: int) -> tuple[Scenes, Scenes]:
